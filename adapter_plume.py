@@ -1,0 +1,104 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""The semantic-anchor-guided transition adapter: a router and its experts, nothing else (paper, section 3.3).
+
+    pi(k)   = softmax(W_r [z(k-1) + c(x) ; e(k)] + b_r)
+    u       = LayerNorm(z(k-1))
+    z~(k-1) = z(k-1) + E0(u) + sum over the top Kr experts m of pi_m(k) E_m(u),      E(u) = W2 dropout(GELU(W1 u))
+
+The selected probabilities are not renormalised. All experts are computed for all rows as two batched products with the
+unselected ones gated to zero: at these sizes reading the weights is the cost, no row waits for another, nothing is
+synchronised with the host, and every expert gets a gradient (zero, not None) in every step.
+"""
+
+import torch
+from torch import nn
+
+
+class PlumeExperts(nn.Module):
+    """E two-layer experts D -> H -> D in stacked weights; the shared expert, where there is one, comes first."""
+
+    def __init__(self, num_experts: int, hidden_size: int, inner_size: int, dropout: float):
+        super().__init__()
+        self.fc1_weight = nn.Parameter(torch.empty(num_experts, hidden_size, inner_size))
+        self.fc1_bias = nn.Parameter(torch.empty(num_experts, 1, inner_size))
+        self.fc2_weight = nn.Parameter(torch.empty(num_experts, inner_size, hidden_size))
+        self.fc2_bias = nn.Parameter(torch.empty(num_experts, 1, hidden_size))
+        self.activation = nn.GELU()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, u: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+        """sum over e of gates[:, e] E_e(u); u [B, D], gates [B, E] -> [B, D]."""
+        u = u.expand(self.fc1_weight.shape[0], -1, -1)  # [E, B, D]
+        inner = self.activation(torch.baddbmm(self.fc1_bias, u, self.fc1_weight))  # [E, B, H]
+        outputs = torch.baddbmm(self.fc2_bias, self.dropout(inner), self.fc2_weight)  # [E, B, D]
+        return (gates.T.unsqueeze(-1).to(outputs.dtype) * outputs).sum(dim=0)  # [B, D]
+
+
+class PlumeAdapter(nn.Module):
+    """z(k-1) -> z~(k-1), the refined hidden state that the backbone takes as the input embedding of step k.
+
+    Args:
+        config ([`PlumeConfig`]): `adapter_type` and the fields after it choose the variant.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        hidden_size = config.hidden_size
+        self.adapter_type = config.adapter_type
+        self.router_context = config.router_context
+        self.num_experts_per_tok = config.num_experts_per_tok
+        self.use_shared_expert = config.use_shared_expert
+        self.use_step_embedding = config.use_step_embedding
+        self.num_step_embeddings = config.num_step_embeddings
+        if self.adapter_type == "none":
+            return
+        is_moe = self.adapter_type == "moe"
+        self.layer_norm = nn.LayerNorm(hidden_size)
+        self.experts = PlumeExperts(
+            num_experts=config.num_experts + int(config.use_shared_expert) if is_moe else 1,
+            hidden_size=hidden_size,
+            inner_size=config.expert_expansion * hidden_size,
+            dropout=config.adapter_dropout,
+        )
+        if is_moe:
+            self.router = nn.Linear(hidden_size * (2 if config.use_step_embedding else 1), config.num_experts)
+            if config.use_step_embedding:
+                self.step_embedding = nn.Embedding(config.num_step_embeddings, hidden_size)
+
+    def route(self, z: torch.Tensor, anchor: torch.Tensor, z0: torch.Tensor, step: int) -> torch.Tensor:
+        """pi(k): routing probabilities [B, Me] of step k = `step`, in float32 whatever the weights' dtype."""
+        context = {"anchor": anchor, "prefix_last": z0}.get(self.router_context)
+        router_input = z if context is None else z + context  # [B, D]
+        if self.use_step_embedding:
+            step_embedding = self.step_embedding.weight[step - 1].expand_as(z)  # [B, D]
+            router_input = torch.cat((router_input, step_embedding), dim=-1)  # [B, 2D]
+        return self.router(router_input).float().softmax(dim=-1)  # [B, Me]
+
+    def forward(
+        self, z: torch.Tensor, anchor: torch.Tensor, z0: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One transition.
+
+        Args:
+            z (`torch.Tensor` of shape [B, D]): z(k-1).
+            anchor (`torch.Tensor` of shape [B, D]): c(x), the last-layer hidden state at the anchor token.
+            z0 (`torch.Tensor` of shape [B, D]): z(0), the state at the start token (`router_context="prefix_last"`).
+            step (`int`): k, from 1.
+
+        Returns:
+            z~(k-1) [B, D] and the routing probabilities [B, Me] (`None` unless `adapter_type="moe"`).
+        """
+        if self.adapter_type == "none":
+            return z, None
+        u = self.layer_norm(z)  # [B, D]
+        if self.adapter_type == "mlp":
+            return z + self.experts(u, u.new_ones(u.shape[0], 1)), None
+        probs = self.route(z, anchor, z0, step)  # [B, Me]
+        top = probs.topk(self.num_experts_per_tok, dim=-1)
+        gates = torch.zeros_like(probs).scatter(-1, top.indices, top.values)  # [B, Me], not renormalised
+        if self.use_shared_expert:
+            gates = torch.cat((gates.new_ones(gates.shape[0], 1), gates), dim=-1)  # [B, 1 + Me]
+        return z + self.experts(u, gates), probs
+
+
+__all__ = ["PlumeAdapter", "PlumeExperts"]

@@ -1,0 +1,125 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""PlumeConfig: everything that must travel with the weights so that the same input gives the same vector."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from .positions_plume import SUPPORTED_BACKBONES
+
+
+@strict
+class PlumeConfig(PreTrainedConfig):
+    r"""Configuration of a [`PlumeModel`]: a vision-language backbone plus the latent rollout over it.
+
+    Every row of the paper's ablation tables is one value here. Field types are checked strictly: a wrong type raises.
+
+    Args:
+        backbone_config (`dict` or `PreTrainedConfig`):
+            Config of the vision-language backbone, told apart by its `model_type` (see `SUPPORTED_BACKBONES`).
+        num_latent_steps (`int`, defaults to 8):
+            K, the number of latent steps that `forward` runs unless told otherwise. 0 is a single pass.
+        adapter_type (`"moe"`, `"mlp"` or `"none"`, defaults to `"moe"`):
+            What refines the hidden state before each step: routed experts, one expert, or nothing.
+        num_experts (`int`, defaults to 4): Me, the number of routed experts.
+        num_experts_per_tok (`int`, defaults to 2): Kr, the number of routed experts used in each step.
+        use_shared_expert (`bool`, defaults to `True`): Whether one more expert, E0, is always on.
+        expert_expansion (`int`, defaults to 2): Inner width of an expert in multiples of the hidden size D.
+        adapter_dropout (`float`, defaults to 0.0): Dropout between an expert's two layers, in training only.
+        router_context (`"anchor"`, `"prefix_last"` or `"none"`, defaults to `"anchor"`):
+            Which prefix state steers the router: c(x), the state at the semantic anchor; z(0), the last prefix state;
+            or no context.
+        use_step_embedding (`bool`, defaults to `True`): Whether the router sees e(k), the embedding of the step.
+        num_step_embeddings (`int`, defaults to 32): Size of the table of step embeddings, the largest possible K.
+        position_mode (`"mrope"`, `"cache_length"` or `"released_training"`, defaults to `"mrope"`):
+            Positions of the latent steps and the suffix, see `positions_plume.py`. `"mrope"` is the paper's
+            p_slt + k. `"cache_length"` is what the released code runs at inference, so converted checkpoints carry it;
+            `"released_training"` is what the released code trained with.
+        vision_position_advance (`"max_hw"` or `"max_thw"`, defaults to `"max_hw"`):
+            How far the position moves on after an image or a video: by the larger side of its merged grid, or by the
+            largest of its three extents (the rule of the released code, for converted checkpoints).
+        anchor_token_id (`int`): Id of `<disc_emb>`, the semantic anchor.
+        latent_start_token_id (`int`): Id of `<bot>` (the paper's slt), the last token of every prefix.
+        latent_end_token_id (`int`): Id of `<eot>` (the paper's elt), the first token of the suffix.
+        embedding_token_id (`int`): Id of `<gen_emb>` (the paper's gen), where the embedding is read.
+        suffix_token_ids (`list[int]`): The fixed tokens after the rollout. The embedding is read at the last one.
+
+    Raises:
+        ValueError: a value that cannot work, with what to change.
+    """
+
+    model_type = "plume"
+    sub_configs = {"backbone_config": AutoConfig}
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    num_latent_steps: int = 8
+    adapter_type: Literal["moe", "mlp", "none"] = "moe"
+    num_experts: int = 4
+    num_experts_per_tok: int = 2
+    use_shared_expert: bool = True
+    expert_expansion: int = 2
+    adapter_dropout: float = 0.0
+    router_context: Literal["anchor", "prefix_last", "none"] = "anchor"
+    use_step_embedding: bool = True
+    num_step_embeddings: int = 32
+    position_mode: Literal["mrope", "cache_length", "released_training"] = "mrope"
+    vision_position_advance: Literal["max_hw", "max_thw"] = "max_hw"
+    anchor_token_id: int | None = None
+    latent_start_token_id: int | None = None
+    latent_end_token_id: int | None = None
+    embedding_token_id: int | None = None
+    suffix_token_ids: list[int] | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.backbone_config is None:
+            self.backbone_config = {"model_type": "qwen2_vl"}
+        if isinstance(self.backbone_config, dict):
+            backbone = dict(self.backbone_config)
+            if "model_type" not in backbone:
+                raise ValueError("backbone_config has no model_type; use the backbone's own config.json as it stands.")
+            self.backbone_config = AutoConfig.for_model(**backbone)
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self):
+        """Checks values against each other; called by `@strict` after every construction."""
+        backbone_type = self.backbone_config.model_type
+        if backbone_type not in SUPPORTED_BACKBONES:
+            raise ValueError(
+                f"Backbone {backbone_type!r} is not supported; supported: {', '.join(SUPPORTED_BACKBONES)}. "
+                "What differs between backbones is in positions_plume.py."
+            )
+        if not 0 <= self.num_latent_steps <= self.num_step_embeddings:
+            raise ValueError(
+                f"num_latent_steps must lie in 0..{self.num_step_embeddings}, got {self.num_latent_steps}; "
+                "raise num_step_embeddings for more."
+            )
+        if not 1 <= self.num_experts_per_tok <= self.num_experts:
+            raise ValueError(
+                f"num_experts_per_tok must lie in 1..num_experts={self.num_experts}, got {self.num_experts_per_tok}."
+            )
+        if self.expert_expansion < 1 or not 0.0 <= self.adapter_dropout < 1.0:
+            raise ValueError(
+                f"expert_expansion must be >= 1 and adapter_dropout in [0, 1), got {self.expert_expansion} and "
+                f"{self.adapter_dropout}."
+            )
+        suffix = self.suffix_token_ids
+        if suffix is not None and (not suffix or suffix[-1] != self.embedding_token_id):
+            raise ValueError(
+                f"suffix_token_ids must end in embedding_token_id={self.embedding_token_id}, where the embedding is "
+                f"read, got {suffix}; take them from PlumeProcessor.suffix_token_ids()."
+            )
+
+    def get_text_config(self, *args, **kwargs) -> PreTrainedConfig:
+        """Config of the backbone's language model, where libraries look for the hidden size and the vocabulary."""
+        return self.backbone_config.get_text_config(*args, **kwargs)
+
+    @property
+    def hidden_size(self) -> int:
+        """D, the size of the hidden states and of the embeddings."""
+        return self.get_text_config().hidden_size
+
+
+PlumeConfig.register_for_auto_class()
+
+__all__ = ["PlumeConfig"]

@@ -1,0 +1,312 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""PlumeModel: prefix -> K latent steps -> suffix -> embedding (PLUME, arXiv 2604.02073, section 3.3).
+
+    system turn, user turn: [media] text \\n <disc_emb> \\n instruction        assistant turn: <think> <bot>
+    |------------------------------------ prefix: one backbone pass ------------------------------------|
+    z1 ... zK                      rollout: each z(k) is the backbone's state at one more position
+    <eot> </think> \\n <gen_emb>   suffix: fixed tokens, the embedding is the state at the last one
+
+This is the readable reference path, and the one to train through: the cache grows by concatenation, so gradients flow
+through the whole rollout. The model keeps no state between calls.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoModel, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .adapter_plume import PlumeAdapter, PlumeExperts
+from .configuration_plume import PlumeConfig
+from .positions_plume import latent_positions, suffix_positions, to_backbone_layout
+
+
+@dataclass
+class PlumeOutput(ModelOutput):
+    """Output of [`PlumeModel`].
+
+    Args:
+        embeddings (`torch.FloatTensor` of shape [B, D]): e_gen, float32, unit norm. What retrieval compares.
+        anchor_embeddings (`torch.FloatTensor` of shape [B, D], *optional*): e_anc, float32, unit norm.
+        latent_states (`torch.Tensor` of shape [B, K, D], *optional*): z(1) to z(K), as the backbone gave them.
+        router_probs (`torch.FloatTensor` of shape [B, K, Me], *optional*): pi(1) to pi(K), over the routed experts.
+    """
+
+    embeddings: torch.FloatTensor | None = None
+    anchor_embeddings: torch.FloatTensor | None = None
+    latent_states: torch.Tensor | None = None
+    router_probs: torch.FloatTensor | None = None
+
+
+@dataclass
+class PlumePrefix:
+    """What the rollout needs of a prefix.
+
+    Args:
+        cache (`Cache`): C(0), keys and values of the prefix. Each latent step appends one entry a row.
+        attention_mask (`torch.Tensor` of shape [B, L]): 1 for tokens, 0 for the padding on the left.
+        start_position (`torch.Tensor` of shape [B, 3]): p_slt, the position of the start token.
+        length (`torch.Tensor` of shape [B]): Tokens of each row, padding left out.
+        anchor (`torch.Tensor` of shape [B, D]): c(x), last-layer state at `<disc_emb>`.
+        z0 (`torch.Tensor` of shape [B, D]): z(0), last-layer state at the start token.
+    """
+
+    cache: Cache
+    attention_mask: torch.Tensor
+    start_position: torch.Tensor
+    length: torch.Tensor
+    anchor: torch.Tensor
+    z0: torch.Tensor
+
+
+class PlumeModel(PreTrainedModel):
+    """A vision-language backbone, an adapter, and the latent rollout that joins them.
+
+    `model(**processor(items)).embeddings` is the whole API for one batch. A row's vector does not depend on the other
+    rows of the batch, their order or the padding.
+    """
+
+    config_class = PlumeConfig
+    base_model_prefix = ""
+    main_input_name = "input_ids"
+    input_modalities = ("text", "image", "video")
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    # Checkpointing a layer drops its cache entry, and a rollout without its cache is another function.
+    supports_gradient_checkpointing = False
+
+    def __init__(self, config: PlumeConfig):
+        super().__init__(config)
+        self.backbone = AutoModel.from_config(config.backbone_config)
+        self.adapter = PlumeAdapter(config)
+        self.post_init()
+
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, PlumeExperts):
+            std = self.config.get_text_config().initializer_range
+            for name, parameter in module.named_parameters():
+                torch.nn.init.zeros_(parameter) if name.endswith("bias") else torch.nn.init.normal_(parameter, std=std)
+
+    def get_input_embeddings(self):
+        return self.backbone.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        self.backbone.set_input_embeddings(value)
+
+    def prefix(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, **media: torch.Tensor
+    ) -> PlumePrefix:
+        """One backbone pass over everything up to the start token; all pixels enter here and only here.
+
+        Args:
+            input_ids, attention_mask (`torch.Tensor` of shape [B, L]): Left-padded, each row ends in the start token.
+            position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
+            media: `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw`, where there are any.
+        """
+        output = self.backbone(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=to_backbone_layout(position_ids),
+            past_key_values=DynamicCache(config=self.config.get_text_config()),
+            use_cache=True,
+            **media,
+        )
+        hidden = output.last_hidden_state  # [B, L, D]
+        anchor_index = (input_ids == self.config.anchor_token_id).int().argmax(dim=1)  # [B]
+        return PlumePrefix(
+            cache=output.past_key_values,
+            attention_mask=attention_mask,
+            start_position=position_ids[:, :, -1],  # [B, 3]
+            length=attention_mask.sum(dim=1),  # [B]
+            anchor=hidden[torch.arange(len(hidden), device=hidden.device), anchor_index],  # [B, D]
+            z0=hidden[:, -1].contiguous(),  # [B, D]
+        )
+
+    def latent_step(self, z: torch.Tensor, prefix: PlumePrefix, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """z(k) = backbone(z~(k-1) at position p_slt + k, cache C(k-1)); the cache grows by one entry a row.
+
+        Args:
+            z (`torch.Tensor` of shape [B, D]): z(k-1).
+            prefix ([`PlumePrefix`]): Its cache holds the prefix and the k - 1 steps before this one.
+            step (`int`): k, from 1.
+
+        Returns:
+            z(k) [B, D] and the routing probabilities [B, Me] (`None` without a router).
+        """
+        refined, router_probs = self.adapter(z, prefix.anchor, prefix.z0, step)  # [B, D], [B, Me]
+        positions = latent_positions(self.config.position_mode, prefix.start_position, prefix.length, step)
+        hidden = self._extend(prefix, refined.unsqueeze(1), positions, num_cached_steps=step - 1)  # [B, 1, D]
+        return hidden[:, 0], router_probs
+
+    def suffix(self, prefix: PlumePrefix, num_latent_steps: int, token_ids: torch.Tensor | None = None) -> torch.Tensor:
+        """Hidden states [B, S, D] at the tokens after the rollout.
+
+        Args:
+            prefix ([`PlumePrefix`]): Its cache holds the prefix and K = `num_latent_steps` steps.
+            token_ids (`torch.Tensor` of shape [B, S], *optional*): Tokens after the rollout, padded on the right if at
+                all. Defaults to the fixed suffix of inference, whose last token is the embedding token.
+        """
+        if token_ids is None:
+            ids = torch.tensor(self.config.suffix_token_ids, device=prefix.z0.device)
+            token_ids = ids.expand(len(prefix.z0), -1)  # [B, S]
+        positions = suffix_positions(
+            self.config.position_mode, prefix.start_position, prefix.length, num_latent_steps, token_ids.shape[1]
+        )
+        embeds = self.get_input_embeddings()(token_ids)  # [B, S, D]
+        return self._extend(prefix, embeds, positions, num_cached_steps=num_latent_steps)
+
+    def _extend(
+        self, prefix: PlumePrefix, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, num_cached_steps: int
+    ) -> torch.Tensor:
+        """Hidden states [B, n, D] of n more positions behind the prefix and the steps that its cache holds."""
+        new_entries = num_cached_steps + inputs_embeds.shape[1]
+        # Always the mask of the whole cache: a short one would be padded on the wrong side, without an error.
+        attention_mask = F.pad(prefix.attention_mask, (0, new_entries), value=1)  # [B, L + new_entries]
+        return self.backbone(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=to_backbone_layout(position_ids),
+            past_key_values=prefix.cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        image_grid_thw: torch.LongTensor | None = None,
+        pixel_values_videos: torch.FloatTensor | None = None,
+        video_grid_thw: torch.LongTensor | None = None,
+        num_latent_steps: int | None = None,
+        output_anchor_embeddings: bool = False,
+        output_latent_states: bool = False,
+        output_router_probs: bool = False,
+        return_dict: bool | None = None,
+    ) -> PlumeOutput:
+        """Embeds one batch from PlumeProcessor.
+
+        Args:
+            input_ids, attention_mask (`torch.Tensor` of shape [B, L]): Left-padded, each row ends in the start token.
+            position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
+            pixel_values, pixel_values_videos (`torch.Tensor` of shape [patches, patch size], *optional*): All patches
+                of the batch, in the order of the rows.
+            image_grid_thw, video_grid_thw (`torch.Tensor` of shape [images or videos, 3], *optional*): Their grids.
+            num_latent_steps (`int`, *optional*): K, by default the config's. 0 is a single pass: the embedding is read
+                at the last prefix token.
+            output_anchor_embeddings, output_latent_states, output_router_probs (`bool`): What else to return.
+
+        Returns:
+            [`PlumeOutput`]
+
+        Raises:
+            ValueError: an input that cannot give the right vector, with the remedy.
+        """
+        num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
+        if not 0 <= num_steps <= self.config.num_step_embeddings:
+            raise ValueError(f"num_latent_steps must lie in 0..{self.config.num_step_embeddings}, got {num_steps}.")
+        media = {
+            "pixel_values": pixel_values,
+            "image_grid_thw": image_grid_thw,
+            "pixel_values_videos": pixel_values_videos,
+            "video_grid_thw": video_grid_thw,
+        }
+        media = {name: tensor for name, tensor in media.items() if tensor is not None}
+        self._check_inputs(input_ids, attention_mask, position_ids, media)
+
+        prefix = self.prefix(input_ids, attention_mask, position_ids, **media)
+        z, latent_states, router_probs = prefix.z0, [], []
+        for step in range(1, num_steps + 1):
+            z, probs = self.latent_step(z, prefix, step)
+            latent_states.append(z)
+            router_probs.append(probs)
+        gen_state = self.suffix(prefix, num_steps)[:, -1] if num_steps > 0 else prefix.z0  # [B, D]
+
+        has_router = self.config.adapter_type == "moe" and num_steps > 0
+        return PlumeOutput(
+            embeddings=F.normalize(gen_state.float(), dim=-1),
+            anchor_embeddings=F.normalize(prefix.anchor.float(), dim=-1) if output_anchor_embeddings else None,
+            latent_states=torch.stack(latent_states, dim=1) if output_latent_states and num_steps > 0 else None,
+            router_probs=torch.stack(router_probs, dim=1) if output_router_probs and has_router else None,
+        )
+
+    def _check_inputs(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        media: dict[str, torch.Tensor],
+    ) -> None:
+        """Refuses what would silently give another vector. One synchronisation with the host, before the prefix."""
+        config, batch = self.config, "pass the whole batch: model(**processor(items))"
+        unset = [n for n in ("anchor_token_id", "latent_start_token_id") if getattr(config, n) is None]
+        if unset or config.suffix_token_ids is None:
+            raise ValueError(
+                f"The config lacks {', '.join(unset) or 'suffix_token_ids'}; make the model with `plume-embed init` or "
+                "`plume-embed convert`, which take the token ids from the tokenizer."
+            )
+        if any(m.gradient_checkpointing for m in self.modules() if isinstance(m, GradientCheckpointingLayer)):
+            raise ValueError(
+                "Gradient checkpointing of the layers is on: it drops the cache, and the rollout would be computed "
+                "without its prefix. Call gradient_checkpointing_disable() on the model and on its backbone."
+            )
+        if attention_mask is None or position_ids is None:
+            raise ValueError(f"attention_mask and position_ids are needed; {batch}.")
+        if position_ids.shape != (input_ids.shape[0], 3, input_ids.shape[1]):
+            raise ValueError(
+                f"position_ids must be [batch, 3, length] = {[input_ids.shape[0], 3, input_ids.shape[1]]}, got "
+                f"{list(position_ids.shape)}; {batch}."
+            )
+        is_start = input_ids[:, -1] == config.latent_start_token_id  # [B]
+        num_anchors = ((input_ids == config.anchor_token_id) & attention_mask.bool()).sum(dim=1)  # [B]
+        checks = {
+            "The padding must be on the left and the rows must not be empty; do not change the padding side of "
+            "PlumeProcessor.": (attention_mask[:, -1] == 1) & (attention_mask.diff(dim=1) >= 0).all(dim=1),
+            "Every row must end in the start token; a row was cut, so switch truncation off (max_seq_length in "
+            "sentence-transformers), or was not made by PlumeProcessor.": is_start,
+            "Every row must hold exactly one anchor token; make the rows with PlumeProcessor, which neutralises "
+            "control tokens in user text.": num_anchors == 1,
+        }
+        backbone = config.backbone_config
+        for kind, pixels, grid, token_id in (
+            ("image", "pixel_values", "image_grid_thw", backbone.image_token_id),
+            ("video", "pixel_values_videos", "video_grid_thw", backbone.video_token_id),
+        ):
+            if (pixels in media) != (grid in media):
+                raise ValueError(f"{pixels} and {grid} come together, got only one of them; {batch}.")
+            message = (
+                f"The {kind} placeholders of the rows and the {kind}s of the batch do not match in number or size; "
+                f"{batch}, and slice {pixels} and {grid} together with the rows."
+            )
+            checks[message] = self._media_match(input_ids == token_id, media.get(pixels), media.get(grid))
+        passed = torch.stack([check.all() for check in checks.values()]).tolist()
+        for message, good in zip(checks, passed, strict=True):
+            if not good:
+                raise ValueError(message)
+
+    def _media_match(
+        self, is_placeholder: torch.Tensor, pixels: torch.Tensor | None, grids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Whether the i-th run of placeholders is as long as the i-th grid, and the pixels are as many: bool tensor."""
+        if grids is None:
+            return ~is_placeholder.any()
+        merge = self.config.backbone_config.vision_config.spatial_merge_size
+        starts = is_placeholder & ~F.pad(is_placeholder[:, :-1], (1, 0))  # [B, L], first token of each run
+        run = starts.flatten().cumsum(0).clamp(1, len(grids)) - 1  # [B * L], index of the run a token belongs to
+        lengths = torch.zeros(len(grids), dtype=torch.long, device=run.device)
+        lengths.scatter_add_(0, run, is_placeholder.flatten().long())
+        patches = grids.prod(dim=-1)  # [media]
+        sizes_match = (lengths == patches // merge**2).all()
+        return sizes_match & (starts.sum() == len(grids)) & (patches.sum() == len(pixels))
+
+
+PlumeModel.register_for_auto_class("AutoModel")
+
+__all__ = ["PlumeModel", "PlumeOutput", "PlumePrefix"]

@@ -1,0 +1,471 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""PlumeProcessor: any input -> one padded prefix batch. The one place that knows the prompt.
+
+It owns the prompt, the token strings, the media limits, the padding side and the prefix positions. Every way into the
+model (AutoModel, sentence-transformers, the command line, training) builds its prefix here.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature, PreTrainedConfig
+from transformers.processing_utils import ProcessorMixin
+
+from .media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES, load_image, load_video
+from .positions_plume import SUPPORTED_BACKBONES, prefix_positions
+
+ANCHOR_TOKEN = "<disc_emb>"
+LATENT_START_TOKEN = "<bot>"
+LATENT_END_TOKEN = "<eot>"
+EMBEDDING_TOKEN = "<gen_emb>"
+# In the order in which the released tokenizer added them; <ct> stands for a latent step in its training data.
+PLUME_TOKENS = (EMBEDDING_TOKEN, ANCHOR_TOKEN, LATENT_START_TOKEN, LATENT_END_TOKEN, "<ct>")
+SUFFIX_TEXT = f"{LATENT_END_TOKEN}</think>\n{EMBEDDING_TOKEN}"
+
+# The instruction that the released weights were trained with: part of the protocol, to the letter.
+INSTRUCTION = (
+    "Represent the above input text, images, videos, or any combination of the three as embeddings. First output the "
+    "thinking process in <think> </think> tags and then summarize the entire input in a word or sentence. Finally, use "
+    "the <gen_emb> tag to represent the entire input."
+)
+
+SYSTEM_MESSAGE = "You are a helpful assistant."
+
+
+def build_chat_template(instruction: str = INSTRUCTION, system_message: str | None = SYSTEM_MESSAGE) -> str:
+    """The prompt as a Jinja template, the form in which it travels with the weights (chat_template.jinja).
+
+    Media come first whatever the order of the parts: all images, all videos, then the text. A system message of the
+    conversation (what sentence-transformers makes of a prompt) goes in front of the text, unchanged: prompt + text.
+
+    Args:
+        instruction (`str`): What follows the anchor in the user turn.
+        system_message (`str`, *optional*): The system turn; `None` leaves the turn out.
+    """
+    system = f"<|im_start|>system\n{system_message}<|im_end|>\n" if system_message is not None else ""
+    tail = f"\n{ANCHOR_TOKEN}\n{instruction}<|im_end|>\n<|im_start|>assistant\n<think>{LATENT_START_TOKEN}"
+    return f"""\
+{{%- set ns = namespace(images='', videos='', text='') -%}}
+{{%- for message in messages -%}}
+  {{%- if message['role'] not in ['system', 'user'] -%}}
+    {{{{- raise_exception('PLUME embeds system and user messages only, got role ' ~ message['role']) -}}}}
+  {{%- endif -%}}
+  {{%- if message['content'] is string -%}}
+    {{%- set ns.text = ns.text ~ message['content'] -%}}
+  {{%- else -%}}
+    {{%- set seen = namespace(text=false) -%}}
+    {{%- for part in message['content'] -%}}
+      {{%- if part['type'] == 'image' -%}}
+        {{%- set ns.images = ns.images ~ '<|vision_start|><|image_pad|><|vision_end|>' -%}}
+      {{%- elif part['type'] == 'video' -%}}
+        {{%- set ns.videos = ns.videos ~ '<|vision_start|><|video_pad|><|vision_end|>' -%}}
+      {{%- else -%}}
+        {{%- set ns.text = ns.text ~ ('\n' if seen.text else '') ~ part['text'] -%}}
+        {{%- set seen.text = true -%}}
+      {{%- endif -%}}
+    {{%- endfor -%}}
+  {{%- endif -%}}
+{{%- endfor -%}}
+{{{{- {json.dumps(system + "<|im_start|>user" + chr(10))} ~ ns.images ~ ns.videos ~ ns.text | trim -}}}}
+{{{{- {json.dumps(tail)} -}}}}
+"""
+
+
+# A private-use character that marks, until tokenisation, where a control token typed by a user is cut in two.
+_CUT = "\U000f0000"
+
+# With these files beside it, a folder loads as SentenceTransformer(folder, trust_remote_code=True): the model's output
+# is pooled and normalised already, so there is one module and no more.
+_FORWARD = {"method": "forward", "method_output_name": "embeddings"}
+SENTENCE_TRANSFORMERS_FILES = {
+    "modules.json": [
+        {
+            "idx": 0,
+            "name": "0",
+            "path": "",
+            "type": "sentence_transformers.base.modules.transformer.Transformer",
+            "kwargs": ["num_latent_steps"],
+        }
+    ],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {
+            "text": _FORWARD,
+            "image": _FORWARD,
+            "video": _FORWARD,
+            "message": {**_FORWARD, "format": "structured"},
+        },
+        "module_output_name": "sentence_embedding",
+        "processing_kwargs": {"text": {"truncation": False}},
+        "unpad_inputs": False,
+    },
+    "config_sentence_transformers.json": {
+        "model_type": "SentenceTransformer",
+        "prompts": {},
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    },
+}
+
+
+class PlumeProcessor(ProcessorMixin):
+    r"""Turns texts, images, videos and their combinations into a batch for [`PlumeModel`].
+
+    One item is a string, a PIL image or `pathlib.Path`, a uint8 array (three axes: image, four: video), a list of
+    images (the frames of a video), a dict with the keys text, image, video (a list for several), a chat message or a
+    list of chat messages. A string is always text; a path as string is read where it stands under a media key.
+
+    Args:
+        image_processor, tokenizer, video_processor: The backbone's own. Their `size` limits the pixels.
+        chat_template (`str`, *optional*): The prompt, as a Jinja template. Defaults to [`build_chat_template`].
+        backbone_type (`str`, defaults to `"qwen2_vl"`): Model type of the backbone, which decides the positions.
+        vision_position_advance (`str`, defaults to `"max_hw"`): See [`PlumeConfig`]; must be the same there.
+        blank_image_for_text (`bool`, defaults to `False`): Whether inputs without media get a white 28 x 28 image in
+            front: part of the protocol of converted checkpoints.
+        num_frames (`int`, defaults to 8): Evenly spaced frames taken of a video file.
+        max_frames (`int`, defaults to 256): Most frames that a caller may hand over for one video.
+        max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
+    """
+
+    model_input_names = ["input_ids", "attention_mask", "position_ids", "pixel_values", "image_grid_thw"]
+    model_input_names += ["pixel_values_videos", "video_grid_thw"]
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        video_processor=None,
+        chat_template: str | None = None,
+        backbone_type: str = "qwen2_vl",
+        vision_position_advance: str = "max_hw",
+        blank_image_for_text: bool = False,
+        num_frames: int = 8,
+        max_frames: int = 256,
+        max_length: int = 11288,
+    ):
+        if backbone_type not in SUPPORTED_BACKBONES:
+            raise ValueError(f"Backbone {backbone_type!r} is not supported; supported: {SUPPORTED_BACKBONES}.")
+        if vision_position_advance not in ("max_hw", "max_thw"):
+            raise ValueError(f"vision_position_advance must be 'max_hw' or 'max_thw', got {vision_position_advance!r}.")
+        self.backbone_type = backbone_type
+        self.vision_position_advance = vision_position_advance
+        self.blank_image_for_text = blank_image_for_text
+        self.num_frames = num_frames
+        self.max_frames = max_frames
+        self.max_length = max_length
+        super().__init__(
+            image_processor, tokenizer, video_processor, chat_template=chat_template or build_chat_template()
+        )
+        tokenizer.padding_side = "left"
+        known = tokenizer.get_vocab()
+        missing = [token for token in PLUME_TOKENS if token not in known]
+        if missing:
+            raise ValueError(f"The tokenizer lacks {', '.join(missing)}; add them with `plume-embed init`.")
+        self.image_token_id = known["<|image_pad|>"]
+        self.video_token_id = known["<|video_pad|>"]
+        self._added_tokens = re.compile("|".join(map(re.escape, sorted(tokenizer.added_tokens_encoder, key=len)[::-1])))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        """Loads a processor and checks it against the config of the model beside it.
+
+        Raises:
+            ValueError: the two disagree about positions or tokens, and vectors would be wrong.
+        """
+        processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        hub_kwargs = {k: kwargs[k] for k in ("cache_dir", "revision", "token", "local_files_only") if k in kwargs}
+        try:
+            config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
+        except OSError:  # a folder with a processor alone
+            return processor
+        ours = {
+            "vision_position_advance": processor.vision_position_advance,
+            **processor.special_token_ids(),
+            "suffix_token_ids": processor.suffix_token_ids(),
+        }
+        wrong = {name: (config[name], value) for name, value in ours.items() if config.get(name, value) != value}
+        if wrong:
+            raise ValueError(
+                "config.json and the processor disagree (config, processor): "
+                f"{wrong}. Save model and processor together, or make the folder again with `plume-embed convert`."
+            )
+        return processor
+
+    def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
+        """Saves the processor, its code, and the files that make the folder load in sentence-transformers."""
+        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        for name, content in SENTENCE_TRANSFORMERS_FILES.items():
+            (Path(save_directory) / name).write_text(json.dumps(content, indent=2) + "\n")
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def special_token_ids(self) -> dict[str, int]:
+        """The token ids that [`PlumeConfig`] carries, by the names it has for them."""
+        tokens = {
+            "anchor_token_id": ANCHOR_TOKEN,
+            "latent_start_token_id": LATENT_START_TOKEN,
+            "latent_end_token_id": LATENT_END_TOKEN,
+            "embedding_token_id": EMBEDDING_TOKEN,
+        }
+        return {name: self.tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()}
+
+    def suffix_token_ids(self) -> list[int]:
+        """Ids of the fixed tokens after the rollout; the embedding is read at the last one."""
+        return self.tokenizer.encode(SUFFIX_TEXT, add_special_tokens=False)
+
+    def __call__(self, inputs: Any, images_kwargs: dict | None = None, videos_kwargs: dict | None = None, **kwargs):
+        """One batch for `PlumeModel`.
+
+        Args:
+            inputs: A list of items (see the class), or one item that is not a list.
+            images_kwargs, videos_kwargs (`dict`, *optional*): Passed on to the image and the video processor.
+
+        Returns:
+            [`BatchFeature`] with `input_ids`, `attention_mask` [B, L], `position_ids` [B, 3, L] and, where there are
+            media, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw`.
+
+        Raises:
+            ValueError: an item that is no valid input, naming its place in the batch.
+        """
+        if set(kwargs) - {"return_tensors"} or kwargs.get("return_tensors", "pt") != "pt":
+            raise ValueError(
+                f"PlumeProcessor takes a list of items and gives PyTorch tensors; got also {sorted(kwargs)}. Write an "
+                "image with its text as {'image': ..., 'text': ...}."
+            )
+        items = inputs if isinstance(inputs, list) and not _is_conversation(inputs) else [inputs]
+        conversations = [_naming_the_item(index, to_conversation, item) for index, item in enumerate(items)]
+        return self._batch(conversations, images_kwargs, videos_kwargs)
+
+    def apply_chat_template(
+        self,
+        conversation: list[dict] | list[list[dict]],
+        chat_template: str | None = None,
+        tokenize: bool = False,
+        processor_kwargs: dict | None = None,
+        **kwargs,
+    ):
+        """The library's way in: the same batch as `processor(items)` for the same content.
+
+        Args:
+            conversation: One conversation or a list of them.
+            chat_template (`str`, *optional*): Refused: another prompt is another embedding.
+            tokenize (`bool`, defaults to `False`): `False` returns the prompt as text, media as one placeholder each.
+            processor_kwargs (`dict`, *optional*): `images_kwargs` and `videos_kwargs` are passed on; a truncation
+                length is refused. The prompt always ends in the start token and control tokens in user text are always
+                encoded as plain text, whatever the other arguments say.
+        """
+        if chat_template is not None and chat_template != self.chat_template:
+            raise ValueError("The prompt is part of the model; set processor.chat_template to change it for good.")
+        processor_kwargs = processor_kwargs or {}
+        text_kwargs = processor_kwargs.get("text_kwargs", {})
+        if text_kwargs.get("max_length") is not None and text_kwargs.get("truncation"):
+            raise ValueError(
+                "A PLUME prefix cannot be truncated, it would lose its start token; shorten the text itself or lower "
+                "the pixel limits (images_kwargs={'size': {...}})."
+            )
+        is_batched = not _is_conversation(conversation)
+        conversations = [list(c) for c in conversation] if is_batched else [conversation]
+        if tokenize:
+            return self._batch(
+                conversations, processor_kwargs.get("images_kwargs"), processor_kwargs.get("videos_kwargs")
+            )
+        prompts = [self._render(_naming_the_item(i, normalize_conversation, c)) for i, c in enumerate(conversations)]
+        prompts = [prompt.replace(_CUT, "") for prompt in prompts]
+        return prompts if is_batched else prompts[0]
+
+    def _batch(
+        self, conversations: list[list[dict]], images_kwargs: dict | None, videos_kwargs: dict | None
+    ) -> BatchFeature:
+        if not conversations:
+            raise ValueError("The batch is empty.")
+        rows, images, videos = [], [], []
+        for index, conversation in enumerate(conversations):
+            conversation = _naming_the_item(index, normalize_conversation, conversation)
+            rows.append(self._with_blank_image(conversation))
+            images += [_naming_the_item(index, load_image, image) for image in _media(rows[-1], "image")]
+            for video in _media(rows[-1], "video"):
+                videos.append(_naming_the_item(index, load_video, video, self.num_frames, self.max_frames))
+        data, image_grids, video_grids = {}, [], []
+        if images:
+            pixels = self.image_processor(images=images, return_tensors="pt", **(images_kwargs or {}))
+            data.update(pixel_values=pixels["pixel_values"], image_grid_thw=pixels["image_grid_thw"])
+            image_grids = data["image_grid_thw"].tolist()
+        if videos:
+            # The frames are chosen already; the pixel cap is the per-frame limit of `size`.
+            options = {"do_sample_frames": False, "cap_pixels_per_frame": False}
+            options |= {k: v for k, v in (videos_kwargs or {}).items() if k != "video_metadata"}
+            pixels = self.video_processor(videos=videos, return_tensors="pt", **options)
+            data.update(pixel_values_videos=pixels["pixel_values_videos"], video_grid_thw=pixels["video_grid_thw"])
+            video_grids = data["video_grid_thw"].tolist()
+        return BatchFeature({**self._tokens(rows, image_grids, video_grids), **data})
+
+    def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
+        if not self.blank_image_for_text or _media(conversation, "image") or _media(conversation, "video"):
+            return conversation
+        blank = {"type": "image", "image": Image.new("RGB", (28, 28), "white")}
+        return [*conversation, {"role": "user", "content": [blank]}]
+
+    def _tokens(
+        self, rows: list[list[dict]], image_grids: list[list[int]], video_grids: list[list[int]]
+    ) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` [B, L] and `position_ids` [B, 3, L], padded on the left."""
+        merge = self.image_processor.merge_size
+        grids = {self.image_token_id: iter(image_grids), self.video_token_id: iter(video_grids)}
+        options = {
+            "merge_size": merge,
+            "vision_position_advance": self.vision_position_advance,
+            "image_token_id": self.image_token_id,
+            "video_token_id": self.video_token_id,
+        }
+        all_ids, all_positions = [], []
+        for index, row in enumerate(rows):
+            ids, row_grids = [], {self.image_token_id: [], self.video_token_id: []}
+            for token_id in self._encode(self._render(row)):
+                if token_id in grids:
+                    grid = next(grids[token_id])
+                    row_grids[token_id].append(grid)
+                    ids += [token_id] * (grid[0] * grid[1] * grid[2] // merge**2)
+                else:
+                    ids.append(token_id)
+            if len(ids) > self.max_length:
+                raise ValueError(
+                    f"Item {index} has {len(ids)} tokens, over the processor's max_length={self.max_length}, and "
+                    "nothing is truncated; split the text or lower the pixel limits (image_processor.size)."
+                )
+            all_ids.append(torch.tensor(ids))
+            all_positions.append(prefix_positions(self.backbone_type, ids, *row_grids.values(), options))
+        length = max(map(len, all_ids))
+        input_ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
+        position_ids = torch.zeros(len(rows), 3, length, dtype=torch.long)
+        for index, (ids, positions) in enumerate(zip(all_ids, all_positions, strict=True)):
+            input_ids[index, length - len(ids) :] = ids
+            attention_mask[index, length - len(ids) :] = 1
+            position_ids[index, :, length - len(ids) :] = positions
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+
+    def _render(self, conversation: list[dict]) -> str:
+        """The prompt of one row, control tokens of the user cut in two, media as one placeholder each."""
+        marked = []
+        for message in conversation:
+            parts = [{"type": p["type"], "text": self._cut(p.get("text", ""))} for p in message["content"]]
+            marked.append({**message, "content": parts})
+        return self.tokenizer.apply_chat_template(marked, chat_template=self.chat_template, tokenize=False)
+
+    def _cut(self, text: str) -> str:
+        """Marks a cut after the first character of every control token, so that none can be read as one."""
+        return self._added_tokens.sub(lambda match: match[0][0] + _CUT + match[0][1:], text.replace(_CUT, ""))
+
+    def _encode(self, prompt: str) -> list[int]:
+        return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
+
+
+def to_conversation(item: Any) -> list[dict]:
+    """One item, in any of the forms that [`PlumeProcessor`] takes, as chat messages with all images, videos, texts."""
+    if _is_conversation(item):
+        return item
+    if isinstance(item, dict) and "role" in item:
+        return [item]
+    if not isinstance(item, dict):
+        item = {_kind(item): item}
+    unknown = set(item) - {"text", "image", "video"}
+    if unknown or not item:
+        raise ValueError(f"An item takes the keys text, image and video, got {sorted(map(str, item))}.")
+    images = item.get("image") if isinstance(item.get("image"), list | tuple) else [item.get("image")]
+    texts = item.get("text") if isinstance(item.get("text"), list | tuple) else [item.get("text")]
+    parts = [("image", image) for image in images] + [("video", video) for video in _videos(item.get("video"))]
+    parts += [("text", text) for text in texts]
+    return [{"role": "user", "content": [{"type": kind, kind: part} for kind, part in parts if part is not None]}]
+
+
+def normalize_conversation(conversation: list[dict]) -> list[dict]:
+    """Chat messages with each content a list of parts {"type": kind, kind: value}, values still undecoded.
+
+    Raises:
+        ValueError: other roles than system and user, more than one user message, unknown parts, no content.
+    """
+    messages = []
+    for message in conversation:
+        if message.get("role") not in ("system", "user"):
+            raise ValueError(
+                f"Roles are system and user, got {message.get('role')!r}: one item is one user message, with system "
+                "messages for its instruction."
+            )
+        content = message.get("content")
+        content = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(content, list):
+            raise ValueError(f"A message's content must be a string or a list of parts, got {type(content).__name__}.")
+        messages.append({"role": message["role"], "content": [_normalize_part(part) for part in content]})
+    if [message["role"] for message in messages].count("user") != 1:
+        raise ValueError("One item is one user message; put several texts into its content.")
+    if not any(message["content"] for message in messages):
+        raise ValueError("The item is empty; an empty text is ''.")
+    return messages
+
+
+def _normalize_part(part: dict) -> dict:
+    if not isinstance(part, dict):
+        raise ValueError(f"A part of a message must be a dict with a type, got {type(part).__name__}.")
+    kind = part.get("type")
+    if kind not in ("text", "image", "video"):
+        raise ValueError(f"A part's type must be text, image or video, got {kind!r}.")
+    for key in (kind, "path", "url"):  # the library's names for the value of a media part
+        if key in part:
+            if kind == "text" and not isinstance(part[key], str):
+                raise ValueError(f"A text must be a string, got {type(part[key]).__name__}.")
+            return {"type": kind, kind: part[key]}
+    raise ValueError(f"A part of type {kind!r} must hold its value under the key {kind!r}.")
+
+
+def _kind(item: Any) -> str:
+    """Whether a bare item is a text, an image or a video."""
+    if isinstance(item, str):
+        return "text"
+    if isinstance(item, Image.Image):
+        return "image"
+    if isinstance(item, np.ndarray | torch.Tensor) and item.ndim in (3, 4):
+        return "image" if item.ndim == 3 else "video"
+    if isinstance(item, list | tuple) and item:
+        return "video"
+    if isinstance(item, Path) and item.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        return "image" if item.suffix.lower() in IMAGE_SUFFIXES else "video"
+    raise ValueError(f"Cannot tell what a {type(item).__name__} is; say it: {{'text' or 'image' or 'video': ...}}.")
+
+
+def _videos(value: Any) -> list:
+    """The videos under a dict's video key: one (path, array, list of frames) or a list of such."""
+    if not isinstance(value, list | tuple) or not value:
+        return [value]
+
+    def is_video(element: Any) -> bool:
+        if isinstance(element, str | Path):
+            return Path(element).suffix.lower() in VIDEO_SUFFIXES
+        return isinstance(element, list | tuple) or (
+            isinstance(element, np.ndarray | torch.Tensor) and element.ndim == 4
+        )
+
+    return list(value) if all(map(is_video, value)) else [value]
+
+
+def _media(conversation: list[dict], kind: str) -> list:
+    return [part[kind] for message in conversation for part in message["content"] if part["type"] == kind]
+
+
+def _is_conversation(item: Any) -> bool:
+    return isinstance(item, list) and bool(item) and all(isinstance(m, dict) and "role" in m for m in item)
+
+
+def _naming_the_item(index: int, function, *args):
+    try:
+        return function(*args)
+    except ValueError as error:
+        raise ValueError(f"Item {index}: {error}") from error
+
+
+PlumeProcessor.register_for_auto_class()
+
+__all__ = ["PlumeProcessor", "build_chat_template", "normalize_conversation", "to_conversation"]
