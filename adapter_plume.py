@@ -11,6 +11,7 @@ synchronised with the host, and every expert gets a gradient (zero, not None) in
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -72,7 +73,9 @@ class PlumeAdapter(nn.Module):
         if self.use_step_embedding:
             step_embedding = self.step_embedding.weight[step - 1].expand_as(z)  # [B, D]
             router_input = torch.cat((router_input, step_embedding), dim=-1)  # [B, 2D]
-        return self.router(router_input).float().softmax(dim=-1)  # [B, Me]
+        # In float32 throughout: near a tie, rounding would choose another expert, and with it another vector.
+        logits = F.linear(router_input.float(), self.router.weight.float(), self.router.bias.float())
+        return logits.softmax(dim=-1)  # [B, Me]
 
     def forward(
         self, z: torch.Tensor, anchor: torch.Tensor, z0: torch.Tensor, step: int

@@ -375,6 +375,9 @@ def to_conversation(item: Any) -> list[dict]:
     unknown = set(item) - {"text", "image", "video"}
     if unknown or not item:
         raise ValueError(f"An item takes the keys text, image and video, got {sorted(map(str, item))}.")
+    empty = [key for key, value in item.items() if isinstance(value, list | tuple) and not value]
+    if empty:
+        raise ValueError(f"The list under {empty[0]!r} is empty; leave the key out where there is nothing.")
     images = item.get("image") if isinstance(item.get("image"), list | tuple) else [item.get("image")]
     texts = item.get("text") if isinstance(item.get("text"), list | tuple) else [item.get("text")]
     parts = [("image", image) for image in images] + [("video", video) for video in _videos(item.get("video"))]
@@ -389,7 +392,7 @@ def normalize_conversation(conversation: list[dict]) -> list[dict]:
         ValueError: other roles than system and user, more than one user message, unknown parts, no content.
     """
     messages = []
-    for message in conversation:
+    for message in _unwrapped(conversation):
         if message.get("role") not in ("system", "user"):
             raise ValueError(
                 f"Roles are system and user, got {message.get('role')!r}: one item is one user message, with system "
@@ -404,6 +407,19 @@ def normalize_conversation(conversation: list[dict]) -> list[dict]:
         raise ValueError("One item is one user message; put several texts into its content.")
     if not any(message["content"] for message in messages):
         raise ValueError("The item is empty; an empty text is ''.")
+    return messages
+
+
+def _unwrapped(conversation: list[dict]) -> list[dict]:
+    """sentence-transformers wraps a chat that stands among other inputs into the content of a message of its own."""
+    messages = []
+    for message in conversation:
+        content = message.get("content")
+        is_wrapped = isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict)
+        if is_wrapped and content[0].get("type") == "message":
+            messages += content[0]["message"]
+        else:
+            messages.append(message)
     return messages
 
 
@@ -438,7 +454,7 @@ def _kind(item: Any) -> str:
 
 def _videos(value: Any) -> list:
     """The videos under a dict's video key: one (path, array, list of frames) or a list of such."""
-    if not isinstance(value, list | tuple) or not value:
+    if not isinstance(value, list | tuple):
         return [value]
 
     def is_video(element: Any) -> bool:

@@ -7,7 +7,16 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from safetensors import safe_open
-from transformers import AddedToken, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, AutoVideoProcessor
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    AutoVideoProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
 
 from plume_embed.configuration_plume import PlumeConfig
 from plume_embed.modeling_plume import PlumeModel
@@ -15,6 +24,8 @@ from plume_embed.processing_plume import PLUME_TOKENS, PlumeProcessor
 
 # The released evaluation resizes to 3136..12845056 pixels first, then to 784..2359296: together, these limits.
 RELEASED_MIN_PIXELS, RELEASED_MAX_PIXELS = 3136, 2359296
+# What Qwen2-VL-2B-Instruct's own files say, for folders that lack them.
+QWEN2_VL_SIZE = {"shortest_edge": 3136, "longest_edge": 12845056}
 RELEASED_SETTINGS = {
     "num_latent_steps": 8,
     "num_experts": 4,
@@ -246,9 +257,10 @@ def _make_processor(
             "patch_size": vision.patch_size,
             "temporal_patch_size": vision.temporal_patch_size,
             "merge_size": vision.spatial_merge_size,
+            "size": dict(QWEN2_VL_SIZE),
         }
-        image_processor = AutoImageProcessor.for_model("qwen2_vl", **sizes)
-        video_processor = AutoVideoProcessor.for_model("qwen2_vl", **sizes)
+        image_processor = Qwen2VLImageProcessor(**sizes)
+        video_processor = Qwen2VLVideoProcessor(**sizes)
     if pixel_limits is not None:
         low, high = pixel_limits
         size = image_processor.size

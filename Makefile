@@ -1,0 +1,51 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both work a second time without network.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+QUERY ?= a red heart
+PICTURE ?= examples/queries/drawn_by_hand.png
+export HF_HUB_OFFLINE := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test test-slow lint format miniature train-tiny evaluate-tiny clean help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# The stamps hold what was installed for: a second run touches no network.
+$(VENV)/.base: pyproject.toml hatch_build.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable ".[all]"
+	@touch $@
+
+demo: $(VENV)/.base  ## search a bundled folder of pictures with plume-tiny
+	$(BIN)/plume-embed search examples/pictures "$(QUERY)" --to .data/demo-index
+
+test: $(VENV)/.dev  ## the whole test suite, offline
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/.dev  ## ruff, format and rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## ruff, in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm)
+	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
+
+train-tiny: miniature  ## train plume-tiny from scratch (45 minutes on 2 cores)
+	rm -rf .data/plume-tiny
+	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny
+
+evaluate-tiny: miniature  ## plume-tiny's hits beside the pixel baseline's
+	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny
+
+clean:  ## remove what was built
+	rm -rf $(VENV) .data build dist

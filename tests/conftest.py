@@ -1,0 +1,26 @@
+"""Offline, one thread, and the converted tiny model that many tests share."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start; a second thread only disturbs the first
+os.environ.pop("PLUME_MODEL", None)
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+@pytest.fixture(scope="session")
+def released_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted model of 300 thousand random weights, D = 64. Read only: all tests share it."""
+    from plume_embed.convert import convert_released
+
+    out = tmp_path_factory.mktemp("models") / "released_tiny"
+    return convert_released(FIXTURES / "released_layout_tiny" / "checkpoint", out)
