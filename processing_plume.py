@@ -10,13 +10,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from transformers import BatchFeature, PreTrainedConfig
 from transformers.processing_utils import ProcessorMixin
 
-from .media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES, load_image, load_video
+from .inputs_plume import is_conversation, normalize_conversation, to_conversation
+from .media_plume import load_image, load_video
 from .positions_plume import SUPPORTED_BACKBONES, prefix_positions
 
 ANCHOR_TOKEN = "<disc_emb>"
@@ -166,6 +166,8 @@ class PlumeProcessor(ProcessorMixin):
         missing = [token for token in PLUME_TOKENS if token not in known]
         if missing:
             raise ValueError(f"The tokenizer lacks {', '.join(missing)}; add them with `plume-embed init`.")
+        if not {"<|image_pad|>", "<|video_pad|>"} <= known.keys():
+            raise ValueError("The tokenizer lacks <|image_pad|> or <|video_pad|>; use the backbone's own.")
         self.image_token_id = known["<|image_pad|>"]
         self.video_token_id = known["<|video_pad|>"]
         self._added_tokens = re.compile("|".join(map(re.escape, sorted(tokenizer.added_tokens_encoder, key=len)[::-1])))
@@ -188,7 +190,10 @@ class PlumeProcessor(ProcessorMixin):
             **processor.special_token_ids(),
             "suffix_token_ids": processor.suffix_token_ids(),
         }
+        backbone_type = config.get("backbone_config", {}).get("model_type", processor.backbone_type)
         wrong = {name: (config[name], value) for name, value in ours.items() if config.get(name, value) != value}
+        if backbone_type != processor.backbone_type:
+            wrong["backbone_type"] = (backbone_type, processor.backbone_type)
         if wrong:
             raise ValueError(
                 "config.json and the processor disagree (config, processor): "
@@ -236,7 +241,7 @@ class PlumeProcessor(ProcessorMixin):
                 f"PlumeProcessor takes a list of items and gives PyTorch tensors; got also {sorted(kwargs)}. Write an "
                 "image with its text as {'image': ..., 'text': ...}."
             )
-        items = inputs if isinstance(inputs, list) and not _is_conversation(inputs) else [inputs]
+        items = inputs if isinstance(inputs, list) and not is_conversation(inputs) else [inputs]
         conversations = [_naming_the_item(index, to_conversation, item) for index, item in enumerate(items)]
         return self._batch(conversations, images_kwargs, videos_kwargs)
 
@@ -267,7 +272,7 @@ class PlumeProcessor(ProcessorMixin):
                 "A PLUME prefix cannot be truncated, it would lose its start token; shorten the text itself or lower "
                 "the pixel limits (images_kwargs={'size': {...}})."
             )
-        is_batched = not _is_conversation(conversation)
+        is_batched = not is_conversation(conversation)
         conversations = [list(c) for c in conversation] if is_batched else [conversation]
         if tokenize:
             return self._batch(
@@ -364,115 +369,8 @@ class PlumeProcessor(ProcessorMixin):
         return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
 
 
-def to_conversation(item: Any) -> list[dict]:
-    """One item, in any of the forms that [`PlumeProcessor`] takes, as chat messages with all images, videos, texts."""
-    if _is_conversation(item):
-        return item
-    if isinstance(item, dict) and "role" in item:
-        return [item]
-    if not isinstance(item, dict):
-        item = {_kind(item): item}
-    unknown = set(item) - {"text", "image", "video"}
-    if unknown or not item:
-        raise ValueError(f"An item takes the keys text, image and video, got {sorted(map(str, item))}.")
-    empty = [key for key, value in item.items() if isinstance(value, list | tuple) and not value]
-    if empty:
-        raise ValueError(f"The list under {empty[0]!r} is empty; leave the key out where there is nothing.")
-    images = item.get("image") if isinstance(item.get("image"), list | tuple) else [item.get("image")]
-    texts = item.get("text") if isinstance(item.get("text"), list | tuple) else [item.get("text")]
-    parts = [("image", image) for image in images] + [("video", video) for video in _videos(item.get("video"))]
-    parts += [("text", text) for text in texts]
-    return [{"role": "user", "content": [{"type": kind, kind: part} for kind, part in parts if part is not None]}]
-
-
-def normalize_conversation(conversation: list[dict]) -> list[dict]:
-    """Chat messages with each content a list of parts {"type": kind, kind: value}, values still undecoded.
-
-    Raises:
-        ValueError: other roles than system and user, more than one user message, unknown parts, no content.
-    """
-    messages = []
-    for message in _unwrapped(conversation):
-        if message.get("role") not in ("system", "user"):
-            raise ValueError(
-                f"Roles are system and user, got {message.get('role')!r}: one item is one user message, with system "
-                "messages for its instruction."
-            )
-        content = message.get("content")
-        content = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(content, list):
-            raise ValueError(f"A message's content must be a string or a list of parts, got {type(content).__name__}.")
-        messages.append({"role": message["role"], "content": [_normalize_part(part) for part in content]})
-    if [message["role"] for message in messages].count("user") != 1:
-        raise ValueError("One item is one user message; put several texts into its content.")
-    if not any(message["content"] for message in messages):
-        raise ValueError("The item is empty; an empty text is ''.")
-    return messages
-
-
-def _unwrapped(conversation: list[dict]) -> list[dict]:
-    """sentence-transformers wraps a chat that stands among other inputs into the content of a message of its own."""
-    messages = []
-    for message in conversation:
-        content = message.get("content")
-        is_wrapped = isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict)
-        if is_wrapped and content[0].get("type") == "message":
-            messages += content[0]["message"]
-        else:
-            messages.append(message)
-    return messages
-
-
-def _normalize_part(part: dict) -> dict:
-    if not isinstance(part, dict):
-        raise ValueError(f"A part of a message must be a dict with a type, got {type(part).__name__}.")
-    kind = part.get("type")
-    if kind not in ("text", "image", "video"):
-        raise ValueError(f"A part's type must be text, image or video, got {kind!r}.")
-    for key in (kind, "path", "url"):  # the library's names for the value of a media part
-        if key in part:
-            if kind == "text" and not isinstance(part[key], str):
-                raise ValueError(f"A text must be a string, got {type(part[key]).__name__}.")
-            return {"type": kind, kind: part[key]}
-    raise ValueError(f"A part of type {kind!r} must hold its value under the key {kind!r}.")
-
-
-def _kind(item: Any) -> str:
-    """Whether a bare item is a text, an image or a video."""
-    if isinstance(item, str):
-        return "text"
-    if isinstance(item, Image.Image):
-        return "image"
-    if isinstance(item, np.ndarray | torch.Tensor) and item.ndim in (3, 4):
-        return "image" if item.ndim == 3 else "video"
-    if isinstance(item, list | tuple) and item:
-        return "video"
-    if isinstance(item, Path) and item.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-        return "image" if item.suffix.lower() in IMAGE_SUFFIXES else "video"
-    raise ValueError(f"Cannot tell what a {type(item).__name__} is; say it: {{'text' or 'image' or 'video': ...}}.")
-
-
-def _videos(value: Any) -> list:
-    """The videos under a dict's video key: one (path, array, list of frames) or a list of such."""
-    if not isinstance(value, list | tuple):
-        return [value]
-
-    def is_video(element: Any) -> bool:
-        if isinstance(element, str | Path):
-            return Path(element).suffix.lower() in VIDEO_SUFFIXES
-        return isinstance(element, list | tuple) or (
-            isinstance(element, np.ndarray | torch.Tensor) and element.ndim == 4
-        )
-
-    return list(value) if all(map(is_video, value)) else [value]
-
-
 def _media(conversation: list[dict], kind: str) -> list:
     return [part[kind] for message in conversation for part in message["content"] if part["type"] == kind]
-
-
-def _is_conversation(item: Any) -> bool:
-    return isinstance(item, list) and bool(item) and all(isinstance(m, dict) and "role" in m for m in item)
 
 
 def _naming_the_item(index: int, function, *args):
@@ -484,4 +382,4 @@ def _naming_the_item(index: int, function, *args):
 
 PlumeProcessor.register_for_auto_class()
 
-__all__ = ["PlumeProcessor", "build_chat_template", "normalize_conversation", "to_conversation"]
+__all__ = ["PlumeProcessor", "build_chat_template"]

@@ -299,3 +299,35 @@ class TestRefusals:
         self.refuse(model.train(), batch, "gradient_checkpointing_disable")
         model.backbone.gradient_checkpointing_disable()
         assert model.eval()(**batch).embeddings.shape == (2, 64)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"adapter_type": "mlp"},
+        {"adapter_type": "none"},
+        {"router_context": "none"},
+        {"router_context": "prefix_last"},
+        {"use_shared_expert": False},
+        {"num_experts_per_tok": 1},
+        {"use_step_embedding": False},
+        {"num_latent_steps": 4},
+        {"num_latent_steps": 0},
+        {"position_mode": "cache_length"},
+    ],
+    ids=str,
+)
+def test_each_ablation_is_one_config_value_that_saves_loads_and_changes_the_vectors(settings, tmp_path):
+    from training.tiny_model import make_model, make_processor
+
+    processor = make_processor(["a few words"], 420, 56)
+    sizes = {"hidden_size": 64, "layers": 2, "intermediate_size": 64, "vision_size": 32, "vision_depth": 1}
+    full, ablated = (make_model(processor, **sizes, initializer_range=0.3, seed=0, **s).eval() for s in ({}, settings))
+    rng = random.Random(0)
+    items = [case_item(CASES[3]), *(random_item(rng) for _ in range(3))]
+    vectors = embed(ablated, processor, items)
+    assert not torch.allclose(vectors, embed(full, processor, items), atol=1e-3)
+    ablated.save_pretrained(tmp_path)
+    loaded, info = PlumeModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert torch.equal(embed(loaded.eval(), processor, items), vectors)

@@ -225,7 +225,9 @@ def test_control_tokens_in_a_prompt_and_a_chat_are_plain_text_too(processor):
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=st.text(st.one_of(st.characters(), st.sampled_from("<|>_disc_embotgn \n\U000f0000")), max_size=60))
+@given(
+    text=st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("<|>_disc_embotgn \n\U000f0000")), max_size=60)
+)
 def test_any_text_gives_one_anchor_and_ends_in_the_start_token(processor, text):
     batch = processor([text, f"<disc_emb>{text}<|image_pad|>"])
     start, anchor = (processor.tokenizer.convert_tokens_to_ids(token) for token in ("<bot>", "<disc_emb>"))
@@ -307,6 +309,7 @@ def test_the_same_picture_has_the_same_pixels_in_any_batch(processor, picture):
         ([{"sound": 1}], r"keys text, image and video, got \['sound'\]"),
         ([{}], "keys text, image and video"),
         ([{"text": 3}], "A text must be a string, got int"),
+        (["broken \udcff"], "lone surrogates"),
         ([{"image": []}], "list under 'image' is empty"),
         ([{"video": []}], "list under 'video' is empty"),
         ([{"image": None}], "The item is empty"),
