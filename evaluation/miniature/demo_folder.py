@@ -38,6 +38,9 @@ WANTED = {
     ),
 }
 TRAIN_STYLE = "noto"
+# Pictures to search with, drawn in a third style, of things that the folder shows in the test style.
+QUERY_STYLE = "fluent-flat"
+QUERY_LABELS = ("butterfly", "cactus", "octopus", "sunflower", "airplane", "camera", "croissant", "turtle")
 TEST_STYLE_SHARE = 5 / 8
 NEWEST_VERSION = 5.0  # later emoji are less familiar
 DULL = re.compile(
@@ -84,7 +87,7 @@ def slug(label: str) -> str:
 
 def _notice_entry(package: Package, title: str, licence: str, count: int, size: int) -> str:
     return (
-        f"## {title}\n\n{count} pictures, marked `{_style_of(package)}` in `concepts.json`.\n\n"
+        f"## {title}\n\n{count} pictures in the style `{_style_of(package)}`.\n\n"
         f"- Author: {package.author}, <{package.url}>\n"
         f"- Obtained from: npm package `{package.name}`, version {package.version}\n"
         f"- Licence: {licence}\n- Changes: {CHANGES.format(size=size)}\n"
@@ -97,15 +100,17 @@ def _style_of(package: Package) -> str:
 
 def notice(counts: dict[str, int], size: int) -> str:
     """The NOTICE of the folder, given the number of pictures of each style and their side in pixels."""
+    mit = "[MIT](https://opensource.org/license/mit)"
     twemoji = "[Creative Commons Attribution 4.0 (CC-BY-4.0)](https://creativecommons.org/licenses/by/4.0/)"
     noto = "[Apache License 2.0](https://www.apache.org/licenses/LICENSE-2.0)"
     emojibase = CONCEPT_PACKAGE
     return "\n".join(
         [
-            "# Notice\n\nThe pictures in `pictures/` are not ours. `python -m evaluation.miniature.demo_folder` wrote "
-            "them and this file.\n",
+            "# Notice\n\nThe pictures in `pictures/` and `queries/` are not ours. "
+            "`python -m evaluation.miniature.demo_folder` wrote them and this file.\n",
             _notice_entry(STYLE_PACKAGES[TEST_STYLE], "Twemoji", twemoji, counts[TEST_STYLE], size),
             _notice_entry(STYLE_PACKAGES[TRAIN_STYLE], "Noto Emoji", noto, counts[TRAIN_STYLE], size),
+            _notice_entry(STYLE_PACKAGES[QUERY_STYLE], "Fluent Emoji, in `queries/`", mit, counts[QUERY_STYLE], size),
             f"## Labels\n\nThe labels in `concepts.json` and the file names come from `{emojibase.name}`, version "
             f"{emojibase.version} ({emojibase.author}, <{emojibase.url}>), {emojibase.licence} licence.\n",
         ]
@@ -113,29 +118,35 @@ def notice(counts: dict[str, int], size: int) -> str:
 
 
 def write(out: Path, size: int = 168, cache: Path = DEFAULT_CACHE) -> dict[str, int]:
-    """Write `pictures/`, `concepts.json` and `NOTICE.md` below `out`, replacing earlier pictures.
+    """Write `pictures/`, `queries/`, `concepts.json` and `NOTICE.md` below `out`, replacing earlier pictures.
 
     Returns:
         The number of pictures of each style.
     """
-    packages = [CONCEPT_PACKAGE, STYLE_PACKAGES[TEST_STYLE], STYLE_PACKAGES[TRAIN_STYLE]]
+    styles_needed = (TEST_STYLE, TRAIN_STYLE, QUERY_STYLE)
+    packages = [CONCEPT_PACKAGE, *(STYLE_PACKAGES[style] for style in styles_needed)]
     folders = fetch(packages, cache)
     concepts = read_concepts(folders[CONCEPT_PACKAGE.name])
-    drawings = {s: match_pictures(concepts, s, folders[STYLE_PACKAGES[s].name]) for s in (TEST_STYLE, TRAIN_STYLE)}
+    drawings = {s: match_pictures(concepts, s, folders[STYLE_PACKAGES[s].name]) for s in styles_needed}
     chosen = choose(concepts, set(drawings[TEST_STYLE]) & set(drawings[TRAIN_STYLE]))
     styles = assign_styles(chosen)
     pictures = out / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
-    for old in pictures.glob("*.png"):
-        old.unlink()
+    queries = out / "queries"
+    for folder in (pictures, queries):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):
+            old.unlink()
     records = []
     for concept in chosen:
         style, name = styles[concept.hexcode], f"{slug(concept.label)}.png"
         (pictures / name).write_bytes(png_bytes(render(drawings[style][concept.hexcode], size)))
+        if concept.label in QUERY_LABELS:
+            (queries / name).write_bytes(png_bytes(render(drawings[QUERY_STYLE][concept.hexcode], size)))
         records.append({"file": name, "hexcode": concept.hexcode, "label": concept.label, "style": style})
     lines = ",\n".join(f"  {json.dumps(record, ensure_ascii=False)}" for record in records)
     (out / "concepts.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     counts = {style: list(styles.values()).count(style) for style in (TEST_STYLE, TRAIN_STYLE)}
+    counts[QUERY_STYLE] = len(list(queries.glob("*.png")))
     (out / "NOTICE.md").write_text(notice(counts, size), encoding="utf-8")
     return counts
 
