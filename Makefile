@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-slow lint format miniature train-tiny evaluate-tiny clean help
+.PHONY: demo test test-slow lint format miniature train-tiny ship-tiny evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,9 +43,17 @@ miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/
 train-tiny: miniature  ## train plume-tiny from scratch (45 minutes on 2 cores)
 	rm -rf .data/plume-tiny
 	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny
+	$(MAKE) ship-tiny
 
-evaluate-tiny: miniature  ## plume-tiny's hits beside the pixel baseline's
-	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny
+ship-tiny:  ## .data/plume-tiny -> checkpoints/plume-tiny, its code as links to the files at the root
+	rm -rf checkpoints/plume-tiny
+	mkdir -p checkpoints/plume-tiny
+	cp $(filter-out %.py,$(wildcard .data/plume-tiny/*)) checkpoints/plume-tiny/
+	cd checkpoints/plume-tiny && for file in $(notdir $(wildcard .data/plume-tiny/*_plume.py)); do ln -s ../../$$file $$file; done
+
+evaluate-tiny: miniature  ## the shipped model beside the pixel baseline; writes evaluation/results/plume-tiny.json
+	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny \
+		--json evaluation/results/plume-tiny.json
 
 clean:  ## remove what was built
 	rm -rf $(VENV) .data build dist

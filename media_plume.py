@@ -4,6 +4,7 @@
 Only what is named as media is opened: nothing here guesses that a text might be a path, and nothing is downloaded.
 """
 
+import struct
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -14,6 +15,9 @@ from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
+
+# What Pillow raises on damaged pictures; struct.error comes from damaged EXIF data.
+_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
 
 def load_image(image: Any) -> Image.Image:
@@ -32,12 +36,12 @@ def load_image(image: Any) -> Image.Image:
                 return _to_rgb(opened)
         except FileNotFoundError as error:
             raise ValueError(f"No such image file: {path}") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"Cannot read {path} as an image: {error}") from error
     if isinstance(image, Image.Image):
         try:
             return _to_rgb(image)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"Cannot decode the image {image!r}: {error}") from error
     if isinstance(image, np.ndarray | torch.Tensor):
         return _to_rgb(Image.fromarray(_channels_last(np.asarray(image))))

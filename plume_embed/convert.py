@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AddedToken,
     AutoConfig,
@@ -223,11 +223,14 @@ def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{folder} holds no safetensors files.")
     tensors = {}
     for file in files:
-        with safe_open(file, framework="pt") as opened:
-            for key in opened.keys():  # noqa: SIM118 (safe_open is no dict)
-                if key in tensors:
-                    raise ValueError(f"{key} occurs in two files of {folder}.")
-                tensors[key] = opened.get_tensor(key)
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for key in opened.keys():  # noqa: SIM118 (safe_open is no dict)
+                    if key in tensors:
+                        raise ValueError(f"{key} occurs in two files of {folder}.")
+                    tensors[key] = opened.get_tensor(key)
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged: {error}. Download it again.") from error
     return tensors
 
 

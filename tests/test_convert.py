@@ -104,6 +104,13 @@ def test_a_tensor_that_is_missing_unexpected_or_misshaped_is_named(source, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_file_is_named(source, tmp_path):
+    content = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="model.safetensors is damaged"):
+        convert_released(source, tmp_path / "out")
+
+
 def test_an_existing_model_is_not_overwritten(source, released_model_dir, tmp_path):
     with pytest.raises(ValueError, match="holds a model already"):
         convert_released(source, released_model_dir)

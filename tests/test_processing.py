@@ -201,6 +201,26 @@ def test_transparency_is_over_white_and_exif_turns_the_picture(processor, pictur
     assert equal(processor([Image.open(stored)]), processor([picture]))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_damaged_exif_block_is_a_value_error(processor, picture, tmp_path):
+    stored = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(stored, "jpeg", exif=exif)
+    data = bytearray(stored.getvalue())
+    start = data.index(b"Exif\0\0") + 6
+    failures = 0
+    for offset in range(start, start + 26):
+        for value in (0, 7, 255):
+            damaged = bytes(data[:offset]) + bytes([value]) + bytes(data[offset + 1 :])
+            (tmp_path / "d.jpg").write_bytes(damaged)
+            try:
+                processor([tmp_path / "d.jpg"])
+            except ValueError:
+                failures += 1
+    assert failures < 78  # nothing but ValueError came out, and not every change is fatal
+
+
 # Text is text
 
 

@@ -86,6 +86,17 @@ def table(results: list[dict], title: str) -> Table:
     return shown
 
 
+def markdown(report: dict) -> str:
+    """The table of the README: both pools of each task, Hit@1 and the thumbnails' beside it."""
+    lines = ["| task | concepts | pool | Hit@1 % | Hit@5 % | thumbnails Hit@1 % |", "|---|---|---|---|---|---|"]
+    for name, flags in (("with_country_flags", ""), ("without_country_flags", ", no flags")):
+        for r in report[name]:
+            scores = (r["hit_at_1"], r["hit_at_5"], r["thumbnail_hit_at_1"])
+            cells = (r["task"], r["split"] + flags, f"{r['pool']:,}", *(f"{100 * score:.1f}" for score in scores))
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder that `python -m evaluation.miniature.build` wrote.")],
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("checkpoints/plume-tiny"),
@@ -102,7 +113,9 @@ def main(
         report[name] = evaluate(data, model, latent_steps, flags)
         title = f"{model}, K = {'default' if latent_steps is None else latent_steps}, {name.replace('_', ' ')}"
         console.print(table(report[name], title))
+    console.print(markdown(report), markup=False)
     if json_to is not None:
+        json_to.parent.mkdir(parents=True, exist_ok=True)
         json_to.write_text(json.dumps(report, indent=1) + "\n")
 
 
