@@ -31,14 +31,8 @@ def to_conversation(item: Any) -> list[dict]:
     unknown = set(item) - {"text", "image", "video"}
     if unknown or not item:
         raise ValueError(f"An item takes the keys text, image and video, got {sorted(map(str, item))}.")
-    empty = [key for key, value in item.items() if isinstance(value, list | tuple) and not value]
-    if empty:
-        raise ValueError(f"The list under {empty[0]!r} is empty; leave the key out where there is nothing.")
-    images = item.get("image") if isinstance(item.get("image"), list | tuple) else [item.get("image")]
-    texts = item.get("text") if isinstance(item.get("text"), list | tuple) else [item.get("text")]
-    parts = [("image", image) for image in images] + [("video", video) for video in _videos(item.get("video"))]
-    parts += [("text", text) for text in texts]
-    return [{"role": "user", "content": [{"type": kind, kind: part} for kind, part in parts if part is not None]}]
+    parts = [(kind, item[kind]) for kind in ("image", "video", "text") if item.get(kind) is not None]
+    return [{"role": "user", "content": [{"type": kind, kind: value} for kind, value in parts]}]
 
 
 def normalize_conversation(conversation: list[dict]) -> list[dict]:
@@ -58,7 +52,8 @@ def normalize_conversation(conversation: list[dict]) -> list[dict]:
         content = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(content, list):
             raise ValueError(f"A message's content must be a string or a list of parts, got {type(content).__name__}.")
-        messages.append({"role": message["role"], "content": [_normalize_part(part) for part in content]})
+        parts = [{"type": kind, kind: value} for part in content for kind, value in _values(part)]
+        messages.append({"role": message["role"], "content": parts})
     if [message["role"] for message in messages].count("user") != 1:
         raise ValueError("One item is one user message; put several texts into its content.")
     if not any(message["content"] for message in messages):
@@ -79,20 +74,27 @@ def _unwrapped(conversation: list[dict]) -> list[dict]:
     return messages
 
 
-def _normalize_part(part: dict) -> dict:
+def _values(part: dict) -> list[tuple[str, Any]]:
+    """The kind and value of a part; several, where its value is a list of images, of videos or of texts."""
     if not isinstance(part, dict):
         raise ValueError(f"A part of a message must be a dict with a type, got {type(part).__name__}.")
     kind = part.get("type")
     if kind not in ("text", "image", "video"):
         raise ValueError(f"A part's type must be text, image or video, got {kind!r}.")
-    for key in (kind, "path", "url"):  # the library's names for the value of a media part
-        if key in part:
-            if kind == "text" and not isinstance(part[key], str):
-                raise ValueError(f"A text must be a string, got {type(part[key]).__name__}.")
-            if kind == "text" and not _is_encodable(part[key]):
-                raise ValueError("A text holds lone surrogates; decode its bytes with errors='replace'.")
-            return {"type": kind, kind: part[key]}
-    raise ValueError(f"A part of type {kind!r} must hold its value under the key {kind!r}.")
+    keys = [key for key in (kind, "path", "url") if key in part]  # the library's names for the value of a media part
+    if not keys:
+        raise ValueError(f"A part of type {kind!r} must hold its value under the key {kind!r}.")
+    value = part[keys[0]]
+    is_list = isinstance(value, list | tuple)
+    if is_list and not value:
+        raise ValueError(f"The list under {kind!r} is empty; leave the key out where there is nothing.")
+    values = _videos(value) if kind == "video" else list(value) if is_list else [value]
+    for text in values if kind == "text" else ():
+        if not isinstance(text, str):
+            raise ValueError(f"A text must be a string, got {type(text).__name__}.")
+        if not _is_encodable(text):
+            raise ValueError("A text holds lone surrogates; decode its bytes with errors='replace'.")
+    return [(kind, value) for value in values]
 
 
 def _is_encodable(text: str) -> bool:

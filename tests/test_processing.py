@@ -112,6 +112,13 @@ def test_processor_and_chat_template_give_identical_batches(processor, picture, 
     assert batch["position_ids"].shape == (4, 3, batch["input_ids"].shape[1])
 
 
+def test_a_chat_part_may_hold_a_list_of_images_or_videos(processor, picture, frames):
+    parts = [{"type": "image", "image": [picture, picture]}, {"type": "video", "video": [frames, frames]}]
+    batch = processor([[{"role": "user", "content": parts}]])
+    assert equal(batch, processor([{"image": [picture, picture], "video": [frames, frames]}]))
+    assert len(batch["image_grid_thw"]) == len(batch["video_grid_thw"]) == 2
+
+
 def test_a_system_message_goes_in_front_of_the_text_unchanged(processor):
     chat = [{"role": "system", "content": "query: "}, {"role": "user", "content": "a cat"}]
     assert equal(processor([chat]), processor(["query: a cat"]))
