@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUERY ?= a red heart
-PICTURE ?= examples/queries/drawn_by_hand.png
+QUERY ?= fruit
+PICTURE ?= examples/queries/turtle.png
+SEARCH = $(BIN)/plume-embed search examples/pictures --to .data/demo-index --top 5
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
@@ -24,10 +25,15 @@ $(VENV)/.dev: $(VENV)/.base
 	@touch $@
 
 demo: $(VENV)/.base  ## search a bundled folder of pictures with plume-tiny
-	$(BIN)/plume-embed search examples/pictures "$(QUERY)" --to .data/demo-index
+	$(SEARCH) "$(QUERY)"
+	$(SEARCH) --image $(PICTURE) --no-update
+	@echo 'Search it yourself: make demo QUERY=guitar, or make demo PICTURE=some.png'
 
 test: $(VENV)/.dev  ## the whole test suite, offline
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: $(VENV)/.dev  ## what takes minutes each
+	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.dev  ## ruff, format and rules
 	$(BIN)/ruff check .
@@ -54,6 +60,7 @@ ship-tiny:  ## .data/plume-tiny -> checkpoints/plume-tiny, its code as links to 
 evaluate-tiny: miniature  ## the shipped model beside the pixel baseline; writes evaluation/results/plume-tiny.json
 	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny \
 		--json evaluation/results/plume-tiny.json
+	$(BIN)/python -m evaluation.miniature.examples --json evaluation/results/plume-tiny-examples.json
 
 clean:  ## remove what was built
 	rm -rf $(VENV) .data build dist

@@ -7,7 +7,8 @@
     <eot> </think> \\n <gen_emb>   suffix: fixed tokens, the embedding is the state at the last one
 
 This is the readable reference path, and the one to train through: the cache grows by concatenation, so gradients flow
-through the whole rollout. The model keeps no state between calls.
+through the whole rollout. Where no gradient is wanted, rollout_plume.py computes the same faster. The model keeps no
+state between calls.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .adapter_plume import PlumeAdapter, PlumeExperts
 from .configuration_plume import PlumeConfig
 from .positions_plume import latent_positions, suffix_positions, to_backbone_layout
+from .rollout_plume import ROLLOUT_IMPLEMENTATIONS, RolloutEngine, RolloutOutput, rollout_engine
 
 
 @dataclass
@@ -67,6 +69,12 @@ class PlumeModel(PreTrainedModel):
 
     `model(**processor(items)).embeddings` is the whole API for one batch. A row's vector does not depend on the other
     rows of the batch, their order or the padding.
+
+    Attributes:
+        rollout_implementation (`str`, defaults to `"auto"`): How the rollout is computed in eval mode where gradients
+            are off: `"static"`, `"compiled"`, `"cuda_graph"`, or `"auto"`, which is `"cuda_graph"` on CUDA and
+            `"static"` elsewhere. `"reference"` is the loop of this file, which runs in all other cases, and where a
+            faster one cannot, for a reason that is logged. All give the same vectors. It is not saved with the model.
     """
 
     config_class = PlumeConfig
@@ -76,6 +84,7 @@ class PlumeModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
+    rollout_implementation = "auto"
     # Checkpointing a layer drops its cache entry, and a rollout without its cache is another function.
     supports_gradient_checkpointing = False
 
@@ -222,19 +231,41 @@ class PlumeModel(PreTrainedModel):
         self._check_inputs(input_ids, attention_mask, position_ids, media)
 
         prefix = self.prefix(input_ids, attention_mask, position_ids, **media)
+        rollout = self._rollout(prefix, num_steps) if num_steps > 0 else None
+        gen_state = prefix.z0 if rollout is None else rollout.gen_state  # [B, D]
+        return PlumeOutput(
+            embeddings=F.normalize(gen_state.float(), dim=-1),
+            anchor_embeddings=F.normalize(prefix.anchor.float(), dim=-1) if output_anchor_embeddings else None,
+            latent_states=rollout.latent_states if output_latent_states and rollout is not None else None,
+            router_probs=rollout.router_probs if output_router_probs and rollout is not None else None,
+        )
+
+    @property
+    def rollout_engine(self) -> RolloutEngine:
+        """Holds the buffers and graphs of the fast rollout; `release()` frees them."""
+        return rollout_engine(self)
+
+    def _rollout(self, prefix: PlumePrefix, num_steps: int) -> RolloutOutput:
+        """K latent steps and the suffix, by the engine where it can and by this loop where it cannot."""
+        if self.rollout_implementation not in ROLLOUT_IMPLEMENTATIONS:
+            raise ValueError(
+                f"rollout_implementation must be one of {', '.join(ROLLOUT_IMPLEMENTATIONS)}, got "
+                f"{self.rollout_implementation!r}."
+            )
+        wants_fast = self.rollout_implementation != "reference" and not torch.compiler.is_compiling()
+        if wants_fast and not self.training and not torch.is_grad_enabled():
+            rollout = self.rollout_engine.run(self, prefix, num_steps, self.rollout_implementation)
+            if rollout is not None:
+                return rollout
         z, latent_states, router_probs = prefix.z0, [], []
         for step in range(1, num_steps + 1):
             z, probs = self.latent_step(z, prefix, step)
             latent_states.append(z)
             router_probs.append(probs)
-        gen_state = self.suffix(prefix, num_steps)[:, -1] if num_steps > 0 else prefix.z0  # [B, D]
-
-        has_router = self.config.adapter_type == "moe" and num_steps > 0
-        return PlumeOutput(
-            embeddings=F.normalize(gen_state.float(), dim=-1),
-            anchor_embeddings=F.normalize(prefix.anchor.float(), dim=-1) if output_anchor_embeddings else None,
-            latent_states=torch.stack(latent_states, dim=1) if output_latent_states and num_steps > 0 else None,
-            router_probs=torch.stack(router_probs, dim=1) if output_router_probs and has_router else None,
+        return RolloutOutput(
+            gen_state=self.suffix(prefix, num_steps)[:, -1],  # [B, D]
+            latent_states=torch.stack(latent_states, dim=1),  # [B, K, D]
+            router_probs=torch.stack(router_probs, dim=1) if self.config.adapter_type == "moe" else None,
         )
 
     def _check_inputs(

@@ -50,14 +50,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, plume_tokens: tuple[s
         return AutoTokenizer.from_pretrained(folder)
 
 
-def make_processor(texts: Iterable[str], vocab_size: int, side: int) -> PlumeProcessor:
-    """The processor of a tiny model that sees every picture at about `side` x `side` pixels."""
+def make_processor(texts: Iterable[str], vocab_size: int, side: int, temporal_patch_size: int = 2) -> PlumeProcessor:
+    """The processor of a tiny model that sees every picture at about `side` x `side` pixels.
+
+    Args:
+        temporal_patch_size (`int`): Frames of a video that share their visual tokens; the same as in [`make_model`].
+    """
     tokenizer = train_tokenizer(texts, vocab_size)
     size = {"shortest_edge": side * side, "longest_edge": side * side}
     return PlumeProcessor(
-        Qwen2VLImageProcessor(size=size),
+        Qwen2VLImageProcessor(size=size, temporal_patch_size=temporal_patch_size),
         tokenizer,
-        Qwen2VLVideoProcessor(size=size),
+        Qwen2VLVideoProcessor(size=size, temporal_patch_size=temporal_patch_size),
         chat_template=build_chat_template(TINY_INSTRUCTION, system_message=None),
         max_length=2048,
     )
@@ -72,6 +76,7 @@ def make_model(
     vision_depth: int,
     initializer_range: float,
     seed: int,
+    temporal_patch_size: int = 2,
     **settings,
 ) -> PlumeModel:
     """A model with random weights for `processor`.
@@ -114,7 +119,7 @@ def make_model(
             "mlp_ratio": 4,
             "patch_size": 14,
             "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
+            "temporal_patch_size": temporal_patch_size,
             "initializer_range": initializer_range,
         },
     }

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from evaluation.miniature import baseline
 from evaluation.miniature.score import hit_at_k
-from evaluation.miniature.tasks import Item, all_tasks, inputs, load
+from evaluation.miniature.tasks import Item, RetrievalTask, Row, all_tasks, inputs, load
 from plume_embed import PlumeModel, PlumeProcessor
 
 
@@ -41,37 +41,35 @@ def embed(
     return vectors
 
 
-def evaluate(
-    data: Path, model_dir: Path, num_latent_steps: int | None = None, country_flags: bool = True, batch_size: int = 64
-) -> list[dict]:
-    """Hit@1 and Hit@5 of a model and of the pixel baseline on each task.
+def evaluate(data: Path, model_dir: Path, num_latent_steps: int | None = None, batch_size: int = 64) -> dict:
+    """Hit@1 and Hit@5 of a model and of the pixel baseline on each task, with and without country flags.
 
     Returns:
-        One dict a task: task, split, queries, pool, hit_at_1, hit_at_5, thumbnail_hit_at_1, thumbnail_hit_at_5 (0..1).
+        `with_country_flags` and `without_country_flags`, each a list of one dict a task: task, split, queries, pool,
+        hit_at_1, hit_at_5, thumbnail_hit_at_1, thumbnail_hit_at_5 (0..1).
     """
     pictures, rows = load(data)
     model = PlumeModel.from_pretrained(model_dir).eval()
     processor = PlumeProcessor.from_pretrained(model_dir)
-    tasks = all_tasks(rows, country_flags)
-    needed = [item for task in tasks for item in (*task.queries, *task.candidates)]
+    needed = [item for task in all_tasks(rows) for item in (*task.queries, *task.candidates)]
     vectors = embed(needed, pictures, model, processor, num_latent_steps, batch_size)
     thumbnails = baseline.thumbnails(pictures)
-    results = []
-    for task in tasks:
-        queries = np.stack([vectors[item] for item in task.queries])
-        candidates = np.stack([vectors[item] for item in task.candidates])
-        of_model, of_pixels = queries @ candidates.T, baseline.similarity(task, rows, thumbnails)
-        results.append(
-            {
-                "task": task.name,
-                "split": task.split,
-                "queries": len(task.queries),
-                "pool": len(task.candidates),
-                **{f"hit_at_{k}": hit_at_k(of_model, task.positives, k) for k in (1, 5)},
-                **{f"thumbnail_hit_at_{k}": hit_at_k(of_pixels, task.positives, k) for k in (1, 5)},
-            }
-        )
-    return results
+    report = {"model": str(model_dir), "num_latent_steps": num_latent_steps}
+    for name, country_flags in (("with_country_flags", True), ("without_country_flags", False)):
+        report[name] = [_score(task, rows, vectors, thumbnails) for task in all_tasks(rows, country_flags)]
+    return report
+
+
+def _score(
+    task: RetrievalTask, rows: list[Row], vectors: dict[Item, NDArray[np.float32]], thumbnails: NDArray[np.float32]
+) -> dict:
+    queries = np.stack([vectors[item] for item in task.queries])
+    candidates = np.stack([vectors[item] for item in task.candidates])
+    of_model, of_pixels = queries @ candidates.T, baseline.similarity(task, rows, thumbnails)
+    counts = {"queries": len(task.queries), "pool": len(task.candidates)}
+    hits = {f"hit_at_{k}": hit_at_k(of_model, task.positives, k) for k in (1, 5)}
+    hits |= {f"thumbnail_hit_at_{k}": hit_at_k(of_pixels, task.positives, k) for k in (1, 5)}
+    return {"task": task.name, "split": task.split, **counts, **hits}
 
 
 def table(results: list[dict], title: str) -> Table:
@@ -107,10 +105,8 @@ def main(
 ) -> None:
     """Print a model's hits beside the pixel baseline's, with and without country flags."""
     console = Console()
-    torch.set_num_threads(2)
-    report = {"model": str(model), "latent_steps": latent_steps}
-    for name, flags in (("with_country_flags", True), ("without_country_flags", False)):
-        report[name] = evaluate(data, model, latent_steps, flags)
+    report = evaluate(data, model, latent_steps)
+    for name in ("with_country_flags", "without_country_flags"):
         title = f"{model}, K = {'default' if latent_steps is None else latent_steps}, {name.replace('_', ' ')}"
         console.print(table(report[name], title))
     console.print(markdown(report), markup=False)

@@ -1,0 +1,310 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""The fast rollout: the reference's K steps and suffix over persistent buffers, eager, compiled or as one CUDA graph.
+
+One function, [`rollout`], is run eagerly (`"static"`), with its decoder layer compiled (`"compiled"`), or captured and
+replayed (`"cuda_graph"`). It computes what `PlumeModel` computes step by step, with two savings: keys and values are
+written into place instead of concatenated, and the last latent step shares its pass with the suffix, whose tokens are
+known beforehand.
+
+Nothing here is state of the model: engines live beside the models and are never saved, and every run begins by writing
+all that it will read.
+"""
+
+import threading
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.utils import logging
+
+from .attention_plume import decoder_layer, packed_layers
+from .buckets_plume import Bucket, BucketKey, CapturedRollout, RolloutInputs, RolloutOutput
+from .positions_plume import latent_positions, suffix_positions, to_backbone_layout
+
+if TYPE_CHECKING:
+    from .modeling_plume import PlumeModel, PlumePrefix
+
+logger = logging.get_logger(__name__)
+
+# Each falls through to the one behind it, the last one to PlumeModel's own loop.
+FAST_IMPLEMENTATIONS = ("cuda_graph", "compiled", "static")
+ROLLOUT_IMPLEMENTATIONS = ("auto", *FAST_IMPLEMENTATIONS, "reference")
+CPU_MEMORY_LIMIT = 2 * 2**30  # bytes
+CUDA_MEMORY_SHARE = 1 / 8
+
+
+def rollout(
+    model: "PlumeModel", inputs: RolloutInputs, num_steps: int, layer_function: Callable[..., torch.Tensor]
+) -> RolloutOutput:
+    """K latent steps and the suffix in K passes over the layers; nothing in here waits for the device.
+
+    Args:
+        model ([`PlumeModel`]): Whose adapter and backbone are run.
+        inputs ([`RolloutInputs`]): The slots behind the prefix are written.
+        num_steps (`int`): K, from 1.
+        layer_function (`Callable`): [`decoder_layer`], or the same compiled.
+    """
+    decoder = model.backbone.get_decoder()
+    layers = packed_layers(decoder)
+    suffix = model.get_input_embeddings()(inputs.suffix_ids).expand(len(inputs.z0), -1, -1)  # [B, S, D]
+    cos, sin = decoder.rotary_emb(suffix, _positions(model.config.position_mode, inputs, num_steps))  # [B, K + S, d]
+    visible = inputs.visible[:, None, None]  # [B, 1, 1, T]
+    bias = torch.zeros_like(visible, dtype=suffix.dtype).masked_fill(~visible, float("-inf"))  # [B, 1, 1, T]
+    num_prefix_slots = visible.shape[-1] - num_steps - suffix.shape[1]
+
+    z, hidden, probs, latent_states, router_probs = inputs.z0, None, None, [], []
+    for step in range(1, num_steps + 1):
+        refined, probs = model.adapter(z, inputs.anchor, inputs.z0, step)  # [B, D], [B, Me]
+        new = (refined.unsqueeze(1),) if step < num_steps else (refined.unsqueeze(1), suffix)
+        hidden = torch.cat(new, dim=1)  # [B, n, D], n = 1, and 1 + S in the last pass
+        first, n = step - 1, hidden.shape[1]
+        end = num_prefix_slots + first + n
+        mask = _causal(bias[..., :end], n)  # [B, 1, n, end]
+        # Copies, because torch.compile tells views from tensors of their own, and an offset of zero from others.
+        rotary = [part[:, first : first + n].clone(memory_format=torch.contiguous_format) for part in (cos, sin)]
+        for layer, keys, values in zip(layers, inputs.keys, inputs.values, strict=True):
+            hidden = layer_function(layer, hidden, *rotary, mask, keys[:, :, :end], values[:, :, :end])
+        hidden = decoder.norm(hidden)
+        z = hidden[:, 0]  # [B, D]
+        latent_states.append(z)
+        router_probs.append(probs)
+    return RolloutOutput(
+        gen_state=hidden[:, -1],
+        latent_states=torch.stack(latent_states, dim=1),
+        router_probs=None if probs is None else torch.stack(router_probs, dim=1),
+    )
+
+
+def _positions(mode: str, inputs: RolloutInputs, num_steps: int) -> torch.Tensor:
+    """Positions [3, B, K + S] of the latent steps and the suffix."""
+    where = (inputs.start_position, inputs.length)
+    latent = [latent_positions(mode, *where, step) for step in range(1, num_steps + 1)]  # K times [B, 3, 1]
+    suffix = suffix_positions(mode, *where, num_steps, len(inputs.suffix_ids))  # [B, 3, S]
+    return to_backbone_layout(torch.cat((*latent, suffix), dim=-1))
+
+
+def _causal(bias: torch.Tensor, n: int) -> torch.Tensor:
+    """The mask [B, 1, n, end] of the n last of `end` positions, from what they may see but for the future of each."""
+    if n == 1:
+        return bias
+    end = bias.shape[-1]
+    future = torch.full((n, end), float("-inf"), dtype=bias.dtype, device=bias.device).triu(end - n + 1)
+    return bias + future
+
+
+def unsupported_reason(model: "PlumeModel", prefix: "PlumePrefix") -> str | None:
+    """Why the fast rollout would not be exact or not work here, or `None`."""
+    layers = model.backbone.get_decoder().layers
+    if torch.is_autocast_enabled(prefix.z0.device.type):
+        return "autocast is on; load the model in the dtype you want instead"
+    if any(cached.is_sliding for cached in prefix.cache.layers):
+        return "the backbone uses sliding-window attention"
+    if any(cached.keys.device != prefix.z0.device for cached in prefix.cache.layers):
+        return "the layers are on several devices"
+    if any("forward" in vars(module) for layer in layers for module in (layer, layer.self_attn)):
+        return "the forward of a layer has been replaced, for offloading perhaps"
+    return None
+
+
+class RolloutEngine:
+    """Buckets, compiled layer and graphs for one model, from [`rollout_engine`]; safe to use from several threads.
+
+    A change of the weights in place, by loading or by moving, is seen. After a change that is none of weights, such as
+    a LoRA switched off, call [`release`]: a captured graph cannot know of it.
+
+    Args:
+        memory_limit (`int`, *optional*): Bytes that the buckets may take; the least recently used go first. By default
+            an eighth of a CUDA device's memory, else 2 GiB. A batch that does not fit takes the reference path.
+    """
+
+    def __init__(self, memory_limit: int | None = None):
+        self.memory_limit = memory_limit
+        self._lock = threading.RLock()
+        self._buckets: OrderedDict[BucketKey, Bucket] = OrderedDict()
+        self._layer_functions: dict[tuple[torch.device, torch.dtype], Callable] = {}
+        self._failed: dict[str, str] = {}
+        self._fall_throughs: list[str] = []
+        self._pool: Any = None
+        self._weights: tuple[int, ...] = ()
+        self._last_run: torch.cuda.Event | None = None
+
+    @property
+    def buckets(self) -> list[BucketKey]:
+        """The buckets that are held, least recently used first."""
+        with self._lock:
+            return list(self._buckets)
+
+    @property
+    def fall_throughs(self) -> list[str]:
+        """What ran otherwise than asked for, and why, each reason once; as logged."""
+        with self._lock:
+            return list(self._fall_throughs)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held by the buckets and their graphs."""
+        with self._lock:
+            return sum(b.num_bytes + (b.graph.num_bytes if b.graph else 0) for b in self._buckets.values())
+
+    def run(
+        self, model: "PlumeModel", prefix: "PlumePrefix", num_steps: int, implementation: str = "auto"
+    ) -> RolloutOutput | None:
+        """The rollout of one batch, or `None` where the model's own loop has to do it, for a reason that is logged.
+
+        Args:
+            model ([`PlumeModel`]): The model that the engine belongs to.
+            prefix ([`PlumePrefix`]): Copied, not changed.
+            num_steps (`int`): K, from 1.
+            implementation (`str`): One of `FAST_IMPLEMENTATIONS`, or `"auto"`: `"cuda_graph"` on CUDA and `"static"`
+                elsewhere, because on a CPU compiling takes up to a minute and gains little.
+        """
+        device = prefix.z0.device
+        if implementation == "auto":
+            implementation = "cuda_graph" if device.type == "cuda" else "static"
+        reason = unsupported_reason(model, prefix)
+        if reason is None:
+            key = BucketKey.of(prefix, num_steps, model.config)
+            if key.num_bytes(prefix) > self._limit(device):
+                reason = f"{key.num_bytes(prefix):,} bytes of buffers for one batch are above memory_limit"
+        if reason is not None:
+            self._log_once(f"The rollout runs as 'reference', not as {implementation!r}: {reason}.")
+            return None
+        # Each grad mode would compile its own graphs, and buffers made in inference mode can be written only there.
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            self._wait_for_last_run(device)
+            output = self._run_first_available(model, prefix, key, implementation)
+            if device.type == "cuda":
+                self._last_run = torch.cuda.current_stream(device).record_event()
+            return output
+
+    def prepare(
+        self, model: "PlumeModel", prefixes: "Iterable[PlumePrefix]", num_steps: int, implementation: str = "auto"
+    ) -> None:
+        """Compiles and captures for examples of the batches to come, the biggest first, so that the graphs of smaller
+        batches find room in memory that the bigger ones have already claimed."""
+        for prefix in sorted(prefixes, key=lambda prefix: prefix.attention_mask.numel(), reverse=True):
+            self.run(model, prefix, num_steps, implementation)
+
+    def release(self) -> None:
+        """Frees buffers, graphs and compiled code; what has failed will be tried again."""
+        with self._lock:
+            self._drop(list(self._buckets))
+            self._layer_functions.clear()
+            self._failed.clear()
+            self._fall_throughs.clear()
+            self._pool, self._weights, self._last_run = None, (), None
+
+    def _run_first_available(
+        self, model: "PlumeModel", prefix: "PlumePrefix", key: BucketKey, wanted: str
+    ) -> RolloutOutput:
+        """Runs `wanted` or what it falls through to."""
+        first = FAST_IMPLEMENTATIONS.index(wanted)
+        for name, following in zip(FAST_IMPLEMENTATIONS[first:], FAST_IMPLEMENTATIONS[first + 1 :], strict=False):
+            reason = self._failed.get(name) or self._unavailable_reason(name, key)
+            if reason is None:
+                try:
+                    return self._run(model, prefix, key, name)
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception as error:
+                    # Compilers fail in many ways. What is not their fault shows again in "static", which is the same
+                    # function and is not caught.
+                    reason = self._failed[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            self._log_once(f"The rollout runs as {following!r}, not as {name!r}: {reason}.")
+        return self._run(model, prefix, key, "static")
+
+    def _run(self, model: "PlumeModel", prefix: "PlumePrefix", key: BucketKey, name: str) -> RolloutOutput:
+        bucket = self._bucket(model, prefix, key)
+        inputs = bucket.load(prefix, whole=name == "cuda_graph")
+        layer_function = decoder_layer if name == "static" else self._compiled_layer(key)
+        if name != "cuda_graph":
+            return rollout(model, inputs, key.num_steps, layer_function)
+        if bucket.graph is None:
+            bucket.graph = self._capture(lambda: rollout(model, inputs, key.num_steps, layer_function), key.device)
+            self._make_room(0, key.device, keep=key)
+        return bucket.graph().rows(len(prefix.z0))
+
+    def _unavailable_reason(self, name: str, key: BucketKey) -> str | None:
+        if name == "cuda_graph" and key.device.type != "cuda":
+            return f"the model is on {key.device}"
+        return None
+
+    def _capture(self, body: Callable[[], RolloutOutput], device: torch.device) -> CapturedRollout:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return CapturedRollout(body, device, self._pool)
+
+    def _compiled_layer(self, key: BucketKey) -> Callable[..., torch.Tensor]:
+        """[`decoder_layer`] compiled with batch, slots and positions left open. It makes four graphs: compilers tell
+        one from many, for the rows and for the new positions."""
+        kind = (key.device, key.dtype)
+        if kind not in self._layer_functions:
+            # Recompilations are counted by code object: another model must not use up the limit of this one.
+            own = types.FunctionType(decoder_layer.__code__.replace(), decoder_layer.__globals__)
+            self._layer_functions[kind] = torch.compile(own, dynamic=True, fullgraph=True)
+        return self._layer_functions[kind]
+
+    def _bucket(self, model: "PlumeModel", prefix: "PlumePrefix", key: BucketKey) -> Bucket:
+        if key.device.type == "cuda":
+            # A graph holds the addresses of weights: other weights, other graphs.
+            weights = tuple(parameter.data_ptr() for parameter in model.parameters())
+            if weights != self._weights:
+                self._drop(list(self._buckets))
+                self._weights = weights
+        if key not in self._buckets:
+            self._make_room(key.num_bytes(prefix), key.device)
+            self._buckets[key] = Bucket(key, prefix)
+        self._buckets.move_to_end(key)
+        return self._buckets[key]
+
+    def _make_room(self, needed: int, device: torch.device, keep: BucketKey | None = None) -> None:
+        """Drops the least recently used buckets until `needed` bytes more are within the limit."""
+        while self.num_bytes + needed > self._limit(device):
+            oldest = next((key for key in self._buckets if key != keep), None)
+            if oldest is None:
+                return
+            self._drop([oldest])
+
+    def _drop(self, keys: list[BucketKey]) -> None:
+        if keys and self._last_run is not None:
+            self._last_run.synchronize()  # the memory may be handed to a stream that has not waited for the last run
+        for key in keys:
+            del self._buckets[key]
+
+    def _limit(self, device: torch.device) -> int:
+        if self.memory_limit is not None:
+            return self.memory_limit
+        if device.type != "cuda":
+            return CPU_MEMORY_LIMIT
+        return int(torch.cuda.get_device_properties(device).total_memory * CUDA_MEMORY_SHARE)
+
+    def _wait_for_last_run(self, device: torch.device) -> None:
+        # The lock orders the threads on the host; their streams are ordered here.
+        if self._last_run is not None and device.type == "cuda":
+            torch.cuda.current_stream(device).wait_event(self._last_run)
+
+    def _log_once(self, message: str) -> None:
+        with self._lock:
+            if message in self._fall_throughs:
+                return
+            self._fall_throughs.append(message)
+        logger.warning(message)
+
+
+_ENGINES: "weakref.WeakKeyDictionary[PlumeModel, RolloutEngine]" = weakref.WeakKeyDictionary()
+_ENGINES_LOCK = threading.Lock()
+
+
+def rollout_engine(model: "PlumeModel") -> RolloutEngine:
+    """The engine of a model, made on first use. It lives beside the model, so that copies and files do not hold it, and
+    ends with it."""
+    with _ENGINES_LOCK:
+        if model not in _ENGINES:
+            _ENGINES[model] = RolloutEngine()
+        return _ENGINES[model]
+
+
+__all__ = ["ROLLOUT_IMPLEMENTATIONS", "RolloutEngine", "RolloutOutput", "rollout", "rollout_engine"]
