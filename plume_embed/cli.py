@@ -1,4 +1,4 @@
-"""The command line: plume-embed search, index, embed, convert, init, export.
+"""The command line: plume-embed search, index, embed, convert, init, export, train.
 
 Heavy imports stand inside the commands. An expected error is one line on stderr and exit code 2.
 """
@@ -22,6 +22,7 @@ from plume_embed.console import (
     summary,
     working,
 )
+from plume_embed.training.cli import train
 
 if TYPE_CHECKING:
     from plume_embed.encoder import Encoder
@@ -206,6 +207,9 @@ def export(
 
     _quiet_libraries()
     make_console().print(f"written: {export_model(out, model, base_model, license_id)}")
+
+
+app.command(epilog="Example: plume-embed train hops --set seed=1 --set output_dir=runs/hops-1")(train)
 
 
 @app.callback(invoke_without_command=True)

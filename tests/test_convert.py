@@ -11,7 +11,7 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.convert import TOKEN_DONORS, convert_released, init_model
-from training.tiny_model import make_model, make_processor, train_tokenizer
+from plume_embed.training.tiny_model import make_model, make_processor, train_tokenizer
 
 
 @pytest.fixture

@@ -318,7 +318,7 @@ class TestRefusals:
     ids=str,
 )
 def test_each_ablation_is_one_config_value_that_saves_loads_and_changes_the_vectors(settings, tmp_path):
-    from training.tiny_model import make_model, make_processor
+    from plume_embed.training.tiny_model import make_model, make_processor
 
     processor = make_processor(["a few words"], 420, 56)
     sizes = {"hidden_size": 64, "layers": 2, "intermediate_size": 64, "vision_size": 32, "vision_depth": 1}

@@ -383,7 +383,7 @@ def test_other_prompts_truncation_and_keyword_inputs_are_refused(processor):
 
 
 def test_a_tokenizer_without_plumes_tokens_is_refused(processor):
-    from training.tiny_model import train_tokenizer
+    from plume_embed.training.tiny_model import train_tokenizer
 
     bare = train_tokenizer(["some words"], 400, plume_tokens=())
     with pytest.raises(ValueError, match="lacks <gen_emb>, <disc_emb>, <bot>, <eot>, <ct>; add them with `plume-embed"):

@@ -27,10 +27,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from evaluation.miniature.sources import TRAIN_STYLES
-from evaluation.miniature.tasks import Row, label_text, load
-from training.losses import balance_loss, gather_rows, info_nce
-from training.tiny_model import make_model, make_processor
+from plume_embed.evaluation.miniature.sources import TRAIN_STYLES
+from plume_embed.evaluation.miniature.tasks import Row, label_text, load
+from plume_embed.training.losses import balance_loss, gather_rows, info_nce
+from plume_embed.training.tiny_model import make_model, make_processor
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,94 @@
+"""Checkpoints of a run: safetensors and JSON only, and never half a checkpoint under its final name."""
+
+import json
+import os
+import random
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def last_checkpoint(output_dir: Path) -> Path | None:
+    """The checkpoint of the highest step, or `None`."""
+    found = [path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    return max(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), default=None)
+
+
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `folder` that takes its name when it is complete and on the disk."""
+    partial = folder.with_name(f".partial-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    for path in [*partial.rglob("*"), partial]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    if folder.exists():  # of an earlier run beyond the step that this one resumed from
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def remove_old(output_dir: Path, keep: int) -> None:
+    """Removes all but the `keep` last checkpoints."""
+    found = sorted(
+        (path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)),
+        key=lambda path: int(_NAME.fullmatch(path.name)[1]),
+    )
+    for path in found[: max(0, len(found) - keep)]:
+        shutil.rmtree(path)
+
+
+def save_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """The tensors of the optimiser's state, by parameter number; settings come from the recipe."""
+    state = optimizer.state_dict()["state"]
+    tensors = {f"{number}.{name}": tensor for number, entry in state.items() for name, tensor in entry.items()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
+    """Reads what [`save_optimizer`] wrote."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(path).items():
+        number, key = name.split(".", 1)
+        state.setdefault(int(number), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def save_random_state(path: Path) -> None:
+    """The random states of Python, NumPy and PyTorch of this process."""
+    tensors = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
+    kind, keys, *rest = np.random.get_state()
+    others = {"python": json.dumps(random.getstate()), "numpy": json.dumps([kind, keys.tolist(), *rest])}
+    save_file(tensors, path, metadata=others)
+
+
+def load_random_state(path: Path) -> None:
+    """Reads what [`save_random_state`] wrote."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        others = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    version, internal, gauss = json.loads(others["python"])
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = json.loads(others["numpy"])
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(tensors.pop("cpu"))
+    if tensors:
+        torch.cuda.set_rng_state_all([tensors[f"cuda.{index}"] for index in range(len(tensors))])

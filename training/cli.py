@@ -1,0 +1,58 @@
+"""The command: `plume-embed train RECIPE`, or `python -m training.cli RECIPE`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (hops, paper_2b), or a YAML file.", metavar="RECIPE")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, again for more, e.g. curriculum.stages=[0,4].", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="A random 2-layer backbone and made-up data: does it start?")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")] = False,
+) -> None:
+    """Train a model by a recipe; the folder output_dir gets log.jsonl, checkpoints, model/ and results.json.
+
+    On several GPUs: accelerate launch -m training.cli RECIPE ...
+    """
+    import transformers
+    from rich.console import Console
+
+    from plume_embed.training.dry_run import dry_recipe
+    from plume_embed.training.recipe import load_recipe
+    from plume_embed.training.run import run
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    chosen = load_recipe(recipe, settings or [])
+    if dry_run:
+        chosen = dry_recipe(chosen)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.quiet = not _is_main_process()
+    run(chosen, resume, console)
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command(epilog="Example: plume-embed train hops --set seed=1 --set output_dir=runs/hops-1")(train)
+
+
+if __name__ == "__main__":
+    try:
+        app(standalone_mode=True)
+    except ValueError as error:
+        print(f"train: {error}", file=sys.stderr)
+        sys.exit(2)

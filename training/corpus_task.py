@@ -1,0 +1,126 @@
+"""A corpus of query-target pairs as a task for the trainer."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from plume_embed.modeling_plume import PlumeModel
+from plume_embed.processing_plume import PlumeProcessor
+from plume_embed.training.batch_loss import TrainingBatch
+from plume_embed.training.curriculum import CurriculumState
+from plume_embed.training.data import Corpus, Pair, SubsetBalancedBatches
+from plume_embed.training.objective import SideBatch, make_side
+from plume_embed.training.recipe import Recipe
+from plume_embed.training.tiny_model import make_model, make_processor
+
+_ITEM = re.compile(r"Item (\d+): ")
+
+
+class CorpusTask:
+    """Batches of a corpus, a function of the seed and the step.
+
+    Args:
+        recipe ([`Recipe`]): Of the run: `data`, `model`, `curriculum`.
+        rank, world_size (`int`): This process's share of the batch.
+        report: Called with a message for each bad line of the data.
+
+    Raises:
+        ValueError: data or settings that cannot be trained on, with the remedy.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        rank: int = 0,
+        world_size: int = 1,
+        report: Callable[[str], None] = lambda message: None,
+    ):
+        if recipe.batch_size % world_size:
+            raise ValueError(f"batch_size={recipe.batch_size} cannot be shared by {world_size} processes evenly.")
+        if not recipe.data.files:
+            raise ValueError("data.files is empty; give the JSONL files of the corpus: --set data.files=[a.jsonl]")
+        self.recipe, self.curriculum = recipe, recipe.curriculum
+        self.corpus = Corpus.from_jsonl(
+            [Path(name) for name in recipe.data.files],
+            Path(recipe.data.media_root),
+            recipe.data.max_bad_lines,
+            report if rank == 0 else lambda message: None,
+        )
+        self.batches = SubsetBalancedBatches(self.corpus.subsets, recipe.batch_size, recipe.seed)
+        self.rows = slice(rank, None, world_size)
+        self.processor = self._processor()
+
+    def _processor(self) -> PlumeProcessor:
+        settings = self.recipe.model
+        if settings.path is not None:
+            return PlumeProcessor.from_pretrained(settings.path)
+        pairs = [self.corpus[index] for index in range(min(len(self.corpus), 2000))]
+        sides = [side for pair in pairs for side in (pair.query, pair.target)]
+        texts = [text for side in sides for text in (side.item.get("text"), side.rationale, side.answer) if text]
+        return make_processor(texts, settings.vocab_size, settings.side)
+
+    def make_model(self) -> PlumeModel:
+        """The model of the recipe: from its folder, or small and with random weights from the recipe's seed."""
+        settings, steps = self.recipe.model, self.curriculum.num_latent_steps
+        if settings.path is not None:
+            model = PlumeModel.from_pretrained(
+                settings.path, dtype=torch.float32, num_latent_steps=steps, **settings.plume
+            )
+        else:
+            model = make_model(
+                self.processor,
+                hidden_size=settings.hidden_size,
+                layers=settings.layers,
+                intermediate_size=settings.intermediate_size,
+                vision_size=settings.vision_size,
+                vision_depth=settings.vision_depth,
+                initializer_range=settings.initializer_range,
+                seed=self.recipe.seed,
+                num_latent_steps=steps,
+                **settings.plume,
+            )
+        if settings.freeze_vision:
+            model.backbone.visual.requires_grad_(False)
+            model.backbone.visual.merger.requires_grad_(True)
+        return model
+
+    def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
+        """The rows of this process in a step.
+
+        Raises:
+            ValueError: a medium that is missing or cannot be read, naming it and the line of the data.
+        """
+        pairs = [self.corpus[index] for index in self.batches[step][self.rows]]
+        return TrainingBatch(
+            queries=self._chunks(pairs, "query", state, self.curriculum.num_latent_steps > 0),
+            targets=self._chunks(
+                pairs, "target", state, self.curriculum.num_latent_steps > 0 and self.recipe.target_rollout
+            ),
+            target_of_query=torch.arange(len(pairs)),
+            target_keys=torch.tensor([pair.target.key() for pair in pairs]),
+            num_latent_steps=state.num_latent_steps,
+        )
+
+    def _chunks(self, pairs: list[Pair], name: str, state: CurriculumState, has_rollout: bool) -> list[SideBatch]:
+        size, chunks = self.recipe.chunk_size or len(pairs), []
+        for start in range(0, len(pairs), size):
+            chunk = pairs[start : start + size]
+            sides = [pair.query if name == "query" else pair.target for pair in chunk]
+            suffixes = [self.curriculum.suffix(side.rationale, side.answer, state) for side in sides]
+            try:
+                chunks.append(
+                    make_side(self.processor, [side.item for side in sides], suffixes if has_rollout else None)
+                )
+            except ValueError as error:
+                match = _ITEM.match(str(error))
+                if match is None:
+                    raise
+                message = str(error).removeprefix(match[0])
+                raise ValueError(f"{chunk[int(match[1])].where}: {name}: {message}") from error
+        return chunks
+
+    def evaluate(self, model: PlumeModel) -> dict:
+        """Nothing: a corpus has no test of its own, use `plume-embed evaluate` on the model."""
+        return {}

@@ -1,0 +1,104 @@
+"""From a recipe to a trained model: task, model, trainer, evaluation, results.json."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from rich.console import Console
+from transformers import TrainingArguments
+
+from plume_embed.training import checkpoints
+from plume_embed.training.corpus_task import CorpusTask
+from plume_embed.training.hops_task import HopsTask
+from plume_embed.training.lora import add_lora
+from plume_embed.training.recipe import Recipe
+from plume_embed.training.trainer import LOG_FILE, PlumeTrainer
+
+
+def training_arguments(recipe: Recipe) -> TrainingArguments:
+    """The recipe in the Trainer's words. What is not set here is the curriculum's or the task's."""
+    return TrainingArguments(
+        output_dir=recipe.output_dir,
+        max_steps=recipe.curriculum.max_steps,
+        per_device_train_batch_size=1,  # one item of the data set is one step
+        learning_rate=max(recipe.curriculum.learning_rates),
+        weight_decay=recipe.weight_decay,
+        adam_beta2=recipe.adam_beta2,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.bf16,
+        seed=recipe.seed,
+        logging_steps=recipe.logging_steps,
+        save_strategy="steps" if recipe.save_steps else "no",
+        save_steps=recipe.save_steps or 500,
+        save_total_limit=2,
+        report_to=recipe.report_to,
+        disable_tqdm=True,
+        dataloader_num_workers=recipe.workers,
+        ddp_find_unused_parameters=True,  # stage 0 does not use the adapter
+        logging_nan_inf_filter=False,
+    )
+
+
+def make_task(recipe: Recipe, rank: int, world_size: int, console: Console) -> HopsTask | CorpusTask:
+    """The task that a recipe names."""
+    if recipe.task == "hops":
+        return HopsTask(recipe, rank, world_size)
+    return CorpusTask(recipe, rank, world_size, report=console.print)
+
+
+def run(recipe: Recipe, resume: bool = False, console: Console | None = None) -> dict:
+    """Trains, evaluates and writes `model/` and `results.json` into the recipe's output_dir.
+
+    Args:
+        recipe ([`Recipe`]): What to run.
+        resume (`bool`): Go on from the last checkpoint in output_dir; from the beginning where there is none.
+        console (`Console`, *optional*): Where to print.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ValueError: output_dir holds a run already and `resume` is not set.
+    """
+    console = console or Console(quiet=True)
+    out = Path(recipe.output_dir)
+    if not resume and ((out / LOG_FILE).exists() or checkpoints.last_checkpoint(out) is not None):
+        raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
+    process = PartialState()
+    task = make_task(recipe, process.process_index, process.num_processes, console)
+    model = task.make_model()
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if recipe.lora is not None:
+        model = add_lora(model, recipe.lora)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    console.print(
+        f"{recipe.task}: {num_parameters / 1e6:.2f} M parameters, {trained / 1e6:.2f} M of them trained, seed "
+        f"{recipe.seed}, {recipe.curriculum.max_steps} steps"
+    )
+    trainer = PlumeTrainer(model, training_arguments(recipe), task, recipe.curriculum, recipe.loss, console)
+    checkpoint = checkpoints.last_checkpoint(out) if resume else None
+    started, cpu_started = time.perf_counter(), time.process_time()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    minutes = (time.perf_counter() - started) / 60
+    results: dict = {}
+    if process.is_main_process:
+        results = {
+            "recipe": dataclasses.asdict(recipe),
+            "seed": recipe.seed,
+            "parameters": num_parameters,
+            "train_minutes": round(minutes, 2),
+            "train_cpu_minutes": round((time.process_time() - cpu_started) / 60, 2),
+            "resumed_from": checkpoint.name if checkpoint else None,
+            "torch": torch.__version__,
+            "device": str(trainer.args.device),
+            **task.evaluate(trainer.plume),
+        }
+        trainer.save_model(str(out / "model"))
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
+        console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
+    process.wait_for_everyone()
+    return results

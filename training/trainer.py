@@ -1,0 +1,283 @@
+"""PlumeTrainer: transformers' Trainer with PLUME's batches, stages and losses.
+
+DDP, FSDP, DeepSpeed, bf16, LoRA, reporting and the loop itself are the ecosystem's own. Ours are: batches that are a
+function of the step, moments zeroed at a stage change, the learning rate of each stage, named losses, checkpoints in
+safetensors that appear complete or not at all.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate.utils import DistributedType
+from rich.console import Console
+from safetensors.torch import load_model
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from plume_embed.modeling_plume import PlumeModel
+from plume_embed.processing_plume import PlumeProcessor
+from plume_embed.training import checkpoints
+from plume_embed.training.batch_loss import LossWeights, TrainingBatch, batch_losses
+from plume_embed.training.curriculum import Curriculum, CurriculumState
+from plume_embed.training.grad_cache import average_gradients, cached_backward
+from plume_embed.training.objective import PlumeForTraining
+
+LOG_FILE = "log.jsonl"
+_STATE_FILE = "trainer_state.json"
+
+
+class Task(Protocol):
+    """What the trainer needs of the data."""
+
+    processor: PlumeProcessor
+
+    def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
+        """The rows of this process in a step: the same for the same step, whenever it is asked."""
+
+
+class StepDataset(Dataset):
+    """The batches of a run by step."""
+
+    def __init__(self, task: Task, curriculum: Curriculum):
+        self.task, self.curriculum = task, curriculum
+
+    def __len__(self) -> int:
+        return self.curriculum.max_steps
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        return self.task.batch(step, self.curriculum.at(step))
+
+
+def _only(batches: list[TrainingBatch]) -> TrainingBatch:
+    return batches[0]
+
+
+class CurriculumRate(torch.optim.lr_scheduler.LRScheduler):
+    """The curriculum's learning rate, a function of the step alone."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, curriculum: Curriculum):
+        self.curriculum = curriculum
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        step = min(self.last_epoch, self.curriculum.max_steps - 1)
+        return [self.curriculum.at(step).learning_rate for _ in self.optimizer.param_groups]
+
+    def go_to(self, step: int) -> None:
+        """Sets the rate of a step, as if all before it had been made."""
+        self.last_epoch = step
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+class PlumeTrainer(Trainer):
+    """Trains a [`PlumeModel`] through a curriculum.
+
+    Args:
+        model (`PlumeModel` or a `PeftModel` over one): The model.
+        args (`TrainingArguments`): From [`training_arguments`].
+        task ([`Task`]): The data.
+        curriculum ([`Curriculum`]): The stages.
+        weights ([`LossWeights`]): Of the loss.
+        console (`Console`, *optional*): Where the log goes besides `log.jsonl` and `report_to`.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        args: TrainingArguments,
+        task: Task,
+        curriculum: Curriculum,
+        weights: LossWeights,
+        console: Console | None = None,
+        **kwargs: Any,
+    ):
+        if args.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "gradient_accumulation_steps must be 1: the negatives of a batch would be split. Set chunk_size "
+                "instead, which gives the gradient of the whole batch in the memory of a chunk."
+            )
+        self.task, self.curriculum, self.weights = task, curriculum, weights
+        self.console = console or Console(quiet=True)
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps_of: dict[str, int] = {}
+        self._pairs, self._logged_at = 0, time.perf_counter()
+        dataset = StepDataset(task, curriculum)
+        super().__init__(
+            PlumeForTraining(model), args, train_dataset=dataset, processing_class=task.processor, **kwargs
+        )
+        self.remove_callback(PrinterCallback)
+
+    @property
+    def plume(self) -> PlumeModel:
+        """The model itself."""
+        return self.accelerator.unwrap_model(self.model).plume
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One item is one step of this process; a batch comes ready from the task, sharded by rank there."""
+        return DataLoader(
+            self.train_dataset,
+            batch_size=1,
+            sampler=SequentialSampler(self.train_dataset),
+            collate_fn=_only,
+            num_workers=self.args.dataloader_num_workers,
+        )
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """One batch a step; there are no labels to count."""
+        return [next(epoch_iterator)], None
+
+    def floating_point_ops(self, inputs: TrainingBatch) -> int:
+        """Not counted."""
+        return 0
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """The curriculum's own rate instead of the library's schedules."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = CurriculumRate(optimizer or self.optimizer, self.curriculum)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def training_step(self, model: torch.nn.Module, inputs: TrainingBatch, num_items_in_batch=None) -> torch.Tensor:
+        """Forward and backward of one step; the moments are zeroed first where a stage begins."""
+        step = self.state.global_step
+        if self.curriculum.is_stage_start(step):
+            zero_moments(self.optimizer)
+        model.train()
+        batch = inputs.to(self.args.device)
+        if len(batch.queries) == len(batch.targets) == 1:
+            with self.compute_loss_context_manager():
+                queries, targets = model(batch.queries + batch.targets, batch.num_latent_steps)
+                loss, terms = batch_losses(queries, targets, batch, self.weights)
+            self.accelerator.backward(loss)
+        else:
+            loss, terms = self._cached_step(model, batch)
+        if not torch.isfinite(loss):
+            raise RuntimeError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
+        self._note(step, batch, terms)
+        return loss.detach()
+
+    def _cached_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
+        def forward(chunks, num_latent_steps):
+            with self.compute_loss_context_manager():
+                return model(chunks, num_latent_steps)
+
+        if self.accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+            return cached_backward(forward, batch, self.weights)  # one process, or sharded: reduced in every backward
+        with self.accelerator.no_sync(model):
+            loss_and_terms = cached_backward(forward, batch, self.weights)
+        average_gradients(model.parameters())
+        return loss_and_terms
+
+    def _note(self, step: int, batch: TrainingBatch, terms: dict[str, torch.Tensor]) -> None:
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._steps_of[name] = self._steps_of.get(name, 0) + 1
+        self._pairs += len(batch.target_keys) * self.args.world_size
+        state = self.curriculum.at(step)
+        self._curriculum_logs = {
+            "stage": state.stage,
+            "latent_steps": state.num_latent_steps,
+            "suffix_tokens": batch.suffix_tokens,
+        }
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means since the last log, the state of the curriculum and the speed."""
+        if "loss" in logs and self._sums:
+            now = time.perf_counter()
+            logs |= {name: (total / self._steps_of[name]).item() for name, total in self._sums.items()}
+            logs |= self._curriculum_logs | {"pairs_per_second": self._pairs / (now - self._logged_at)}
+            self._sums, self._steps_of, self._pairs, self._logged_at = {}, {}, 0, now
+            if self.args.should_save:
+                with (Path(self.args.output_dir) / LOG_FILE).open("a") as file:
+                    file.write(json.dumps({"step": self.state.global_step} | logs) + "\n")
+            self.console.print(_log_line(self.state.global_step, logs))
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The model in its own format, without the wrapper around it."""
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        wrapper = self.accelerator.unwrap_model(self.model)
+        if state_dict is not None:
+            state_dict = {name.removeprefix("model."): tensor for name, tensor in state_dict.items()}
+        wrapper.model.save_pretrained(folder, state_dict=state_dict)
+        self.task.processor.save_pretrained(folder)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded states have formats of their own
+            super()._save_checkpoint(model, trial)
+            return
+        output_dir = Path(self.args.output_dir)
+        folder = output_dir / f"checkpoint-{self.state.global_step}"
+        random_states = output_dir / f".random-{self.args.process_index}.safetensors"
+        checkpoints.save_random_state(random_states)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            with checkpoints.written_at_once(folder) as partial:
+                self._save(str(partial))
+                checkpoints.save_optimizer(self.optimizer, partial / "optimizer.safetensors")
+                for rank in range(self.args.world_size):
+                    (output_dir / f".random-{rank}.safetensors").rename(partial / f"random-{rank}.safetensors")
+                self.state.save_to_json(str(partial / _STATE_FILE))
+            if self.args.save_total_limit:
+                checkpoints.remove_old(output_dir, self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        wrapped = self.model.model
+        folder = Path(resume_from_checkpoint)
+        if isinstance(wrapped, PlumeModel):
+            load_model(wrapped, folder / "model.safetensors", device=str(self.args.device))
+        else:
+            from peft import set_peft_model_state_dict
+            from peft.utils import load_peft_weights
+
+            set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device=str(self.args.device)))
+        _cut_log(Path(self.args.output_dir) / LOG_FILE, json.loads((folder / _STATE_FILE).read_text())["global_step"])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        elif checkpoint is not None:
+            checkpoints.load_optimizer(self.optimizer, Path(checkpoint) / "optimizer.safetensors")
+        if checkpoint is not None:
+            self.lr_scheduler.go_to(self.state.global_step)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            path = Path(checkpoint) / f"random-{self.args.process_index}.safetensors"
+            if not path.is_file():
+                raise ValueError(f"No such file: {path}; resume with as many processes as the run had.")
+            checkpoints.load_random_state(path)
+
+
+def zero_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Adam starts afresh: moments and step counts are zero, what was minimised before is another function."""
+    for entry in optimizer.state.values():
+        for value in entry.values():
+            if isinstance(value, torch.Tensor):
+                value.zero_()
+
+
+def _log_line(step: int, logs: dict[str, float]) -> str:
+    shown = {name: value for name, value in logs.items() if name not in ("epoch", "loss")}
+    parts = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()]
+    return f"step {step:5d}  loss {logs['loss']:.3f}  " + "  ".join(parts)
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drops what a killed run logged behind the checkpoint that is resumed from."""
+    if path.is_file():
+        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in kept))
