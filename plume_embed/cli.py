@@ -1,4 +1,4 @@
-"""The command line: plume-embed search, index, embed, convert, init, export, train.
+"""The command line: plume-embed search, index, embed, convert, init, export, train, evaluate.
 
 Heavy imports stand inside the commands. An expected error is one line on stderr and exit code 2.
 """
@@ -22,6 +22,7 @@ from plume_embed.console import (
     summary,
     working,
 )
+from plume_embed.evaluation.cli import app as evaluate
 from plume_embed.training.cli import train
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def export(
 
 
 app.command(epilog="Example: plume-embed train hops --set seed=1 --set output_dir=runs/hops-1")(train)
+app.add_typer(evaluate, name="evaluate")
 
 
 @app.callback(invoke_without_command=True)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.miniature import sources
-from evaluation.miniature.baseline import similarity, thumbnail
-from evaluation.miniature.build import record, write_shards
-from evaluation.miniature.concepts import (
+from plume_embed.evaluation.miniature import sources
+from plume_embed.evaluation.miniature.baseline import similarity, thumbnail
+from plume_embed.evaluation.miniature.build import record, write_shards
+from plume_embed.evaluation.miniature.concepts import (
     Concept,
     family_of,
     fluent_3d_key,
@@ -22,10 +22,10 @@ from evaluation.miniature.concepts import (
     read_concepts,
     split_of,
 )
-from evaluation.miniature.demo_folder import slug
-from evaluation.miniature.render import picture_hash, png_bytes, render, render_all
-from evaluation.miniature.score import first_correct_ranks, hit_at_k
-from evaluation.miniature.tasks import (
+from plume_embed.evaluation.miniature.demo_folder import slug
+from plume_embed.evaluation.miniature.render import picture_hash, png_bytes, render, render_all
+from plume_embed.evaluation.miniature.score import first_correct_ranks, hit_at_k
+from plume_embed.evaluation.miniature.tasks import (
     Row,
     all_tasks,
     inputs,

@@ -10,8 +10,8 @@ import torch
 from common import random_item
 from PIL import Image
 
-from evaluation.miniature.examples import hits
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.evaluation.miniature.examples import hits
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "checkpoints" / "plume-tiny"

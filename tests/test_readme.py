@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.miniature.evaluate import markdown
+from plume_embed.evaluation.miniature.evaluate import markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

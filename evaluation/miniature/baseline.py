@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from evaluation.miniature.score import hit_at_k
-from evaluation.miniature.sources import TRAIN_STYLES
-from evaluation.miniature.tasks import SPLITS, RetrievalTask, Row, all_tasks, label_text, load
+from plume_embed.evaluation.miniature.score import hit_at_k
+from plume_embed.evaluation.miniature.sources import TRAIN_STYLES
+from plume_embed.evaluation.miniature.tasks import SPLITS, RetrievalTask, Row, all_tasks, label_text, load
 
 SIDE = 16
 NOTHING_FOUND = -np.inf

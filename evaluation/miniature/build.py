@@ -16,9 +16,9 @@ from datasets import Dataset, Features, Image, List, Value, disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.miniature.concepts import Concept, match_pictures, read_concepts
-from evaluation.miniature.render import render_all
-from evaluation.miniature.sources import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, FetchError, fetch
+from plume_embed.evaluation.miniature.concepts import Concept, match_pictures, read_concepts
+from plume_embed.evaluation.miniature.render import render_all
+from plume_embed.evaluation.miniature.sources import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, FetchError, fetch
 
 SHARD_ROWS = 2000
 

@@ -16,9 +16,16 @@ from typing import Annotated
 
 import typer
 
-from evaluation.miniature.concepts import Concept, match_pictures, read_concepts
-from evaluation.miniature.render import png_bytes, render
-from evaluation.miniature.sources import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, TEST_STYLE, Package, fetch
+from plume_embed.evaluation.miniature.concepts import Concept, match_pictures, read_concepts
+from plume_embed.evaluation.miniature.render import png_bytes, render
+from plume_embed.evaluation.miniature.sources import (
+    CONCEPT_PACKAGE,
+    DEFAULT_CACHE,
+    STYLE_PACKAGES,
+    TEST_STYLE,
+    Package,
+    fetch,
+)
 
 # How many pictures of each group, and from which of its subgroups: those whose members are told apart at a glance.
 WANTED = {

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from evaluation.miniature import baseline
-from evaluation.miniature.score import hit_at_k
-from evaluation.miniature.tasks import Item, RetrievalTask, Row, all_tasks, inputs, load
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.evaluation.miniature import baseline
+from plume_embed.evaluation.miniature.score import hit_at_k
+from plume_embed.evaluation.miniature.tasks import Item, RetrievalTask, Row, all_tasks, inputs, load
 
 
 def embed(

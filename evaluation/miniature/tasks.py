@@ -14,7 +14,7 @@ from pathlib import Path
 import PIL.Image
 from datasets import Dataset, load_dataset
 
-from evaluation.miniature.sources import TEST_STYLE
+from plume_embed.evaluation.miniature.sources import TEST_STYLE
 
 COUNTRY_FLAGS = "country-flag"
 SPLITS = {"known": "train", "unseen": "test"}

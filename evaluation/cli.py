@@ -1,0 +1,223 @@
+"""`plume-embed evaluate mmeb-v2` and `plume-embed evaluate miniature`.
+
+Heavy imports stand inside the commands. An expected error is a ValueError or OSError, for the caller to print.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plume_embed.console import error_line, make_console, progress_bar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .embedders import Embedder
+    from .mmeb_v2.run import Outcome
+    from .mmeb_v2.tasks import Task
+
+app = typer.Typer(
+    name="evaluate",
+    help="Score a model: MMEB-v2 (78 tasks), or the miniature benchmark that can be built offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+_Model = Annotated[
+    str | None,
+    typer.Option(help="PLUME model folder or Hub id. Default: $PLUME_MODEL, then plume-tiny.", metavar="DIR|ID"),
+]
+_Steps = Annotated[int | None, typer.Option(min=0, help="K, the latent steps. Default: the model's own.")]
+_Paradigm = Annotated[str, typer.Option(help="latent (K steps), single (one pass) or cot (explicit rationale).")]
+_Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: cuda where there is one.")]
+_Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
+_TrustCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let a peer run code of its own folder.")]
+
+
+@app.command(
+    "mmeb-v2",
+    epilog="Example: plume-embed evaluate mmeb-v2 --media-dir data --modality image --out results. "
+    "Several processes: accelerate launch -m plume_embed evaluate mmeb-v2 ...",
+)
+def mmeb_v2(
+    out: Annotated[Path, typer.Option(help="Where scores, predictions, summary and cached embeddings go.")] = Path(
+        "mmeb-v2-results"
+    ),
+    media_dir: Annotated[
+        Path | None, typer.Option(help="Folder with image-tasks, video-tasks and visdoc-tasks.", metavar="DIR")
+    ] = None,
+    hub_dir: Annotated[
+        Path | None, typer.Option(help="Mirror of the data sets, ORG/NAME below it. Default: the Hub.", metavar="DIR")
+    ] = None,
+    tasks: Annotated[str | None, typer.Option(help="Names of tasks, with commas between. Default: all 78.")] = None,
+    modality: Annotated[list[str] | None, typer.Option(help="image, video or visdoc; again for more.")] = None,
+    variant: Annotated[
+        str, typer.Option(help="Version of the benchmark: fixed (page labels of November 2025), original or plume.")
+    ] = "fixed",
+    check: Annotated[bool, typer.Option("--check", help="Only list what data and media are missing.")] = False,
+    model: _Model = None,
+    peer: Annotated[
+        str | None, typer.Option(help="Any model of sentence-transformers, instead of --model.", metavar="DIR|ID")
+    ] = None,
+    embeddings_dir: Annotated[
+        Path | None, typer.Option(help="Score stored embeddings: TASK.npz with TASK_cand_keys.json.", metavar="DIR")
+    ] = None,
+    paradigm: _Paradigm = "latent",
+    latent_steps: _Steps = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 8,
+    device: _Device = None,
+    dtype: _Dtype = "auto",
+    trust_remote_code: _TrustCode = False,
+) -> None:
+    """Score a model on MMEB-v2, or stored embeddings without a model.
+
+    It can be killed at any moment: run it again and it goes on where it was. Exits with 1 if a task failed.
+    """
+    from .embedders import latent_steps_of
+    from .mmeb_v2.tasks import select_tasks, variant_named
+
+    chosen = select_tasks(None if tasks is None else tasks.split(","), modality or None)
+    version = variant_named(variant)
+    latent_steps_of(paradigm, latent_steps)
+    if sum(given is not None for given in (model, peer, embeddings_dir)) > 1:
+        raise ValueError("Give one of --model, --peer and --embeddings-dir.")
+    _quiet_libraries()
+    if check:
+        raise typer.Exit(_check(chosen, version, hub_dir, media_dir))
+    from .distributed import Ranks
+    from .embedders import PlumeEmbedder, SentenceTransformerEmbedder
+    from .mmeb_v2 import report
+    from .mmeb_v2.run import Settings, evaluate, stamp_of
+
+    embedder: Embedder | None = None
+    if peer is not None:
+        embedder = SentenceTransformerEmbedder(peer, device, trust_remote_code)
+    elif embeddings_dir is None:
+        embedder = PlumeEmbedder(model, paradigm, latent_steps, device, dtype)
+    settings = Settings(version, media_dir, out, hub_dir, embeddings_dir, batch_size)
+    ranks = Ranks()
+    console = make_console(quiet=not ranks.is_main)
+    bar = progress_bar("embedding", "items") if ranks.is_main else nullcontext(lambda done, total: None)
+    with bar as on_progress:
+        outcomes = evaluate(chosen, settings, embedder, ranks, lambda outcome: _print(console, outcome), on_progress)
+    stamp = stamp_of(settings, embedder)
+    column = report.run_column(outcomes, stamp)
+    lines = report.notes(outcomes, column)
+    if ranks.is_main:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "summary.json").write_text(json.dumps(report.summary_json(outcomes, column, stamp), indent=1) + "\n")
+        (out / "summary.md").write_text(report.summary_markdown(column, lines))
+        console.print(report.summary_table(column, chosen, f"MMEB-v2 [{version}], percent"), soft_wrap=False)
+        for line in lines:
+            console.print(f"- {line}")
+        console.print(f"written: {out / 'summary.md'}, {out / 'summary.json'}")
+    ranks.close()
+    if any(outcome.failure is not None for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: plume-embed evaluate miniature --steps 0,2,4,8 --plot tradeoff.svg")
+def miniature(
+    data: Annotated[
+        Path, typer.Option(help="What `make miniature` wrote: the rendered pictures as parquet.", metavar="DIR")
+    ] = Path(".data/miniature"),
+    model: _Model = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Any model of sentence-transformers; again for more.", metavar="DIR|ID")
+    ] = None,
+    paradigm: _Paradigm = "latent",
+    latent_steps: _Steps = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Several K in one table, e.g. 0,2,4,6,8; 0 is the single pass.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy against latency.", metavar="FILE.svg")] = None,
+    country_flags: Annotated[bool, typer.Option(help="Keep the country flags in the pool.")] = True,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")] = 2000,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,
+    device: _Device = None,
+    dtype: _Dtype = "auto",
+    trust_remote_code: _TrustCode = False,
+) -> None:
+    """Hit@1 with 95 % intervals on the miniature's stills, beside peers and the pixel baseline."""
+    from .embedders import PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
+
+    wanted = [latent_steps_of(paradigm, latent_steps)] if steps is None else _numbers(steps)
+    if steps is not None and (latent_steps is not None or paradigm != "latent"):
+        raise ValueError("Give either --steps or --paradigm with --latent-steps.")
+    _quiet_libraries()
+    from . import miniature_run
+    from .tradeoff import write_plot
+
+    embedders: list[Embedder] = [
+        PlumeEmbedder(model, "single" if number == 0 else "latent", number or None, device, dtype) for number in wanted
+    ]
+    embedders += [SentenceTransformerEmbedder(name, device, trust_remote_code) for name in peer or ()]
+    console = make_console()
+    with progress_bar("embedding", "items") as on_progress:
+        tasks, contestants = miniature_run.evaluate(
+            data, embedders, batch_size, country_flags, with_pixels=True, on_progress=on_progress
+        )
+    console.print(miniature_run.table(tasks, contestants, resamples), soft_wrap=False)
+    if json_to is not None:
+        json_to.write_text(json.dumps(miniature_run.as_json(tasks, contestants, resamples), indent=1) + "\n")
+    if plot is not None:
+        console.print(f"written: {write_plot(contestants, plot)}")
+
+
+def _check(tasks: list[Task], variant: str, hub_dir: Path | None, media_dir: Path | None) -> int:
+    from .mmeb_v2.check import check_tasks
+
+    if media_dir is None:
+        raise ValueError("The media folder is missing: pass --media-dir.")
+    console, ready = make_console(), 0
+    for checked in check_tasks(tasks, variant, hub_dir, media_dir):
+        ready += checked.is_ready
+        if checked.failure is not None:
+            told = f"NOT READY: {error_line(checked.failure)}"
+        else:
+            told = "ready" if checked.is_ready else f"NOT READY: {len(checked.missing):,} media missing"
+            told += f"; {checked.num_queries:,} of {checked.task.num_queries:,} queries"
+            told += f", {checked.num_candidates:,} candidates"
+            told += f", {checked.to_write:,} pages to write from the corpus" if checked.to_write else ""
+        console.print(f"{checked.task.name}: {told}")
+        for missing in checked.missing[:3]:
+            console.print(f"    {error_line(missing)}")
+        if len(checked.missing) > 3:
+            console.print(f"    and {len(checked.missing) - 3:,} more")
+    console.print(f"{ready} of {len(tasks)} tasks are ready")
+    return 0 if ready == len(tasks) else 1
+
+
+def _print(console: Console, outcome: Outcome) -> None:
+    task = outcome.task
+    if outcome.failure is not None:
+        console.print(f"{task.name}: FAILED: {error_line(outcome.failure)}")
+    elif outcome.scores is not None:
+        scores = outcome.scores
+        speed = "" if scores["ms_per_item"] is None else f", {scores['ms_per_item']:.1f} ms per item"
+        counts = f"{scores['num_data']:,} queries, {scores['num_candidates']:,} candidates"
+        console.print(f"{task.name}: {task.score_key} {100 * scores[task.score_key]:.2f} ({counts}{speed})")
+
+
+def _numbers(steps: str) -> list[int]:
+    try:
+        return [int(number) for number in steps.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--steps takes whole numbers with commas between, got {steps!r}.") from error
+
+
+def _quiet_libraries() -> None:
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
