@@ -35,6 +35,16 @@ class PlumeExperts(nn.Module):
         return (gates.T.unsqueeze(-1).to(outputs.dtype) * outputs).sum(dim=0)  # [B, D]
 
 
+class PlumeRouter(nn.Linear):
+    """A linear layer in float32, whatever the weights' dtype and under autocast too: near a tie, rounding would choose
+    another expert, and with it another vector."""
+
+    def forward(self, router_input: torch.Tensor) -> torch.Tensor:
+        """[B, in] -> logits [B, Me], float32."""
+        with torch.autocast(device_type=router_input.device.type, enabled=False):
+            return F.linear(router_input.float(), self.weight.float(), self.bias.float())
+
+
 class PlumeAdapter(nn.Module):
     """z(k-1) -> z~(k-1), the refined hidden state that the backbone takes as the input embedding of step k.
 
@@ -62,7 +72,7 @@ class PlumeAdapter(nn.Module):
             dropout=config.adapter_dropout,
         )
         if is_moe:
-            self.router = nn.Linear(hidden_size * (2 if config.use_step_embedding else 1), config.num_experts)
+            self.router = PlumeRouter(hidden_size * (2 if config.use_step_embedding else 1), config.num_experts)
             if config.use_step_embedding:
                 self.step_embedding = nn.Embedding(config.num_step_embeddings, hidden_size)
 
@@ -71,11 +81,10 @@ class PlumeAdapter(nn.Module):
         context = {"anchor": anchor, "prefix_last": z0}.get(self.router_context)
         router_input = z if context is None else z + context  # [B, D]
         if self.use_step_embedding:
-            step_embedding = self.step_embedding.weight[step - 1].expand_as(z)  # [B, D]
+            index = torch.full((1,), step - 1, dtype=torch.long, device=z.device)  # filled there: nothing is copied
+            step_embedding = self.step_embedding(index).expand_as(z)  # [B, D]
             router_input = torch.cat((router_input, step_embedding), dim=-1)  # [B, 2D]
-        # In float32 throughout: near a tie, rounding would choose another expert, and with it another vector.
-        logits = F.linear(router_input.float(), self.router.weight.float(), self.router.bias.float())
-        return logits.softmax(dim=-1)  # [B, Me]
+        return self.router(router_input).float().softmax(dim=-1)  # [B, Me]
 
     def forward(
         self, z: torch.Tensor, anchor: torch.Tensor, z0: torch.Tensor, step: int
@@ -104,4 +113,4 @@ class PlumeAdapter(nn.Module):
         return z + self.experts(u, gates), probs
 
 
-__all__ = ["PlumeAdapter", "PlumeExperts"]
+__all__ = ["PlumeAdapter", "PlumeExperts", "PlumeRouter"]

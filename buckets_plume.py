@@ -174,7 +174,7 @@ class Bucket:
             if whole and batch < self.key.batch:
                 target[batch:].copy_(source[-1:].expand_as(target[batch:]))
         if whole:
-            buffers.visible[:, :start] = False
+            buffers.visible[:, :start].fill_(False)
             # A weight of zero does not undo a NaN that an earlier batch may have left in a slot.
             for stale in (*buffers.keys, *buffers.values):
                 stale[:, :, :start].zero_()

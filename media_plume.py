@@ -19,6 +19,9 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".m
 # What Pillow raises on damaged pictures; struct.error comes from damaged EXIF data.
 _UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 
+# The backbones' own limit.
+_MAX_ASPECT_RATIO = 200
+
 
 def load_image(image: Any) -> Image.Image:
     """An RGB picture, upright (EXIF) and with transparency over white.
@@ -92,12 +95,32 @@ def _local_path(path: str | Path) -> Path:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
+    _check_size(image)
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _from_deep_grey(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image)
     return image.convert("RGB")
+
+
+def _check_size(image: Image.Image) -> None:
+    short, long = sorted(image.size)
+    if short == 0 or long > _MAX_ASPECT_RATIO * short:
+        raise ValueError(
+            f"An image of {image.size[0]} x {image.size[1]} pixels has no area or an aspect ratio over "
+            f"{_MAX_ASPECT_RATIO}; crop it or add a margin."
+        )
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey; Pillow's own conversion would clip it to white."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"A picture of mode {image.mode} has no fixed range; convert it to 8 or 16 bits first.")
+    return Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

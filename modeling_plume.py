@@ -299,7 +299,7 @@ class PlumeModel(PreTrainedModel):
         num_anchors = ((input_ids == config.anchor_token_id) & attention_mask.bool()).sum(dim=1)  # [B]
         checks = {
             "The padding must be on the left and the rows must not be empty; do not change the padding side of "
-            "PlumeProcessor.": (attention_mask[:, -1] == 1) & (attention_mask.diff(dim=1) >= 0).all(dim=1),
+            "PlumeProcessor.": (attention_mask[:, -1] == 1) & (attention_mask.long().diff(dim=1) >= 0).all(dim=1),
             "Every row must end in the start token; a row was cut, so switch truncation off (max_seq_length in "
             "sentence-transformers), or was not made by PlumeProcessor.": is_start,
             "Every row must hold exactly one anchor token; make the rows with PlumeProcessor, which neutralises "

@@ -222,7 +222,9 @@ class PlumeProcessor(ProcessorMixin):
         """Ids of the fixed tokens after the rollout; the embedding is read at the last one."""
         return self.tokenizer.encode(SUFFIX_TEXT, add_special_tokens=False)
 
-    def __call__(self, inputs: Any, images_kwargs: dict | None = None, videos_kwargs: dict | None = None, **kwargs):
+    def __call__(
+        self, inputs: Any = None, images_kwargs: dict | None = None, videos_kwargs: dict | None = None, **kwargs
+    ):
         """One batch for `PlumeModel`.
 
         Args:
@@ -236,7 +238,7 @@ class PlumeProcessor(ProcessorMixin):
         Raises:
             ValueError: an item that is no valid input, naming its place in the batch.
         """
-        if set(kwargs) - {"return_tensors"} or kwargs.get("return_tensors", "pt") != "pt":
+        if inputs is None or set(kwargs) - {"return_tensors"} or kwargs.get("return_tensors", "pt") != "pt":
             raise ValueError(
                 f"PlumeProcessor takes a list of items and gives PyTorch tensors; got also {sorted(kwargs)}. Write an "
                 "image with its text as {'image': ..., 'text': ...}."
@@ -291,8 +293,8 @@ class PlumeProcessor(ProcessorMixin):
         for index, conversation in enumerate(conversations):
             conversation = _naming_the_item(index, normalize_conversation, conversation)
             rows.append(self._with_blank_image(conversation))
-            images += [_naming_the_item(index, load_image, image) for image in _media(rows[-1], "image")]
-            for video in _media(rows[-1], "video"):
+            images += [_naming_the_item(index, load_image, image) for image in _parts(rows[-1], "image")]
+            for video in _parts(rows[-1], "video"):
                 videos.append(_naming_the_item(index, load_video, video, self.num_frames, self.max_frames))
         data, image_grids, video_grids = {}, [], []
         if images:
@@ -309,7 +311,7 @@ class PlumeProcessor(ProcessorMixin):
         return BatchFeature({**self._tokens(rows, image_grids, video_grids), **data})
 
     def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
-        if not self.blank_image_for_text or _media(conversation, "image") or _media(conversation, "video"):
+        if not self.blank_image_for_text or _parts(conversation, "image") or _parts(conversation, "video"):
             return conversation
         blank = {"type": "image", "image": Image.new("RGB", (28, 28), "white")}
         return [*conversation, {"role": "user", "content": [blank]}]
@@ -355,11 +357,11 @@ class PlumeProcessor(ProcessorMixin):
 
     def _render(self, conversation: list[dict]) -> str:
         """The prompt of one row, control tokens of the user cut in two, media as one placeholder each."""
-        marked = []
-        for message in conversation:
-            parts = [{"type": p["type"], "text": self._cut(p.get("text", ""))} for p in message["content"]]
-            marked.append({**message, "content": parts})
-        return self.tokenizer.apply_chat_template(marked, chat_template=self.chat_template, tokenize=False)
+        # Joined as the template would join them, so that a token cannot be forged from two texts.
+        texts = ["\n".join(_parts([message], "text")) for message in conversation]
+        media = [{"type": kind} for kind in ("image", "video") for _ in _parts(conversation, kind)]
+        message = {"role": "user", "content": [*media, {"type": "text", "text": self._cut("".join(texts))}]}
+        return self.tokenizer.apply_chat_template([message], chat_template=self.chat_template, tokenize=False)
 
     def _cut(self, text: str) -> str:
         """Marks a cut after the first character of every control token, so that none can be read as one."""
@@ -369,7 +371,7 @@ class PlumeProcessor(ProcessorMixin):
         return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
 
 
-def _media(conversation: list[dict], kind: str) -> list:
+def _parts(conversation: list[dict], kind: str) -> list:
     return [part[kind] for message in conversation for part in message["content"] if part["type"] == kind]
 
 

@@ -1,4 +1,4 @@
-"""The command line: plume-embed search, index, embed, convert, init, export, train, evaluate.
+"""The command line: plume-embed search, index, embed, convert, init, export, train, evaluate, bench.
 
 Heavy imports stand inside the commands. An expected error is one line on stderr and exit code 2.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plume_embed.benchmarks.cli import app as bench
 from plume_embed.console import (
     counted,
     error_line,
@@ -84,6 +85,7 @@ def search(
         raise ValueError(f"No such folder: {folder}")
     console = make_console(quiet=as_json)
     from plume_embed.index import open_index, search_index
+    from plume_embed.index_table import damage_named
 
     encoder = _load_encoder(model, device, dtype)
     query_vector = encoder.encode([content], num_latent_steps=latent_steps)[0]  # a bad query fails before the work
@@ -91,7 +93,8 @@ def search(
     unreadable = []
     if update:
         unreadable = _update(folder, db, encoder, latent_steps, batch_size, as_json)
-    hits = search_index(open_index(folder, db, encoder, latent_steps), query_vector, top)
+    with damage_named(db):
+        hits = search_index(open_index(folder, db, encoder, latent_steps), query_vector, top)
     if as_json:
         around = {
             "folder": str(folder),
@@ -212,6 +215,7 @@ def export(
 
 app.command(epilog="Example: plume-embed train hops --set seed=1 --set output_dir=runs/hops-1")(train)
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(bench, name="bench")
 
 
 @app.callback(invoke_without_command=True)

@@ -20,6 +20,7 @@ from transformers import (
 
 from plume_embed.configuration_plume import PlumeConfig
 from plume_embed.modeling_plume import PlumeModel
+from plume_embed.positions_plume import SUPPORTED_BACKBONES
 from plume_embed.processing_plume import PLUME_TOKENS, PlumeProcessor
 
 # The released evaluation resizes to 3136..12845056 pixels first, then to 784..2359296: together, these limits.
@@ -163,7 +164,15 @@ def init_model(backbone: str | Path, out_dir: Path, seed: int = 0, console: Cons
     """
     _, out_dir = _checked_folders(None, out_dir)
     console = console or Console(quiet=True)
+    is_folder = isinstance(backbone, Path) or backbone.startswith((".", "/", "~")) or Path(backbone).exists()
+    if is_folder and not (Path(backbone) / "config.json").is_file():
+        raise ValueError(f"{backbone} is no model folder: it has no config.json.")
     backbone_config = AutoConfig.from_pretrained(backbone)
+    if backbone_config.model_type not in SUPPORTED_BACKBONES:
+        raise ValueError(
+            f"{backbone} is a {backbone_config.model_type!r}, not a backbone; supported: "
+            f"{', '.join(SUPPORTED_BACKBONES)}."
+        )
     if not backbone_config.tie_word_embeddings:
         raise ValueError(
             f"{backbone} has an untied LM head, which PlumeModel does not keep yet; use a backbone with tied "

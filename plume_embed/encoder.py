@@ -55,8 +55,8 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the configuration, the tokenizer, the prompt and the weights."""
-        return fingerprint(self.folder)
+        """SHA-256 of the configuration, the tokenizer, the prompt, the weights and the type they are computed in."""
+        return hashlib.sha256(f"{fingerprint(self.folder)} {self.model.dtype}".encode()).hexdigest()
 
     @cached_property
     def _prompt_length(self) -> int:
@@ -125,7 +125,10 @@ class Encoder:
     @torch.inference_mode()
     def _encode_batch(self, items: list[Any], num_latent_steps: int) -> np.ndarray:
         batch = self.processor(items).to(self.device)
-        vectors = self.model(**batch, num_latent_steps=num_latent_steps).embeddings.cpu().numpy()  # [B, D]
+        try:
+            vectors = self.model(**batch, num_latent_steps=num_latent_steps).embeddings.cpu().numpy()  # [B, D]
+        except torch.OutOfMemoryError as error:
+            raise ValueError("Out of memory; lower --batch-size or the processor's pixel limits.") from error
         if not np.isfinite(vectors).all():
             raise ValueError("The vector is not finite: the model overflows in this dtype; use --dtype float32.")
         return vectors

@@ -20,6 +20,7 @@ from plume_embed.index_table import (
     Entry,
     Metadata,
     compact,
+    damage_named,
     delete_rows,
     locked,
     numbers_by_entry,
@@ -120,7 +121,7 @@ def update_index(
 
     for path, reason in listing.unreadable:
         skipped(path, reason)
-    with locked(db):
+    with locked(db), damage_named(db):
         table = open_table(db, describe(folder, db, encoder, num_latent_steps), encoder.dimension)
         files = _hash_files(listing.files, skipped)
         present = numbers_by_entry(table)

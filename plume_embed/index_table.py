@@ -92,6 +92,17 @@ def schema(dimension: int, metadata: Metadata) -> pa.Schema:
 
 
 @contextmanager
+def damage_named(db: Path) -> Iterator[None]:
+    """Turns what LanceDB raises on damaged data files, at any read or write, into a ValueError with the remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "lance" not in str(error).lower():
+            raise
+        raise ValueError(f"The index {db} is damaged; delete it to index anew.") from error
+
+
+@contextmanager
 def locked(db: Path) -> Iterator[None]:
     """Makes the database's folder and keeps other writers out of it; the system lifts the lock of a killed process.
 

@@ -121,3 +121,24 @@ def test_routing_is_in_float32_for_bf16_weights():
     refined, probs = adapter(z, anchor, z0, step=1)
     assert probs.dtype == torch.float32
     assert refined.dtype == torch.bfloat16
+
+
+def test_routing_is_in_float32_under_autocast_too():
+    adapter = make()
+    z, anchor, z0 = states(batch=64)
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = adapter.route(z, anchor, z0, 1)
+    assert torch.equal(under_autocast, adapter.route(z, anchor, z0, 1))
+
+
+def test_lora_on_the_router_acts_before_and_after_merging():
+    peft = pytest.importorskip("peft")
+    adapter = make()
+    z, anchor, z0 = states()
+    plain = adapter.route(z, anchor, z0, 1)
+    config = peft.LoraConfig(target_modules=["router"], init_lora_weights=False, r=4)
+    tuned = peft.get_peft_model(adapter, config)
+    unmerged = adapter.route(z, anchor, z0, 1)
+    assert not torch.allclose(unmerged, plain, atol=1e-3)
+    tuned.merge_adapter()
+    torch.testing.assert_close(adapter.route(z, anchor, z0, 1), unmerged, atol=1e-5, rtol=0)

@@ -165,6 +165,13 @@ def test_init_is_the_same_for_the_same_seed_only(backbone, tmp_path):
     assert not torch.equal(first["adapter.router.weight"], other["adapter.router.weight"])
 
 
+def test_init_refuses_what_is_no_backbone(released_model_dir, tmp_path):
+    with pytest.raises(ValueError, match="is a 'plume', not a backbone; supported: qwen2_vl"):
+        init_model(released_model_dir, tmp_path / "out")
+    with pytest.raises(ValueError, match="no model folder"):
+        init_model(tmp_path / "nothing", tmp_path / "out")
+
+
 def test_init_refuses_an_untied_head(backbone, tmp_path):
     folder = shutil.copytree(backbone, tmp_path / "untied")
     config = json.loads((folder / "config.json").read_text())

@@ -310,3 +310,12 @@ def test_a_folder_that_cannot_be_written_names_the_remedy(folder: Path, encoder:
     folder.chmod(0o500)
     with pytest.raises(ValueError, match="pass --to"):
         update(folder, encoder)
+
+
+def test_damaged_data_files_are_named_with_the_remedy(tmp_path):
+    from plume_embed.index_table import damage_named
+
+    with pytest.raises(ValueError, match="is damaged; delete it to index anew"), damage_named(tmp_path):
+        raise RuntimeError("lance error: LanceError(IO): Generic error")
+    with pytest.raises(RuntimeError, match="something else"), damage_named(tmp_path):
+        raise RuntimeError("something else")

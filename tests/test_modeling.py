@@ -238,9 +238,12 @@ class TestRefusals:
         mask = batch["attention_mask"].flip(1)
         self.refuse(released[0], {**batch, "attention_mask": mask}, "padding must be on the left")
 
-    def test_a_hole_in_the_mask(self, released, batch):
+    @pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.uint8, torch.float32])
+    def test_a_hole_in_the_mask(self, released, batch, dtype):
         batch["attention_mask"][1, 100] = 0
-        self.refuse(released[0], batch, "padding must be on the left")
+        self.refuse(
+            released[0], {**batch, "attention_mask": batch["attention_mask"].to(dtype)}, "padding must be on the left"
+        )
 
     def test_an_empty_row(self, released, batch):
         batch["attention_mask"][0] = 0

@@ -251,6 +251,42 @@ def test_control_tokens_in_a_prompt_and_a_chat_are_plain_text_too(processor):
     assert processor.video_token_id not in ids
 
 
+def test_a_control_token_cannot_be_forged_across_a_prompt_and_a_text_or_two_texts(processor):
+    start = processor.tokenizer.convert_tokens_to_ids("<bot>")
+    for first, second in (("<bo", "t> hi"), ("<|im_", "end|> hi"), ("<|image_", "pad|> hi"), ("<disc", "_emb>")):
+        chat = [{"role": "system", "content": first}, {"role": "user", "content": second}]
+        batch = processor([chat])
+        assert equal(batch, processor([first + second]))
+        assert batch["input_ids"][0].tolist().count(start) == 1
+        assert processor.image_token_id not in batch["input_ids"]
+
+
+def test_the_prompt_equals_the_plain_template_for_texts_without_control_tokens(processor, picture):
+    chat = [
+        {"role": "system", "content": "Find: "},
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "a"},
+                {"type": "image", "image": picture},
+                {"type": "text", "text": "b"},
+            ],
+        },
+    ]
+    plain = processor.tokenizer.apply_chat_template(chat, chat_template=processor.chat_template, tokenize=False)
+    assert processor.apply_chat_template(chat) == plain
+    assert "Find: a\nb\n<disc_emb>" in plain
+
+
+def test_sixteen_bit_grey_keeps_its_shades(processor, tmp_path):
+    shades = np.linspace(0, 65535, 84 * 60).reshape(60, 84).astype(np.uint16)
+    Image.fromarray(shades).save(tmp_path / "deep.png")
+    eight_bit = Image.fromarray((shades // 257).astype(np.uint8))
+    assert equal(processor([tmp_path / "deep.png"]), processor([eight_bit]))
+    with pytest.raises(ValueError, match="no fixed range"):
+        processor([Image.fromarray(np.zeros((60, 84), dtype=np.float32))])
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     text=st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("<|>_disc_embotgn \n\U000f0000")), max_size=60)
@@ -359,7 +395,8 @@ def test_the_same_picture_has_the_same_pixels_in_any_batch(processor, picture):
         ([[{"role": "user", "content": [{"type": "audio", "audio": 1}]}]], "must be text, image or video"),
         ([[{"role": "user", "content": [{"type": "image"}]}]], "must hold its value"),
         ([[{"role": "user", "content": None}]], "string or a list of parts"),
-        ([Image.new("RGB", (1, 900))], "aspect ratio"),
+        ([Image.new("RGB", (1, 900))], "Item 0: .* 1 x 900 pixels has no area or an aspect ratio over 200"),
+        (["a", Image.new("RGB", (0, 10))], "Item 1: .* 0 x 10 pixels has no area"),
         (["word " * 12000], "tokens, over the processor's max_length=11288"),
     ],
 )
@@ -376,6 +413,8 @@ def test_other_prompts_truncation_and_keyword_inputs_are_refused(processor):
         processor.apply_chat_template(
             chat, tokenize=True, processor_kwargs={"text_kwargs": {"truncation": True, "max_length": 32}}
         )
+    with pytest.raises(ValueError, match="takes a list of items"):
+        processor(text="x", images=None)
     with pytest.raises(ValueError, match="takes a list of items"):
         processor(["x"], return_tensors="np")
     with pytest.raises(ValueError, match="takes a list of items"):

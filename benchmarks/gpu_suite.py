@@ -1,0 +1,170 @@
+"""Everything about speed that needs a GPU, within 9 minutes: `python -m benchmarks.gpu_suite --out DIR`.
+
+Needs torch 2.11, transformers 5.17 and this repository. First the equality of the graph with the reference, then the
+tables, the most important first; the JSON is written anew after every part, so that a run that is cut short has given
+what it had.
+"""
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plume_embed.attention_plume import attend_matmul, attend_sdpa
+from plume_embed.modeling_plume import PlumeModel
+
+from .adapter import adapter_rows
+from .inputs import random_batch, random_model
+from .report import environment, slug, table, write_json
+from .rollout import cot_rows, embed_with, implementations, rollout_rows
+from .timing import copy_bandwidth, interleaved
+
+LOOP_NAMES = ("reference", "cuda_graph")
+
+
+def equality_rows(model: PlumeModel, lengths: tuple[int, ...], batches: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Every implementation against the reference over padded batches, in an order that changes the bucket each time.
+
+    Rows of {name, dtype, worst_difference, lowest_cosine, equal}: in float32 1e-4 is asked for, else a cosine of 0.999.
+    """
+    rows = []
+    for name in (name for name in implementations(model.device) if name != "reference"):
+        worst, lowest = 0.0, 1.0
+        for turn, (batch, longest) in enumerate((b, n) for n in lengths for b in batches):
+            rows_of_batch = [max(16, longest - 17 * index) for index in range(batch)]
+            inputs = random_batch(model, batch, max(rows_of_batch), seed=turn, lengths=rows_of_batch)
+            expected, found = (embed_with(model, inputs, each, 8) for each in ("reference", name))
+            worst = max(worst, (expected - found).abs().max().item())
+            lowest = min(lowest, (expected * found).sum(dim=-1).min().item())
+        equal = worst <= 1e-4 if model.dtype == torch.float32 else lowest >= 0.999
+        rows.append(
+            {
+                "name": f"equality, {name}",
+                "dtype": str(model.dtype),
+                "worst_difference": worst,
+                "lowest_cosine": lowest,
+                "equal": equal,
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def attention_rows(
+    device: torch.device, dtype: torch.dtype, batches: tuple[int, ...] = (1, 8, 32), repeats: int = 100
+) -> list[dict[str, Any]]:
+    """Both forms of packed attention at the shapes of a step: 2 key heads of 128, 6 queries each, 713 slots.
+
+    Args:
+        repeats (`int`): Calls in one timed run; the times are of one call.
+    """
+    rows = []
+    for batch in batches:
+        like = {"device": device, "dtype": dtype}
+        query = torch.randn(batch, 2, 6, 128, **like)
+        key, value = torch.randn(batch, 2, 713, 128, **like), torch.randn(batch, 2, 713, 128, **like)
+        tensors = query, key, value, torch.zeros(batch, 1, 1, 713, **like)
+
+        def repeat(attend: Callable, tensors=tensors) -> None:
+            for _ in range(repeats):
+                attend(*tensors, 0.09)
+
+        cases = {
+            "sdpa": lambda repeat=repeat: repeat(attend_sdpa),
+            "matmul": lambda repeat=repeat: repeat(attend_matmul),
+        }
+        for name, timing in interleaved(cases, device, budget_s=1, min_rounds=5, warm_up=2).items():
+            each, spread = timing.median / repeats, timing.spread / repeats
+            rows.append({"name": f"packed attention, {name}", "batch": batch, "ms_median": each, "ms_spread": spread})
+    return rows
+
+
+def parts(device: torch.device, small: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
+    """Names and functions of the parts, in order. `small` has the same parts in sizes for a test."""
+    models: dict[torch.dtype, PlumeModel] = {}
+    half, shape = torch.bfloat16, "test" if small else "2b"
+    batches, lengths, budget = ((1, 2), (90, 120), 0.1) if small else ((1, 8, 32), (700, 1300, 200), 6.0)
+
+    def model(dtype: torch.dtype) -> PlumeModel:
+        if dtype not in models:
+            for other in models.values():
+                other.rollout_engine.release()
+            models.clear()
+            models[dtype] = random_model(shape, str(device), dtype)
+        return models[dtype]
+
+    def timed(batch: int, prefix: int, kind: str, **settings) -> Callable[[], list[dict[str, Any]]]:
+        rounds = 1 if small else 3
+        return lambda: rollout_rows(model(half), batch, prefix, kind, budget_s=budget, min_rounds=rounds, **settings)
+
+    plan = [
+        ("equality in float32", lambda: equality_rows(model(torch.float32), lengths[:2], batches[:2])),
+        ("equality in bfloat16", lambda: equality_rows(model(half), lengths, batches)),
+    ]
+    main = {"names": implementations(device)}
+    few = {"names": LOOP_NAMES if device.type == "cuda" else ("static",), "steps": (8,), "released": False}
+    for batch in batches:
+        plan.append((f"image {lengths[0]} batch {batch}", timed(batch, lengths[0], "image", **main)))
+    for batch in batches:
+        plan.append((f"image {lengths[1]} batch {batch}", timed(batch, lengths[1], "image", **few)))
+    tokens = 8 if small else 403
+    plan.append(
+        ("explicit CoT, batch 1", lambda: cot_rows(model(half), 1, lengths[0], "image", measured_tokens=tokens))
+    )
+    plan.append(
+        (
+            f"explicit CoT, batch {batches[-1]}",
+            lambda: cot_rows(
+                model(half), batches[-1], lengths[0], "image", measured_tokens=tokens, caches=("growing",)
+            ),
+        )
+    )
+    plan.append(("attention", lambda: attention_rows(device, half, batches, repeats=1 if small else 100)))
+    plan.append(("adapter", lambda: adapter_rows(model(half), batches, budget_s=2)))
+    for kind, length in (("text", lengths[0]), ("video", lengths[0]), ("image", lengths[2 % len(lengths)])):
+        for batch in batches:
+            plan.append((f"{kind} {length} batch {batch}", timed(batch, length, kind, **few)))
+    return plan
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs all parts that fit into the time; 1 if one failed or was not equal."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for <device>.json")
+    parser.add_argument("--minutes", type=float, default=8.5, help="no part begins after this")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the suite itself")
+    options = parser.parse_args(arguments)
+    start, device = time.monotonic(), torch.device(options.device)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    report: dict[str, Any] = {"benchmark": "gpu_suite", **environment(device), "rows": [], "skipped": [], "failed": []}
+    report["copy_gigabytes_per_s"] = copy_bandwidth(device) / 1e9
+    file = options.out / f"{slug(report['device'])}.json"
+    for name, part in parts(device, options.small):
+        if time.monotonic() - start > 60 * options.minutes:
+            report["skipped"].append(name)
+            continue
+        begin = time.monotonic()
+        try:
+            rows = part()
+        except Exception as error:  # one part must not cost the others: the machine is lent for minutes
+            traceback.print_exc()
+            report["failed"].append({"name": name, "error": f"{type(error).__name__}: {error}"})
+            rows = []
+        report["rows"] += rows
+        print(f"\n{name} ({time.monotonic() - begin:.0f} s)\n{table(rows) if rows else 'nothing'}", flush=True)
+        write_json(file, {**report, "seconds": time.monotonic() - start})
+    unequal = [row["name"] for row in report["rows"] if row.get("equal") is False]
+    print(f"\nskipped: {report['skipped']}\nfailed: {report['failed']}\nnot equal: {unequal}\nwritten: {file.name}")
+    return int(bool(unequal or report["failed"]))
+
+
+__all__ = ["attention_rows", "equality_rows", "main", "parts"]
+
+if __name__ == "__main__":
+    sys.exit(main())
