@@ -23,7 +23,7 @@ def rollout(
     kind: Annotated[str | None, typer.Option(help="text, image or video. Default: text, or image on CUDA.")] = None,
     batches: _Batches = "1,8,32",
     cot: Annotated[bool, typer.Option(help="Whether to write explicit rationales, the slowest part.")] = True,
-    minutes: Annotated[float, typer.Option(min=0.1, help="About how long, compiling left out.")] = 8,
+    minutes: Annotated[float, typer.Option(min=0.1, help="About how long, rationales and compiling left out.")] = 6,
     json_file: _Json = None,
     device: _Device = None,
     threads: _Threads = 1,
@@ -42,6 +42,7 @@ def rollout(
     model = random_model(shape, str(where), _dtype(where))
     rows = []
     for batch in sizes:
+        typer.echo(f"batch {batch} ...", err=True)
         small = batch < 32 or on_cuda
         rows += rollout_rows(
             model,

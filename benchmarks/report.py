@@ -76,6 +76,16 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join("  ".join(line) for line in padded)
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """The table of the README: ratios only, absolute times say nothing about another machine."""
+    shown = [row for row in report["rows"] if row.get("ratio_to_single_pass") and row["name"] != "single pass"]
+    lines = ["| | batch | over a single pass | over ours (static) | |", "|---|---|---|---|---|"]
+    for row in shown:
+        ratios = f"{row['ratio_to_single_pass']:.2f} | {row['times_ours']:.2f}"
+        lines.append(f"| {row['name']} | {row['batch']} | {ratios} | {row.get('note') or ''} |")
+    return "\n".join(lines)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""

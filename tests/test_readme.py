@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from plume_embed.benchmarks.report import markdown as speed_table
 from plume_embed.evaluation.miniature.evaluate import markdown
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,11 @@ def test_a_python_example_runs_as_it_stands(code):
 def test_the_results_are_those_that_the_script_wrote():
     report = json.loads((ROOT / "evaluation" / "results" / "plume-tiny.json").read_text())
     assert markdown(report) in README
+
+
+def test_the_speed_table_is_the_one_that_was_measured():
+    (file,) = (ROOT / "benchmarks" / "results").glob("*cpu.json")
+    assert speed_table(json.loads(file.read_text())) in README
 
 
 def test_the_file_tree_names_what_there_is():
