@@ -1,0 +1,135 @@
+"""Batches of like cost, and the processor running ahead of the model in threads."""
+
+import copy
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+Group = TypeVar("Group")
+Result = TypeVar("Result")
+
+
+def plan_batches(sizes: Sequence[float], token_budget: float, max_items: int) -> list[list[int]]:
+    """Places of the items in batches whose padded size stays within a budget, the largest items first.
+
+    A batch costs what its longest row costs, times its rows; like sizes go together, so that little is padding. With
+    the largest first a lack of memory shows at once, and the buckets of the fast rollout are made biggest first.
+
+    Args:
+        sizes (`Sequence[float]`): Tokens of each item, the visual ones included, as well as they are known beforehand.
+        token_budget (`float`): Tokens of a batch with its padding. An item above it has a batch to itself.
+        max_items (`int`): Rows of a batch.
+
+    Returns:
+        `list[list[int]]`: Every place once.
+
+    Raises:
+        ValueError: a budget or a number of items that no batch could meet.
+    """
+    if token_budget <= 0 or max_items < 1:
+        raise ValueError(f"token_budget and max_items must be above 0, got {token_budget} and {max_items}.")
+    batches: list[list[int]] = []
+    longest = 0.0
+    for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):
+        if batches and len(batches[-1]) < max_items and longest * (len(batches[-1]) + 1) <= token_budget:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+            longest = sizes[place]
+    return batches
+
+
+@dataclass
+class PaddingReport:
+    """How much of what the model computed was padding."""
+
+    num_batches: int = 0
+    num_rows: int = 0
+    num_tokens: int = 0
+    num_padded: int = 0
+
+    def add(self, attention_mask: torch.Tensor) -> None:
+        """Counts a batch by its mask [B, L] on the CPU."""
+        self.num_batches += 1
+        self.num_rows += attention_mask.shape[0]
+        self.num_tokens += int(attention_mask.sum())
+        self.num_padded += attention_mask.numel() - int(attention_mask.sum())
+
+    @property
+    def share_padded(self) -> float:
+        """Padding in all positions, from 0 to 1."""
+        return self.num_padded / max(1, self.num_tokens + self.num_padded)
+
+
+def run_ahead(
+    make_worker: Callable[[], Callable[[Group], Result]], groups: Iterable[Group], num_threads: int = 2, ahead: int = 4
+) -> Iterator[tuple[Group, "Future[Result]"]]:
+    """Each group with its finished result, in order, while threads work on the groups behind it.
+
+    Decoding and resizing release Python's lock, so threads are enough, and items need not be copied to processes.
+    Closing the generator early, or an error in the caller's loop, stops the threads after what they are at.
+
+    Args:
+        make_worker (`Callable`): Gives each thread a function of its own: tokenizers are not safe to share.
+        groups (`Iterable`): What the functions are called with.
+        num_threads (`int`): 0 works in the caller's thread.
+        ahead (`int`): Results that may wait to be taken, which bounds the memory.
+
+    Yields:
+        The group and a future that is done: `result()` gives what the function returned, or raises what it raised.
+    """
+    if num_threads < 0 or ahead < 1:
+        raise ValueError(f"num_threads must be at least 0 and ahead at least 1, got {num_threads} and {ahead}.")
+    if num_threads == 0:
+        worker = make_worker()
+        for group in groups:
+            yield group, _done(worker, group)
+        return
+    of_thread = threading.local()
+
+    def work(group: Group) -> Result:
+        return of_thread.worker(group)
+
+    def begin() -> None:
+        of_thread.worker = make_worker()
+
+    waiting: deque[tuple[Group, Future[Result]]] = deque()
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="plume-ahead", initializer=begin)
+    try:
+        for group in groups:
+            waiting.append((group, pool.submit(work, group)))
+            if len(waiting) > ahead:
+                yield _finished(*waiting.popleft())
+        while waiting:
+            yield _finished(*waiting.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processor_worker(processor: Any, items: Sequence[Any]) -> Callable[[], Callable[[list[int]], Any]]:
+    """For [`run_ahead`] over places: each thread gets its own copy of the processor."""
+
+    def make_worker() -> Callable[[list[int]], Any]:
+        own = copy.deepcopy(processor)
+        return lambda places: own([items[place] for place in places])
+
+    return make_worker
+
+
+def _finished(group: Group, future: "Future[Result]") -> tuple[Group, "Future[Result]"]:
+    future.exception()  # waits
+    return group, future
+
+
+def _done(worker: Callable[[Group], Result], group: Group) -> "Future[Result]":
+    future: Future[Result] = Future()
+    try:
+        future.set_result(worker(group))
+    except Exception as error:
+        future.set_exception(error)
+    return future
