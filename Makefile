@@ -46,7 +46,7 @@ format: $(VENV)/.dev  ## ruff, in place
 miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm)
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
 
-train-tiny: miniature  ## train plume-tiny from scratch (45 minutes on 2 cores)
+train-tiny: miniature  ## train plume-tiny from scratch (36 CPU minutes on each of 2 cores)
 	rm -rf .data/plume-tiny
 	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny
 	$(MAKE) ship-tiny
