@@ -226,69 +226,69 @@ class TestRefusals:
     def batch(self, released):
         return dict(released[1]([case_item(CASES[0]), case_item(CASES[2])]))
 
-    def refuse(self, model, batch, match, **kwargs):
+    def expect_refusal(self, model, batch, match, **kwargs):
         with pytest.raises(ValueError, match=match), torch.inference_mode():
             model(**batch, **kwargs)
 
     def test_a_row_that_does_not_end_in_the_start_token(self, released, batch):
         cut = {name: batch[name][..., :-1] for name in ("input_ids", "attention_mask", "position_ids")}
-        self.refuse(released[0], {**batch, **cut}, "end in the start token.*truncation off")
+        self.expect_refusal(released[0], {**batch, **cut}, "end in the start token.*truncation off")
 
     def test_right_padding(self, released, batch):
         mask = batch["attention_mask"].flip(1)
-        self.refuse(released[0], {**batch, "attention_mask": mask}, "padding must be on the left")
+        self.expect_refusal(released[0], {**batch, "attention_mask": mask}, "padding must be on the left")
 
     @pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.uint8, torch.float32])
     def test_a_hole_in_the_mask(self, released, batch, dtype):
         batch["attention_mask"][1, 100] = 0
-        self.refuse(
+        self.expect_refusal(
             released[0], {**batch, "attention_mask": batch["attention_mask"].to(dtype)}, "padding must be on the left"
         )
 
     def test_an_empty_row(self, released, batch):
         batch["attention_mask"][0] = 0
-        self.refuse(released[0], batch, "rows must not be empty")
+        self.expect_refusal(released[0], batch, "rows must not be empty")
 
     def test_pixels_without_placeholders(self, released, batch):
         text = dict(released[1](["a text"]))
         images = {name: batch[name] for name in ("pixel_values", "image_grid_thw")}
-        self.refuse(released[0], {**text, **images}, "do not match in number or size")
+        self.expect_refusal(released[0], {**text, **images}, "do not match in number or size")
 
     def test_placeholders_without_pixels(self, released, batch):
         del batch["pixel_values"], batch["image_grid_thw"]
-        self.refuse(released[0], batch, "do not match in number or size")
+        self.expect_refusal(released[0], batch, "do not match in number or size")
 
     def test_one_image_too_many(self, released, batch):
         batch["image_grid_thw"] = batch["image_grid_thw"].repeat(2, 1)
         batch["pixel_values"] = batch["pixel_values"].repeat(2, 1)
-        self.refuse(released[0], batch, "do not match in number or size")
+        self.expect_refusal(released[0], batch, "do not match in number or size")
 
     def test_images_of_other_rows_with_the_same_total(self, released):
         batch = dict(released[1]([case_item(CASES[3])]))
         batch["image_grid_thw"] = batch["image_grid_thw"].flip(0)
         sizes = batch["image_grid_thw"].prod(dim=1).tolist()
         assert sizes[0] != sizes[1]
-        self.refuse(released[0], batch, "do not match in number or size")
+        self.expect_refusal(released[0], batch, "do not match in number or size")
 
     def test_pixels_and_grids_one_without_the_other(self, released, batch):
         del batch["image_grid_thw"]
-        self.refuse(released[0], batch, "come together")
+        self.expect_refusal(released[0], batch, "come together")
 
     def test_no_positions_or_no_mask(self, released, batch):
-        self.refuse(released[0], {k: v for k, v in batch.items() if k != "position_ids"}, "are needed")
-        self.refuse(released[0], {k: v for k, v in batch.items() if k != "attention_mask"}, "are needed")
+        self.expect_refusal(released[0], {k: v for k, v in batch.items() if k != "position_ids"}, "are needed")
+        self.expect_refusal(released[0], {k: v for k, v in batch.items() if k != "attention_mask"}, "are needed")
 
     def test_positions_in_the_backbones_layout(self, released, batch):
         batch["position_ids"] = batch["position_ids"].transpose(0, 1)
-        self.refuse(released[0], batch, r"must be \[batch, 3, length\]")
+        self.expect_refusal(released[0], batch, r"must be \[batch, 3, length\]")
 
     def test_a_forged_second_anchor(self, released, batch):
         batch["input_ids"][0, -5] = released[0].config.anchor_token_id
-        self.refuse(released[0], batch, "exactly one anchor")
+        self.expect_refusal(released[0], batch, "exactly one anchor")
 
     def test_more_steps_than_step_embeddings(self, released, batch):
-        self.refuse(released[0], batch, r"0\.\.32, got 33", num_latent_steps=33)
-        self.refuse(released[0], batch, r"0\.\.32, got -1", num_latent_steps=-1)
+        self.expect_refusal(released[0], batch, r"0\.\.32, got 33", num_latent_steps=33)
+        self.expect_refusal(released[0], batch, r"0\.\.32, got -1", num_latent_steps=-1)
 
     @pytest.mark.parametrize("where", ["model", "backbone", "vision tower"])
     def test_gradient_checkpointing_of_layers(self, released_model_dir, batch, where):
@@ -298,8 +298,8 @@ class TestRefusals:
                 model.gradient_checkpointing_enable()
             return
         (model.backbone if where == "backbone" else model.backbone.visual).gradient_checkpointing_enable()
-        self.refuse(model, batch, "gradient_checkpointing_disable")
-        self.refuse(model.train(), batch, "gradient_checkpointing_disable")
+        self.expect_refusal(model, batch, "gradient_checkpointing_disable")
+        self.expect_refusal(model.train(), batch, "gradient_checkpointing_disable")
         model.backbone.gradient_checkpointing_disable()
         assert model.eval()(**batch).embeddings.shape == (2, 64)
 
