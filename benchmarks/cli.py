@@ -67,14 +67,14 @@ def encode(
     device: _Device = None,
     threads: _Threads = 1,
 ) -> None:
-    """Items to vectors with a real model: what the processor takes and what the model takes."""
+    """Items to vectors with a real model: what the processor takes, what the model takes, and both at the same time."""
     from plume_embed.encoder import Encoder
 
-    from .encode import encode_rows
+    from .encode import encode_rows, padding_rows
 
     where = _device(device, threads)
     encoder = Encoder(model, device=str(where))
-    rows = encode_rows(encoder.model, encoder.processor, batches=tuple(_sizes(batches)))
+    rows = encode_rows(encoder, batches=tuple(_sizes(batches))) + padding_rows(encoder)
     _finish({"benchmark": "encode", "model": encoder.name}, rows, where, json_file)
 
 

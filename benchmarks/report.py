@@ -14,7 +14,7 @@ from .timing import clock_of
 
 ROOT = Path(__file__).parent.parent
 _COLUMNS = ("name", "batch", "prefix", "kind", "steps", "ms_median", "ms_spread", "samples_per_s")
-_COLUMNS += ("ratio_to_single_pass", "times_ours", "note")
+_COLUMNS += ("ratio_to_single_pass", "times_ours", "times_model", "num_batches", "share_of_tokens_padded", "note")
 
 
 def environment(device: torch.device) -> dict[str, Any]:

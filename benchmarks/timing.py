@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -48,6 +48,7 @@ def interleaved(
     max_rounds: int = 15,
     warm_up: int = 1,
     seed: int = 0,
+    clock: Literal["cpu", "wall"] | None = None,
 ) -> dict[str, Timing]:
     """Times every case once a round, in random order, until the budget is used up.
 
@@ -56,8 +57,9 @@ def interleaved(
         device (`torch.device`): Waited for before and after every run.
         budget_s (`float`): Seconds after which no round begins; `min_rounds` are run in any case.
         warm_up (`int`): Untimed runs of each case before the first round; compiling belongs here.
+        clock (`str`, *optional*): Which clock to read; that of [`clock_of`] by default.
     """
-    read = time.process_time if clock_of(device) == "cpu" else time.perf_counter
+    read = time.process_time if (clock or clock_of(device)) == "cpu" else time.perf_counter
     timings = {name: Timing() for name in cases}
     for function in cases.values():
         for _ in range(warm_up):

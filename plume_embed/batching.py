@@ -1,14 +1,22 @@
 """Batches of like cost, and the processor running ahead of the model in threads."""
 
 import copy
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+# Defaults of everything that embeds many items.
+BATCH_SIZE = 32
+TOKEN_BUDGET = 16_384  # 8 pages of 2,000 tokens, or 32 pictures of 500
+THREADS_AHEAD = 2
 
 Group = TypeVar("Group")
 Result = TypeVar("Result")
@@ -53,7 +61,7 @@ class PaddingReport:
     num_tokens: int = 0
     num_padded: int = 0
 
-    def add(self, attention_mask: torch.Tensor) -> None:
+    def add(self, attention_mask: "torch.Tensor") -> None:
         """Counts a batch by its mask [B, L] on the CPU."""
         self.num_batches += 1
         self.num_rows += attention_mask.shape[0]
@@ -65,9 +73,12 @@ class PaddingReport:
         """Padding in all positions, from 0 to 1."""
         return self.num_padded / max(1, self.num_tokens + self.num_padded)
 
+    def __str__(self) -> str:
+        return f"{100 * self.share_padded:.0f} % padding"
+
 
 def run_ahead(
-    make_worker: Callable[[], Callable[[Group], Result]], groups: Iterable[Group], num_threads: int = 2, ahead: int = 4
+    work: Callable[[Group], Result], groups: Iterable[Group], num_threads: int = 2, ahead: int = 4
 ) -> Iterator[tuple[Group, "Future[Result]"]]:
     """Each group with its finished result, in order, while threads work on the groups behind it.
 
@@ -75,8 +86,8 @@ def run_ahead(
     Closing the generator early, or an error in the caller's loop, stops the threads after what they are at.
 
     Args:
-        make_worker (`Callable`): Gives each thread a function of its own: tokenizers are not safe to share.
-        groups (`Iterable`): What the functions are called with.
+        work (`Callable`): Called with a group, by several threads at once.
+        groups (`Iterable`): Taken in the caller's thread, `ahead` groups before they are needed.
         num_threads (`int`): 0 works in the caller's thread.
         ahead (`int`): Results that may wait to be taken, which bounds the memory.
 
@@ -86,20 +97,11 @@ def run_ahead(
     if num_threads < 0 or ahead < 1:
         raise ValueError(f"num_threads must be at least 0 and ahead at least 1, got {num_threads} and {ahead}.")
     if num_threads == 0:
-        worker = make_worker()
         for group in groups:
-            yield group, _done(worker, group)
+            yield group, _done(work, group)
         return
-    of_thread = threading.local()
-
-    def work(group: Group) -> Result:
-        return of_thread.worker(group)
-
-    def begin() -> None:
-        of_thread.worker = make_worker()
-
     waiting: deque[tuple[Group, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="plume-ahead", initializer=begin)
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="plume-ahead")
     try:
         for group in groups:
             waiting.append((group, pool.submit(work, group)))
@@ -111,14 +113,65 @@ def run_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def processor_worker(processor: Any, items: Sequence[Any]) -> Callable[[], Callable[[list[int]], Any]]:
-    """For [`run_ahead`] over places: each thread gets its own copy of the processor."""
+def read_ahead(source: Iterable[Group], ahead: int) -> Iterator[Group]:
+    """The elements of an iterable, which a thread takes while the caller is busy with those before.
 
-    def make_worker() -> Callable[[list[int]], Any]:
-        own = copy.deepcopy(processor)
-        return lambda places: own([items[place] for place in places])
+    Args:
+        source (`Iterable`): Taken in another thread; what it raises is raised here, at its place.
+        ahead (`int`): Elements that may wait, which bounds the memory.
+    """
+    waiting: queue.Queue[Callable[[], Group] | None] = queue.Queue(ahead)
+    left = threading.Event()
 
-    return make_worker
+    def put(element: Callable[[], Group] | None) -> None:
+        while not left.is_set():
+            try:
+                return waiting.put(element, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def take() -> None:
+        try:
+            for element in source:
+                put(lambda element=element: element)
+                if left.is_set():
+                    return
+        except BaseException as error:
+            put(lambda error=error: _raise(error))
+        put(None)
+
+    thread = threading.Thread(target=take, name="plume-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (element := waiting.get()) is not None:
+            yield element()
+    finally:
+        left.set()
+        thread.join()
+
+
+class ProcessorCopies:
+    """Copies of a processor for threads to borrow: tokenizers are not safe to share. As many as are out at once.
+
+    Args:
+        processor: What is copied, never used itself.
+    """
+
+    def __init__(self, processor: Any):
+        self._processor, self._spare, self._copying = processor, queue.SimpleQueue(), threading.Lock()
+
+    @contextmanager
+    def borrow(self) -> Iterator[Any]:
+        """A copy that nobody else uses."""
+        try:
+            copied = self._spare.get_nowait()
+        except queue.Empty:
+            with self._copying:
+                copied = copy.deepcopy(self._processor)
+        try:
+            yield copied
+        finally:
+            self._spare.put(copied)
 
 
 def _finished(group: Group, future: "Future[Result]") -> tuple[Group, "Future[Result]"]:
@@ -126,10 +179,14 @@ def _finished(group: Group, future: "Future[Result]") -> tuple[Group, "Future[Re
     return group, future
 
 
-def _done(worker: Callable[[Group], Result], group: Group) -> "Future[Result]":
+def _done(work: Callable[[Group], Result], group: Group) -> "Future[Result]":
     future: Future[Result] = Future()
     try:
-        future.set_result(worker(group))
+        future.set_result(work(group))
     except Exception as error:
         future.set_exception(error)
     return future
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

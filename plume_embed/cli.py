@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plume_embed.batching import BATCH_SIZE
 from plume_embed.benchmarks.cli import app as bench
 from plume_embed.console import (
     counted,
@@ -44,7 +45,7 @@ _Model = Annotated[
 _Steps = Annotated[
     int | None, typer.Option(min=0, help="K, the latent steps; 0 is a single pass. Default: the model's own.")
 ]
-_Batch = Annotated[int, typer.Option(min=1, help="Items per pass of the model; lower it if you run out of memory.")]
+_Batch = Annotated[int, typer.Option(min=1, help="Most items per pass; lower it if you run out of memory.")]
 _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: cuda where there is one.")]
 _Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
 _Database = Annotated[
@@ -67,7 +68,7 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
     model: _Model = None,
     latent_steps: _Steps = None,
-    batch_size: _Batch = 8,
+    batch_size: _Batch = BATCH_SIZE,
     device: _Device = None,
     dtype: _Dtype = "auto",
 ) -> None:
@@ -113,7 +114,7 @@ def index(
     to: _Database = None,
     model: _Model = None,
     latent_steps: _Steps = None,
-    batch_size: _Batch = 8,
+    batch_size: _Batch = BATCH_SIZE,
     device: _Device = None,
     dtype: _Dtype = "auto",
 ) -> None:
@@ -132,7 +133,7 @@ def embed(
     to: Annotated[Path, typer.Option(help="Parquet file with id and embedding.", metavar="OUT.parquet")],
     model: _Model = None,
     latent_steps: _Steps = None,
-    batch_size: _Batch = 8,
+    batch_size: _Batch = BATCH_SIZE,
     device: _Device = None,
     dtype: _Dtype = "auto",
 ) -> None:
@@ -158,7 +159,7 @@ def embed(
         )
     console.print(
         f"{counted(report.num_rows, 'row')} in {to}; {report.embedded:,} embedded now; {report.resumed:,} there "
-        f"already; {counted(len(report.skipped), 'line')} skipped"
+        f"already; {counted(len(report.skipped), 'line')} skipped; {encoder.padding}"
     )
 
 
@@ -294,7 +295,7 @@ def _update(
             on_progress,
             on_unreadable=lambda path, reason: print_unreadable(console, path, reason),
         )
-    console.print(summary(report))
+    console.print(summary(report) + (f", {encoder.padding}" if report.embedded else ""))
     return report.unreadable
 
 

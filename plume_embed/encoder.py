@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from PIL import Image
 from safetensors import SafetensorError
+from transformers import BatchFeature
 
-from plume_embed.inputs_plume import normalize_conversation, to_conversation
+from plume_embed.batching import (
+    BATCH_SIZE,
+    THREADS_AHEAD,
+    TOKEN_BUDGET,
+    PaddingReport,
+    ProcessorCopies,
+    plan_batches,
+    run_ahead,
+)
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
+from plume_embed.sizes import TokenEstimate
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "checkpoints" / "plume-tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # All that decides a vector, code aside; the weights come on top.
 FINGERPRINT_FILES = ("config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json")
 _HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
-_CHARACTERS_PER_TOKEN = 3
 _MUST_BE_EMPTY = ("missing_keys", "unexpected_keys", "mismatched_keys")
 
 
@@ -34,6 +42,10 @@ class Encoder:
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
         device (`str`, *optional*): Defaults to cuda where there is one, else cpu.
         dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in.
+
+    Attributes:
+        num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
+        padding ([`PaddingReport`]): How much of all that was computed so far was padding.
 
     Raises:
         ValueError: no such model, not a PLUME model, weights missing, or no such device, with the remedy.
@@ -47,6 +59,9 @@ class Encoder:
         self.name = str(model or self.folder)
         self.model = load_model(self.folder, dtype).to(self.device)
         self.processor = PlumeProcessor.from_pretrained(self.folder)
+        self.padding = PaddingReport()
+        self.num_tokens = TokenEstimate(self.processor)
+        self._processors = ProcessorCopies(self.processor)
 
     @property
     def dimension(self) -> int:
@@ -60,7 +75,7 @@ class Encoder:
 
     @cached_property
     def _prompt_length(self) -> int:
-        return self.processor([""])["input_ids"].shape[1]
+        return self._process([""])["input_ids"].shape[1]
 
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.
@@ -76,82 +91,105 @@ class Encoder:
 
     def fits(self, text: str) -> bool:
         """Whether the text fits into one row of the processor."""
-        length = len(self.processor.tokenizer.encode(text, add_special_tokens=False))
+        with self._processors.borrow() as processor:
+            length = len(processor.tokenizer.encode(text, add_special_tokens=False))
         return length + self._prompt_length <= self.processor.max_length
 
-    def encode(self, items: Sequence[Any], batch_size: int = 8, num_latent_steps: int | None = None) -> np.ndarray:
+    def encode(
+        self,
+        items: Sequence[Any],
+        batch_size: int = BATCH_SIZE,
+        num_latent_steps: int | None = None,
+        token_budget: float = TOKEN_BUDGET,
+    ) -> np.ndarray:
         """Vectors of the items, float32 of shape [N, D], unit norm, in their order.
 
         Args:
             items: Anything that [`PlumeProcessor`] takes.
-            batch_size (`int`): Lower this if you run out of memory.
+            batch_size (`int`): Most items in a pass of the model.
             num_latent_steps (`int`, *optional*): K, by default the model's own.
+            token_budget (`float`): Most tokens in a pass, visual ones and padding included; lower it if you run out of
+                memory. An item above it has a pass to itself.
 
         Raises:
             ValueError: an item that cannot be embedded, naming its place.
         """
-        vectors, errors = self.encode_readable(items, batch_size, num_latent_steps)
+        vectors, errors = self.encode_readable(items, batch_size, num_latent_steps, token_budget)
         for index in sorted(errors):
             raise ValueError(f"Item {index}: {errors[index]}")
         return vectors
 
     def encode_readable(
-        self, items: Sequence[Any], batch_size: int = 8, num_latent_steps: int | None = None
+        self,
+        items: Sequence[Any],
+        batch_size: int = BATCH_SIZE,
+        num_latent_steps: int | None = None,
+        token_budget: float = TOKEN_BUDGET,
     ) -> tuple[np.ndarray, dict[int, str]]:
         """As [`encode`], but an item that cannot be embedded leaves a row of NaN and its reason, by its place."""
-        if batch_size < 1:
-            raise ValueError(f"The batch size must be at least 1, got {batch_size}.")
-        steps = self.latent_steps(num_latent_steps)
         vectors = np.full((len(items), self.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
-        # Like sizes together waste the least padding; the largest first, so that a lack of memory shows at once.
-        order = sorted(range(len(items)), key=lambda index: -self._size(items[index]))
-        for start in range(0, len(order), batch_size):
-            places = order[start : start + batch_size]
-            try:
-                vectors[places] = self._encode_batch([items[place] for place in places], steps)
-                continue
-            except ValueError as error:
-                if len(places) == 1:
-                    errors[places[0]] = _without_place(error)
-                    continue
-            for place in places:  # one of them is at fault: find it, and keep the others
-                try:
-                    vectors[place] = self._encode_batch([items[place]], steps)
-                except ValueError as error:
-                    errors[place] = _without_place(error)
+        groups = plan_batches([self.num_tokens(item) for item in items], token_budget, batch_size)
+        batches = [[items[place] for place in places] for places in groups]
+        results = self.encode_batches(batches, num_latent_steps, num_threads=min(THREADS_AHEAD, len(groups) - 1))
+        for places, (part, refused) in zip(groups, results, strict=True):
+            vectors[places] = part
+            errors |= {places[index]: reason for index, reason in refused.items()}
         return vectors, errors
 
+    def encode_batches(
+        self,
+        batches: Iterable[list[Any]],
+        num_latent_steps: int | None = None,
+        num_threads: int = THREADS_AHEAD,
+    ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+        """Batch after batch as they stand, the processor running ahead of the model in threads.
+
+        Args:
+            batches: Lists of items, taken a few before they are needed.
+            num_latent_steps (`int`, *optional*): K, by default the model's own.
+            num_threads (`int`): Threads of the processor; 0 or less: none.
+
+        Yields:
+            For each batch the vectors [B, D], rows of NaN for what cannot be embedded, and the reasons by place.
+        """
+        steps = self.latent_steps(num_latent_steps)
+        for items, processed in run_ahead(self._process, batches, max(0, num_threads), ahead=max(1, num_threads)):
+            try:
+                yield self._embed(processed.result(), steps), {}
+                continue
+            except ValueError as error:
+                if len(items) == 1:
+                    yield self._not_a_vector(1), {0: _without_place(error)}
+                    continue
+            vectors, errors = self._not_a_vector(len(items)), {}
+            for index, item in enumerate(items):  # one of them is at fault: find it, and keep the others
+                try:
+                    vectors[index] = self._embed(self._process([item]), steps)
+                except ValueError as error:
+                    errors[index] = _without_place(error)
+            yield vectors, errors
+
+    def _process(self, items: list[Any]) -> BatchFeature:
+        with self._processors.borrow() as processor:
+            return processor(items)
+
     @torch.inference_mode()
-    def _encode_batch(self, items: list[Any], num_latent_steps: int) -> np.ndarray:
-        batch = self.processor(items).to(self.device)
+    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+        self.padding.add(batch["attention_mask"])
         try:
-            vectors = self.model(**batch, num_latent_steps=num_latent_steps).embeddings.cpu().numpy()  # [B, D]
+            output = self.model(**batch.to(self.device), num_latent_steps=num_latent_steps)
         except torch.OutOfMemoryError as error:
-            raise ValueError("Out of memory; lower --batch-size or the processor's pixel limits.") from error
+            raise ValueError(
+                "Out of memory; lower the batch size, the token budget or the processor's pixel limits."
+            ) from error
+        vectors = output.embeddings.cpu().numpy()  # [B, D]
         if not np.isfinite(vectors).all():
             raise ValueError("The vector is not finite: the model overflows in this dtype; use --dtype float32.")
         return vectors
 
-    def _size(self, item: Any) -> float:
-        """Roughly the tokens of an item, for sorting only."""
-        try:
-            conversation = normalize_conversation(to_conversation(item))
-        except ValueError:  # the processor will say what is wrong with it
-            return 0
-        image_limit = self.processor.image_processor.size["longest_edge"]
-        video_limit = self.processor.video_processor.size["longest_edge"] * self.processor.num_frames
-        size = 0.0
-        for part in (part for message in conversation for part in message["content"]):
-            if part["type"] == "text":
-                size += len(part["text"]) / _CHARACTERS_PER_TOKEN
-            elif part["type"] == "video":
-                size += video_limit / 28**2
-            elif isinstance(part["image"], Image.Image):
-                size += min(part["image"].width * part["image"].height, image_limit) / 28**2
-            else:
-                size += image_limit / 28**2
-        return size
+    def _not_a_vector(self, count: int) -> np.ndarray:
+        return np.full((count, self.dimension), np.nan, dtype=np.float32)
 
 
 def resolve_model(model: str | Path | None = None) -> Path:

@@ -4,8 +4,9 @@ An item is known by the hash of its file's bytes, so a moved or copied file brin
 atomic commit: after a kill at any moment the next run does what is missing and nothing else.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from lancedb.table import Table
 
+from plume_embed.batching import BATCH_SIZE, TOKEN_BUDGET, read_ahead
 from plume_embed.encoder import Encoder
 from plume_embed.files import FileItem, Listing, SourceFile, UnreadableError, content_hash, list_folder, read_items
 from plume_embed.index_table import (
@@ -89,7 +91,7 @@ def update_index(
     db: Path,
     encoder: Encoder,
     num_latent_steps: int | None = None,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     on_progress: OnProgress = lambda done, total: None,
     on_unreadable: OnUnreadable = lambda path, reason: None,
 ) -> UpdateReport:
@@ -100,7 +102,7 @@ def update_index(
         db (`Path`): The database, a directory, made if it is not there.
         encoder ([`Encoder`]): The model.
         num_latent_steps (`int`, *optional*): K, by default the model's own.
-        batch_size (`int`): Items per pass of the model and per commit: what a kill can cost.
+        batch_size (`int`): Most items per pass of the model and per commit: what a kill can cost.
         on_progress: Called with items done and items in all; the latter grows as files are opened.
         on_unreadable: Called with path and reason of whatever is skipped.
 
@@ -259,50 +261,75 @@ class _Embedding:
     ):
         self.table, self.encoder, self.num_latent_steps, self.batch_size = table, encoder, num_latent_steps, batch_size
         self.report, self.on_progress, self.skipped = report, on_progress, skipped
-        self.batch: list[tuple[_Work, FileItem]] = []
         self.done = self.total = self.commits = 0
 
     def run(self, work: list[_Work]) -> None:
-        processor = self.encoder.processor
         self.total = len(work)
-        for one in work:
-            expected, seen = 1, 0
-            items = read_items(one.file, self.encoder.fits, processor.num_frames, processor.max_frames, one.skip)
-            try:
-                for item in items:
-                    if seen == 0:
-                        expected = item.count - len(one.skip)
-                        self.total += expected - 1
-                    seen += 1
-                    self._take(one, item)
-            except UnreadableError as error:
-                self.done += expected - seen
-                for entry in one.entries:
-                    self.skipped(entry.path, str(error))
-        self._flush()
+        pending: deque[list[tuple[_Work, FileItem]]] = deque()
 
-    def _take(self, one: _Work, item: FileItem) -> None:
-        if item.content is None:
-            self.done += 1
-            self._skip(one, item, item.reason)
-            return
-        self.batch.append((one, item))
-        if len(self.batch) == self.batch_size:
-            self._flush()
+        def contents() -> Iterator[list[dict]]:
+            for batch in self._batches(work):
+                pending.append(batch)
+                yield [item.content for _, item in batch]
+
+        with closing(self.encoder.encode_batches(contents(), self.num_latent_steps)) as results:
+            for vectors, errors in results:
+                self._commit(pending.popleft(), vectors, errors)
+        self.on_progress(self.done, self.total)
+
+    def _batches(self, work: list[_Work]) -> Iterator[list[tuple[_Work, FileItem]]]:
+        """What can be read, in batches that keep to the number of items and to the token budget."""
+        batch: list[tuple[_Work, FileItem]] = []
+        longest, expected, seen, current = 0.0, 1, 0, None
+        with closing(read_ahead(self._read(work), ahead=self.batch_size)) as items:
+            for one, read in items:
+                if one is not current:
+                    expected, seen, current = 1, 0, one
+                if isinstance(read, UnreadableError):
+                    self.done += expected - seen
+                    for entry in one.entries:
+                        self.skipped(entry.path, str(read))
+                    continue
+                if seen == 0:
+                    expected = read.count - len(one.skip)
+                    self.total += expected - 1
+                seen += 1
+                if read.content is None:
+                    self.done += 1
+                    self._skip(one, read, read.reason)
+                    continue
+                size = self.encoder.num_tokens(read.content)
+                longest = max(longest, size)
+                if batch and (len(batch) == self.batch_size or longest * (len(batch) + 1) > TOKEN_BUDGET):
+                    yield batch
+                    batch, longest = [], size
+                batch.append((one, read))
+        if batch:
+            yield batch
+
+    def _read(self, work: list[_Work]) -> Iterator[tuple[_Work, FileItem | UnreadableError]]:
+        """Runs in a thread of its own: the items of all files as they are decoded."""
+        processor = self.encoder.processor
+        for one in work:
+            try:
+                for item in read_items(
+                    one.file, self.encoder.fits, processor.num_frames, processor.max_frames, one.skip
+                ):
+                    yield one, item
+            except UnreadableError as error:
+                yield one, error
 
     def _skip(self, one: _Work, item: FileItem, reason: str) -> None:
         for entry in one.entries:
             self.skipped(f"{entry.path}#{item.locator}" if item.locator else entry.path, reason)
 
-    def _flush(self) -> None:
-        contents = [item.content for _, item in self.batch]
-        vectors, errors = self.encoder.encode_readable(contents, self.batch_size, self.num_latent_steps)
+    def _commit(self, batch: list[tuple[_Work, FileItem]], vectors: np.ndarray, errors: dict[int, str]) -> None:
         for place, reason in errors.items():
-            self._skip(*self.batch[place], reason)
-        good = [place for place in range(len(self.batch)) if place not in errors]
+            self._skip(*batch[place], reason)
+        good = [place for place in range(len(batch)) if place not in errors]
         rows = [
             _row(entry, item, vectors[place])
-            for place, (one, item) in enumerate(self.batch)
+            for place, (one, item) in enumerate(batch)
             if place not in errors
             for entry in one.entries
         ]
@@ -313,8 +340,7 @@ class _Embedding:
                 compact(self.table)
         self.report.embedded += len(good)
         self.report.reused += len(rows) - len(good)
-        self.done += len(self.batch)
-        self.batch = []
+        self.done += len(batch)
         self.on_progress(self.done, self.total)
 
 

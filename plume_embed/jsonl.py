@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from plume_embed.batching import BATCH_SIZE
 from plume_embed.encoder import Encoder
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ def embed_jsonl(
     out: Path,
     encoder: Encoder,
     num_latent_steps: int | None = None,
-    batch_size: int = 8,
+    batch_size: int = BATCH_SIZE,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_skipped: Callable[[int, str], None] = lambda line, reason: None,
 ) -> EmbedReport:
@@ -71,7 +72,7 @@ def embed_jsonl(
         out (`Path`): A Parquet file. If it is there already, made from the same input by the same model, it stays.
         encoder ([`Encoder`]): The model.
         num_latent_steps (`int`, *optional*): K, by default the model's own.
-        batch_size (`int`): Items per pass of the model.
+        batch_size (`int`): Most items per pass of the model.
         on_progress: Called with rows done and rows in all.
         on_skipped: Called with line number and reason of each line that is left out.
 

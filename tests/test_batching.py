@@ -9,7 +9,7 @@ import torch
 from common import random_item
 
 from plume_embed import PlumeModel, PlumeProcessor
-from plume_embed.batching import PaddingReport, plan_batches, processor_worker, run_ahead
+from plume_embed.batching import PaddingReport, ProcessorCopies, plan_batches, read_ahead, run_ahead
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -55,38 +55,29 @@ def test_padding_is_counted():
 
 @pytest.mark.parametrize("num_threads", [0, 1, 3])
 def test_results_come_in_order_and_errors_at_their_place(num_threads):
-    def make_worker():
-        def work(number):
-            time.sleep(0.002 * (number % 3))
-            if number == 5:
-                raise ValueError("five")
-            return number * number
-
-        return work
+    def work(number):
+        time.sleep(0.002 * (number % 3))
+        if number == 5:
+            raise ValueError("five")
+        return number * number
 
     seen = []
-    for number, future in run_ahead(make_worker, range(12), num_threads):
+    for number, future in run_ahead(work, range(12), num_threads):
         seen.append((number, "error" if future.exception() else future.result()))
     assert seen == [(number, "error" if number == 5 else number * number) for number in range(12)]
 
 
-def test_no_more_than_asked_for_is_ahead_and_each_thread_has_its_own_worker():
-    made, begun, lock = [], [], threading.Lock()
-
-    def make_worker():
-        with lock:
-            made.append(threading.get_ident())
-        return begun.append
-
-    for taken, _ in enumerate(run_ahead(make_worker, range(30), num_threads=2, ahead=3)):
+def test_no_more_than_asked_for_is_ahead():
+    begun = []
+    for taken, _ in enumerate(run_ahead(begun.append, range(30), num_threads=2, ahead=3)):
         time.sleep(0.002)
         assert len(begun) <= taken + 4 + 1
-    assert len(begun) == 30 and len(set(made)) == len(made) <= 2
+    assert len(begun) == 30
 
 
 def test_work_goes_on_while_the_caller_is_busy():
     done = threading.Event()
-    results = run_ahead(lambda: lambda number: done.set() if number == 1 else None, range(3), num_threads=1)
+    results = run_ahead(lambda number: done.set() if number == 1 else None, range(3), num_threads=1)
     next(results)
     assert done.wait(timeout=5)
     results.close()
@@ -94,14 +85,58 @@ def test_work_goes_on_while_the_caller_is_busy():
 
 def test_leaving_the_loop_ends_the_threads():
     before = threading.active_count()
-    for taken, _ in run_ahead(lambda: lambda group: group, range(100), num_threads=3):
+    for taken, _ in run_ahead(lambda group: group, range(100), num_threads=3):
         if taken == 2:
+            break
+    for number in read_ahead(range(100), ahead=3):
+        if number == 2:
             break
     for _ in range(100):
         if threading.active_count() == before:
             break
         time.sleep(0.02)
     assert threading.active_count() == before
+
+
+def test_reading_ahead_keeps_the_order_its_bound_and_the_place_of_an_error():
+    taken = []
+
+    def source():
+        for number in range(20):
+            if number == 12:
+                raise OSError("twelve")
+            taken.append(number)
+            yield number
+
+    numbers = read_ahead(source(), ahead=3)
+    for number in range(12):
+        assert next(numbers) == number
+        time.sleep(0.002)
+        assert len(taken) <= number + 1 + 3 + 1
+    with pytest.raises(OSError, match="twelve"):
+        next(numbers)
+
+
+def test_reading_goes_on_while_the_caller_is_busy():
+    second = threading.Event()
+
+    def source():
+        yield 1
+        second.set()
+        yield 2
+
+    numbers = read_ahead(source(), ahead=1)
+    next(numbers)
+    assert second.wait(timeout=5)
+    assert list(numbers) == [2]
+
+
+def test_a_copy_of_the_processor_is_lent_to_one_at_a_time_and_lent_again():
+    copies = ProcessorCopies(["a processor"])
+    with copies.borrow() as first, copies.borrow() as second:
+        assert first is not second
+    with copies.borrow() as again:
+        assert again is first or again is second
 
 
 def test_the_vectors_are_those_of_one_thread(released_model_dir):
@@ -116,6 +151,12 @@ def test_the_vectors_are_those_of_one_thread(released_model_dir):
     batches = plan_batches(sizes, token_budget=1500, max_items=8)
     with torch.inference_mode():
         expected = torch.cat([model(**processor([item])).embeddings for item in items])
-        for places, future in run_ahead(processor_worker(processor, items), batches, num_threads=3):
+        copies = ProcessorCopies(processor)
+
+        def work(places):
+            with copies.borrow() as own:
+                return own([items[place] for place in places])
+
+        for places, future in run_ahead(work, batches, num_threads=3):
             vectors[places] = model(**future.result()).embeddings
     torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=0)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from small_files import write_picture, write_video
+from transformers import BatchFeature
 
 from plume_embed.cli import main
 from plume_embed.encoder import Encoder
@@ -19,9 +20,9 @@ class CountingEncoder(Encoder):
         super().__init__(model, device="cpu")
         self.num_embedded = 0
 
-    def _encode_batch(self, items: list, num_latent_steps: int) -> np.ndarray:
-        self.num_embedded += len(items)
-        return super()._encode_batch(items, num_latent_steps)
+    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+        self.num_embedded += len(batch["input_ids"])
+        return super()._embed(batch, num_latent_steps)
 
 
 @pytest.fixture(scope="module")
