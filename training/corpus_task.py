@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
+from plume_embed.training.augment import augment_side
 from plume_embed.training.batch_loss import TrainingBatch
 from plume_embed.training.curriculum import CurriculumState
 from plume_embed.training.data import Corpus, Pair, SubsetBalancedBatches
+from plume_embed.training.folder_corpus import read_folder
 from plume_embed.training.objective import SideBatch, make_side
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.tiny_model import make_model, make_processor
@@ -39,15 +42,21 @@ class CorpusTask:
     ):
         if recipe.batch_size % world_size:
             raise ValueError(f"batch_size={recipe.batch_size} cannot be shared by {world_size} processes evenly.")
-        if not recipe.data.files:
-            raise ValueError("data.files is empty; give the JSONL files of the corpus: --set data.files=[a.jsonl]")
+        if bool(recipe.data.files) == bool(recipe.data.folder):
+            raise ValueError(
+                "data.files and data.folder: one of them must be given, as in --set data.files=[a.jsonl] or --set "
+                "data.folder=.data/miniature."
+            )
         self.recipe, self.curriculum = recipe, recipe.curriculum
-        self.corpus = Corpus.from_jsonl(
-            [Path(name) for name in recipe.data.files],
-            Path(recipe.data.media_root),
-            recipe.data.max_bad_lines,
-            report if rank == 0 else lambda message: None,
-        )
+        if recipe.data.folder:
+            self.corpus = read_folder(Path(recipe.data.folder))
+        else:
+            self.corpus = Corpus.from_jsonl(
+                [Path(name) for name in recipe.data.files],
+                Path(recipe.data.media_root),
+                recipe.data.max_bad_lines,
+                report if rank == 0 else lambda message: None,
+            )
         self.batches = SubsetBalancedBatches(self.corpus.subsets, recipe.batch_size, recipe.seed)
         self.rows = slice(rank, None, world_size)
         self.processor = self._processor()
@@ -92,15 +101,25 @@ class CorpusTask:
         Raises:
             ValueError: a medium that is missing or cannot be read, naming it and the line of the data.
         """
-        pairs = [self.corpus[index] for index in self.batches[step][self.rows]]
+        indices = self.batches[step][self.rows]
+        pairs = [self.corpus[index] for index in indices]
+        if self.recipe.data.augment_up_to:
+            seeds = [f"{self.recipe.seed} {step} {index}" for index in indices]
+            pairs = [self._augmented(pair, seed) for pair, seed in zip(pairs, seeds, strict=True)]
         return TrainingBatch(
-            queries=self._chunks(pairs, "query", state, self.curriculum.num_latent_steps > 0),
-            targets=self._chunks(
-                pairs, "target", state, self.curriculum.num_latent_steps > 0 and self.recipe.target_rollout
-            ),
+            queries=self._chunks(pairs, "query", state, self.curriculum.has_suffix),
+            targets=self._chunks(pairs, "target", state, self.curriculum.has_suffix and self.recipe.target_rollout),
             target_of_query=torch.arange(len(pairs)),
             target_keys=torch.tensor([pair.target.key() for pair in pairs]),
             num_latent_steps=state.num_latent_steps,
+        )
+
+    def _augmented(self, pair: Pair, seed: str) -> Pair:
+        most = self.recipe.data.augment_up_to
+        return replace(
+            pair,
+            query=augment_side(pair.query, f"query {seed}", most),
+            target=augment_side(pair.target, f"target {seed}", most),
         )
 
     def _chunks(self, pairs: list[Pair], name: str, state: CurriculumState, has_rollout: bool) -> list[SideBatch]:
@@ -109,10 +128,9 @@ class CorpusTask:
             chunk = pairs[start : start + size]
             sides = [pair.query if name == "query" else pair.target for pair in chunk]
             suffixes = [self.curriculum.suffix(side.rationale, side.answer, state) for side in sides]
+            items, reads_prefix = [side.item for side in sides], self.curriculum.num_latent_steps == 0
             try:
-                chunks.append(
-                    make_side(self.processor, [side.item for side in sides], suffixes if has_rollout else None)
-                )
+                chunks.append(make_side(self.processor, items, suffixes if has_rollout else None, reads_prefix))
             except ValueError as error:
                 match = _ITEM.match(str(error))
                 if match is None:

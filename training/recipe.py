@@ -42,15 +42,19 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The corpus.
+    """The corpus: JSONL files, or a folder.
 
     Args:
         files (`tuple[str]`): JSONL files.
+        folder (`str`, *optional*): What `make miniature` wrote, instead of files.
+        augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
         media_root (`str`): What media paths in them are relative to.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
     """
 
     files: tuple[str, ...] = ()
+    folder: str | None = None
+    augment_up_to: int = 0
     media_root: str = "."
     max_bad_lines: int = 0
 

@@ -22,13 +22,13 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from plume_embed.evaluation.miniature.sources import TRAIN_STYLES
 from plume_embed.evaluation.miniature.tasks import Row, label_text, load
+from plume_embed.training.augment import augment
 from plume_embed.training.losses import balance_loss, gather_rows, info_nce
 from plume_embed.training.tiny_model import make_model, make_processor
 
@@ -90,42 +90,6 @@ class Stills:
             return row.label
         tags = rng.sample(list(row.tags), min(len(row.tags), rng.randint(1, 3)))
         return ", ".join([row.label, *tags] if rng.random() < 0.6 else tags)
-
-
-def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Random shift, scale, turn, colour and softness: what differs between drawing styles, and more.
-
-    Args:
-        pixels (`torch.Tensor` of shape [B, 3, H, W]): uint8, on white.
-
-    Returns:
-        uint8 of the same shape.
-    """
-    batch = len(pixels)
-
-    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator)
-
-    ink = 1 - pixels.float() / 255  # white is zero, so that what is shifted in is white
-    angle, scale = uniform(-0.25, 0.25, batch), uniform(0.82, 1.2, batch)
-    stretch = uniform(0.88, 1.14, batch)
-    cos, sin = angle.cos() * scale, angle.sin() * scale
-    theta = torch.stack(
-        (
-            torch.stack((cos * stretch, -sin, uniform(-0.12, 0.12, batch)), dim=1),
-            torch.stack((sin, cos / stretch, uniform(-0.12, 0.12, batch)), dim=1),
-        ),
-        dim=1,
-    )  # [B, 2, 3]
-    ink = F.grid_sample(ink, F.affine_grid(theta, list(ink.shape), align_corners=False), align_corners=False)
-    image = 1 - ink
-    grey = image.mean(dim=1, keepdim=True)
-    image = grey + (image - grey) * uniform(0.4, 1.6, batch, 1, 1, 1)  # saturation
-    image = image + ink * uniform(-0.18, 0.18, batch, 3, 1, 1)  # tint of what is drawn, not of white
-    image = image.clamp(0.001, 1).pow(uniform(0.65, 1.5, batch, 1, 1, 1))  # gamma
-    soft = F.avg_pool2d(image, 3, stride=1, padding=1, count_include_pad=False)
-    image = image + (soft - image) * uniform(-0.6, 1.0, batch, 1, 1, 1)  # softer or sharper
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def learning_rate(step: int, settings: Settings, switch: int) -> float:

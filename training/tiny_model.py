@@ -50,14 +50,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, plume_tokens: tuple[s
         return AutoTokenizer.from_pretrained(folder)
 
 
-def make_processor(texts: Iterable[str], vocab_size: int, side: int, temporal_patch_size: int = 2) -> PlumeProcessor:
-    """The processor of a tiny model that sees every picture at about `side` x `side` pixels.
+def make_processor(
+    texts: Iterable[str], vocab_size: int, side: int, temporal_patch_size: int = 2, max_side: int | None = None
+) -> PlumeProcessor:
+    """The processor of a tiny model that sees every picture at about `side` x `side` pixels, or at its own size between
+    that and `max_side` x `max_side`.
 
     Args:
         temporal_patch_size (`int`): Frames of a video that share their visual tokens; the same as in [`make_model`].
     """
     tokenizer = train_tokenizer(texts, vocab_size)
-    size = {"shortest_edge": side * side, "longest_edge": side * side}
+    size = {"shortest_edge": side * side, "longest_edge": (max_side or side) ** 2}
     return PlumeProcessor(
         Qwen2VLImageProcessor(size=size, temporal_patch_size=temporal_patch_size),
         tokenizer,

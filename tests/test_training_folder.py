@@ -1,0 +1,117 @@
+"""The miniature's folder as a corpus, small changes of pictures, and a model under another tokenizer."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.evaluation.miniature.schema import Built, Pair, Side, Taught, write_media, write_pairs
+from plume_embed.training.augment import augment_side
+from plume_embed.training.corpus_task import CorpusTask
+from plume_embed.training.data import Side as TrainingSide
+from plume_embed.training.folder_corpus import read_folder
+from plume_embed.training.recipe import load_recipe
+from plume_embed.training.tiny_base import with_tokenizer_of
+from plume_embed.training.tiny_model import make_model, make_processor
+
+
+def encoded(seed: int, size: int = 56) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((size, size), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+def taught(
+    text: str = "", image: str = "", video: str = "", rationale: str = "A. B. C. D.", answer: str = ""
+) -> Taught:
+    return Taught(Side(text, image, video), rationale, answer)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("miniature")
+    built = Built(media={f"scene/{n}": [encoded(n)] for n in range(8)} | {"clip/0": [encoded(n) for n in range(4)]})
+    for n in range(8):
+        query = taught(f"scene number {n}", answer="a scene")
+        built.pairs.append(Pair(query, taught(image=f"scene/{n}", rationale="It shows colours."), "text-scene"))
+    built.pairs.append(Pair(taught(video="clip/0"), taught("clip", "scene/1"), "clip-both"))
+    write_media(built.media, out, "scenes")
+    write_pairs(built.pairs, out)
+    return out
+
+
+def test_pairs_come_with_their_media_rationales_and_answers(folder):
+    corpus = read_folder(folder)
+    assert corpus.subsets == ["clip-both"] + ["text-scene"] * 8
+    clip, first = corpus[0], corpus[1]
+    assert [len(video) for video in clip.query.item["video"]] == [4] and set(clip.target.item) == {"text", "image"}
+    assert first.query.item == {"text": "scene number 0"} and first.query.answer == "a scene"
+    assert first.target.answer is None and first.target.rationale == "It shows colours."
+    original = Image.open(io.BytesIO(encoded(0))).convert("RGB")
+    assert first.target.item["image"][0].tobytes() == original.tobytes()
+    assert first.where == "text-scene.parquet:0"
+
+
+def test_a_missing_medium_and_an_empty_folder_are_named(folder, tmp_path):
+    with pytest.raises(ValueError, match="make miniature"):
+        read_folder(tmp_path)
+    write_pairs([Pair(taught("x"), taught(image="scene/99"), "broken")], tmp_path)
+    with pytest.raises(ValueError, match=r"broken\.parquet:0: pos: no such medium: 'scene/99'"):
+        read_folder(tmp_path)
+
+
+def test_a_change_is_a_function_of_the_seed_and_leaves_large_pictures_and_videos():
+    picture = Image.open(io.BytesIO(encoded(1))).convert("RGB")
+    side = TrainingSide({"image": [picture], "text": "x"}, "", None)
+    one, again, other = (augment_side(side, seed, 56).item["image"][0].tobytes() for seed in ("a", "a", "b"))
+    assert one == again != other and one != picture.tobytes()
+    assert augment_side(side, "a", 55) is side
+    video = TrainingSide({"video": [[picture]]}, "", None)
+    assert augment_side(video, "a", 56) is video
+
+
+def test_a_batch_of_the_folder_is_the_same_on_one_process_and_shared_by_two(folder):
+    changes = [f"data.folder={folder}", "batch_size=4", "model.path=null", "model.side=28", "model.vocab_size=400"]
+    recipe = load_recipe("tiny", [*changes, "data.augment_up_to=60"])
+    whole, shares = CorpusTask(recipe), [CorpusTask(recipe, rank, 2) for rank in range(2)]
+    state = recipe.curriculum.at(0)
+    batch, parts = whole.batch(1, state), [task.batch(1, state) for task in shares]
+    assert torch.equal(batch.target_keys[0::2], parts[0].target_keys)
+    assert torch.equal(batch.target_keys[1::2], parts[1].target_keys)
+    plain = CorpusTask(load_recipe("tiny", [*changes, "data.augment_up_to=0"])).batch(1, state)
+    assert not torch.equal(plain.target_keys, batch.target_keys)
+
+
+@pytest.mark.parametrize("given", [[], ["data.files=[a.jsonl]", "data.folder=b"]])
+def test_files_or_a_folder_must_be_given(given):
+    with pytest.raises(ValueError, match="one of them must be given"):
+        CorpusTask(load_recipe("tiny", ["data.folder=null", *given]))
+
+
+def test_another_tokenizer_leaves_all_weights_but_the_embeddings_and_the_model_loads_again(tmp_path):
+    old = make_processor(["red fox", "blue whale"] * 20, 330, 28)
+    model = make_model(old, 48, 2, 64, 32, 1, 0.05, seed=0).eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    texts = ["The picture shows a red fox.", "It is a kind of animal."] * 20
+    model, new = with_tokenizer_of(model, old, texts, 360, 28, 56)
+    embeddings = model.get_input_embeddings().weight
+    for name, tensor in model.state_dict().items():
+        assert "embed_tokens" in name or torch.equal(tensor, before[name]), name
+    (name,) = (name for name in before if "embed_tokens" in name)
+    known, vocabulary = old.tokenizer.get_vocab(), new.tokenizer.get_vocab()
+    for token in set(known) & set(vocabulary):
+        assert torch.equal(embeddings[vocabulary[token]], before[name][known[token]]), token
+    added = next(token for token in vocabulary if token not in known and token.isascii() and len(token) > 1)
+    pieces = old.tokenizer.encode(added)
+    torch.testing.assert_close(embeddings[vocabulary[added]], before[name][pieces].mean(dim=0))
+    model.save_pretrained(tmp_path)
+    new.save_pretrained(tmp_path)
+    again, processor = PlumeModel.from_pretrained(tmp_path), PlumeProcessor.from_pretrained(tmp_path)
+    item = {"text": "a red fox", "image": Image.new("RGB", (56, 56))}
+    with torch.no_grad():
+        found, expected = (m(**p([item])).embeddings for m, p in ((again, processor), (model, new)))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
