@@ -43,7 +43,7 @@ format: $(VENV)/.dev  ## ruff, in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm)
+miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm and apt-get)
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
 
 train-tiny: miniature  ## train plume-tiny from scratch (36 CPU minutes on each of 2 cores)

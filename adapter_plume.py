@@ -65,10 +65,13 @@ class PlumeAdapter(nn.Module):
             return
         is_moe = self.adapter_type == "moe"
         self.layer_norm = nn.LayerNorm(hidden_size)
+        inner_size = config.expert_expansion * hidden_size
+        if not is_moe and config.mlp_inner_size is not None:
+            inner_size = config.mlp_inner_size
         self.experts = PlumeExperts(
             num_experts=config.num_experts + int(config.use_shared_expert) if is_moe else 1,
             hidden_size=hidden_size,
-            inner_size=config.expert_expansion * hidden_size,
+            inner_size=inner_size,
             dropout=config.adapter_dropout,
         )
         if is_moe:

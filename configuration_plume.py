@@ -26,6 +26,9 @@ class PlumeConfig(PreTrainedConfig):
         num_experts_per_tok (`int`, defaults to 2): Kr, the number of routed experts used in each step.
         use_shared_expert (`bool`, defaults to `True`): Whether one more expert, E0, is always on.
         expert_expansion (`int`, defaults to 2): Inner width of an expert in multiples of the hidden size D.
+        mlp_inner_size (`int`, *optional*):
+            Inner width of the one expert of `adapter_type="mlp"`, for example to give it as many parameters as the
+            routed experts have together. `None` is `expert_expansion` times D.
         adapter_dropout (`float`, defaults to 0.0): Dropout between an expert's two layers, in training only.
         router_context (`"anchor"`, `"prefix_last"` or `"none"`, defaults to `"anchor"`):
             Which prefix state steers the router: c(x), the state at the semantic anchor; z(0), the last prefix state;
@@ -59,6 +62,7 @@ class PlumeConfig(PreTrainedConfig):
     num_experts_per_tok: int = 2
     use_shared_expert: bool = True
     expert_expansion: int = 2
+    mlp_inner_size: int | None = None
     adapter_dropout: float = 0.0
     router_context: Literal["anchor", "prefix_last", "none"] = "anchor"
     use_step_embedding: bool = True
@@ -102,6 +106,11 @@ class PlumeConfig(PreTrainedConfig):
             raise ValueError(
                 f"expert_expansion must be >= 1 and adapter_dropout in [0, 1), got {self.expert_expansion} and "
                 f"{self.adapter_dropout}."
+            )
+        if self.mlp_inner_size is not None and (self.adapter_type != "mlp" or self.mlp_inner_size < 1):
+            raise ValueError(
+                f'mlp_inner_size={self.mlp_inner_size} is for adapter_type="mlp" and at least 1; leave it out for '
+                f"adapter_type={self.adapter_type!r}."
             )
         suffix = self.suffix_token_ids
         if suffix is not None and (not suffix or suffix[-1] != self.embedding_token_id):

@@ -36,20 +36,38 @@ def estimate(groups: Sequence[ArrayLike], resamples: int = RESAMPLES, seed: int 
         ValueError: no groups, or an empty one.
     """
     arrays = [np.asarray(group, dtype=np.float64) for group in groups]
-    if not arrays or any(len(array) == 0 for array in arrays):
-        raise ValueError("there is nothing to estimate: a task has no queries.")
+    if not arrays:
+        raise ValueError("there is nothing to estimate: there are no tasks.")
     generator = np.random.default_rng(seed)
-    means = np.mean([_resampled_means(array, resamples, generator) for array in arrays], axis=0)  # [resamples]
+    means = np.mean([resampled_means(array[:, None], resamples, generator)[:, 0] for array in arrays], axis=0)
+    return interval(float(np.mean([array.mean() for array in arrays])), means)
+
+
+def interval(mean: float, means: NDArray[np.float64]) -> Estimate:
+    """A mean with the 2.5th and 97.5th percentile of its bootstrap samples `[resamples]`."""
     low, high = np.percentile(means, (2.5, 97.5))
-    return Estimate(float(np.mean([array.mean() for array in arrays])), float(low), float(high))
+    return Estimate(mean, float(low), float(high))
 
 
-def _resampled_means(
-    values: NDArray[np.float64], resamples: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    rows = max(1, _AT_ONCE // len(values))
-    parts = [
-        values[generator.integers(len(values), size=(min(rows, resamples - start), len(values)))].mean(axis=1)
-        for start in range(0, resamples, rows)
-    ]
+def resampled_means(values: NDArray[np.float64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Means over queries drawn with replacement, `[resamples, C]`.
+
+    All columns share the draws: the difference of two columns is a paired bootstrap of their difference.
+
+    Args:
+        values: `[Q, C]`, a row a query, a column a model.
+        resamples: How many samples.
+        generator: Draws the queries.
+
+    Raises:
+        ValueError: there are no queries.
+    """
+    count = len(values)
+    if count == 0:
+        raise ValueError("there is nothing to estimate: a task has no queries.")
+    rows, parts = max(1, _AT_ONCE // count), []
+    for start in range(0, resamples, rows):
+        drawn = generator.integers(count, size=(min(rows, resamples - start), count))
+        times = np.stack([np.bincount(row, minlength=count) for row in drawn])  # [rows, Q], how often each was drawn
+        parts.append(times @ values / count)
     return np.concatenate(parts)

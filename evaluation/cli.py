@@ -17,6 +17,8 @@ from plume_embed.console import error_line, make_console, progress_bar
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from plume_embed.encoder import Encoder
+
     from .embedders import Embedder
     from .mmeb_v2.run import Outcome
     from .mmeb_v2.tasks import Task
@@ -36,6 +38,7 @@ _Model = Annotated[
 ]
 _Steps = Annotated[int | None, typer.Option(min=0, help="K, the latent steps. Default: the model's own.")]
 _Paradigm = Annotated[str, typer.Option(help="latent (K steps), single (one pass) or cot (explicit rationale).")]
+_MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Where a rationale of cot is cut. Default: 512.")]
 _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: cuda where there is one.")]
 _Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
 _TrustCode = Annotated[bool, typer.Option("--trust-remote-code", help="Let a peer run code of its own folder.")]
@@ -71,6 +74,7 @@ def mmeb_v2(
     ] = None,
     paradigm: _Paradigm = "latent",
     latent_steps: _Steps = None,
+    max_new_tokens: _MaxNewTokens = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 8,
     device: _Device = None,
     dtype: _Dtype = "auto",
@@ -100,7 +104,7 @@ def mmeb_v2(
     if peer is not None:
         embedder = SentenceTransformerEmbedder(peer, device, trust_remote_code)
     elif embeddings_dir is None:
-        embedder = PlumeEmbedder(model, paradigm, latent_steps, device, dtype)
+        embedder = PlumeEmbedder(model, paradigm, latent_steps, device, dtype, max_new_tokens)
     settings = Settings(version, media_dir, out, hub_dir, embeddings_dir, batch_size)
     ranks = Ranks()
     console = make_console(quiet=not ranks.is_main)
@@ -123,53 +127,87 @@ def mmeb_v2(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: plume-embed evaluate miniature --steps 0,2,4,8 --plot tradeoff.svg")
+@app.command(epilog="Example: plume-embed evaluate miniature --steps 0,2,4,6,8,cot --plot tradeoff.svg")
 def miniature(
-    data: Annotated[
-        Path, typer.Option(help="What `make miniature` wrote: the rendered pictures as parquet.", metavar="DIR")
-    ] = Path(".data/miniature"),
-    model: _Model = None,
+    data: Annotated[Path, typer.Option(help="What `make miniature` wrote.", metavar="DIR")] = Path(".data/miniature"),
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PLUME model folder or Hub id; again for more. Default: $PLUME_MODEL, then plume-tiny.",
+            metavar="DIR|ID",
+        ),
+    ] = None,
     peer: Annotated[
         list[str] | None, typer.Option(help="Any model of sentence-transformers; again for more.", metavar="DIR|ID")
     ] = None,
     paradigm: _Paradigm = "latent",
     latent_steps: _Steps = None,
     steps: Annotated[
-        str | None, typer.Option(help="Several K in one table, e.g. 0,2,4,6,8; 0 is the single pass.")
+        str | None,
+        typer.Option(help="Several in one table, e.g. 0,2,4,6,8,cot: K, 0 for the single pass, cot for a rationale."),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw accuracy against latency.", metavar="FILE.svg")] = None,
-    country_flags: Annotated[bool, typer.Option(help="Keep the country flags in the pool.")] = True,
+    max_new_tokens: _MaxNewTokens = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help='Name of a task, e.g. "I-RET/edit hard"; again for more. Default: all.')
+    ] = None,
+    meta: Annotated[str | None, typer.Option(help="Meta-tasks, e.g. I-CLS,VisDoc. Default: all nine.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy against latency: .svg, .png or .pdf.", metavar="FILE")
+    ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")] = 2000,
+    latency_rounds: Annotated[int, typer.Option(min=0, help="How often latency is measured; 0: not at all.")] = 3,
     json_to: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,
     device: _Device = None,
     dtype: _Dtype = "auto",
     trust_remote_code: _TrustCode = False,
 ) -> None:
-    """Hit@1 with 95 % intervals on the miniature's stills, beside peers and the pixel baseline."""
+    """The miniature's nine meta-tasks with 95 % intervals, beside peers and the pixel baseline.
+
+    Exits with 1 if a task failed.
+    """
     from .embedders import PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
 
-    wanted = [latent_steps_of(paradigm, latent_steps)] if steps is None else _numbers(steps)
-    if steps is not None and (latent_steps is not None or paradigm != "latent"):
+    if steps is None:
+        wanted = [(paradigm, latent_steps_of(paradigm, latent_steps) or None)]
+    elif latent_steps is not None or paradigm != "latent":
         raise ValueError("Give either --steps or --paradigm with --latent-steps.")
+    else:
+        wanted = [_way(word) for word in steps.split(",")]
     _quiet_libraries()
-    from . import miniature_run
-    from .tradeoff import write_plot
+    from plume_embed.encoder import Encoder
 
-    embedders: list[Embedder] = [
-        PlumeEmbedder(model, "single" if number == 0 else "latent", number or None, device, dtype) for number in wanted
-    ]
+    from . import miniature_report, miniature_run
+    from .miniature.schema import read_tasks
+    from .tradeoff import check_format, write_plot
+
+    if plot is not None:
+        check_format(plot)
+    everything = read_tasks(data)
+    chosen = miniature_run.select(everything, tasks or None, None if meta is None else meta.split(","))
+    embedders: list[Embedder] = []
+    for name in model or [None]:
+        encoder = Encoder(name, device, dtype)
+        embedders += [PlumeEmbedder(encoder, way, number, max_new_tokens=max_new_tokens) for way, number in wanted]
     embedders += [SentenceTransformerEmbedder(name, device, trust_remote_code) for name in peer or ()]
     console = make_console()
     with progress_bar("embedding", "items") as on_progress:
-        tasks, contestants = miniature_run.evaluate(
-            data, embedders, batch_size, country_flags, with_pixels=True, on_progress=on_progress
+        found = miniature_run.evaluate(
+            data, embedders, chosen, batch_size, latency_rounds=latency_rounds, on_progress=on_progress
         )
-    console.print(miniature_run.table(tasks, contestants, resamples), soft_wrap=False)
+    conditions = _conditions(encoder, batch_size) | {"latency_rounds": latency_rounds}
+    report = miniature_report.as_dict(*found, everything, conditions, resamples)
+    console.print(miniature_report.table(report), soft_wrap=False)
+    for line in miniature_report.notes(report):
+        console.print(f"- {error_line(line)}")
     if json_to is not None:
-        json_to.write_text(json.dumps(miniature_run.as_json(tasks, contestants, resamples), indent=1) + "\n")
+        json_to.parent.mkdir(parents=True, exist_ok=True)
+        json_to.write_text(json.dumps(report, indent=1) + "\n")
+        console.print(f"written: {json_to}")
     if plot is not None:
-        console.print(f"written: {write_plot(contestants, plot)}")
+        console.print(f"written: {write_plot(report, plot)}")
+    if any(result["failed"] for result in report["models"]):
+        raise typer.Exit(1)
 
 
 def _check(tasks: list[Task], variant: str, hub_dir: Path | None, media_dir: Path | None) -> int:
@@ -202,16 +240,38 @@ def _print(console: Console, outcome: Outcome) -> None:
         console.print(f"{task.name}: FAILED: {error_line(outcome.failure)}")
     elif outcome.scores is not None:
         scores = outcome.scores
-        speed = "" if scores["ms_per_item"] is None else f", {scores['ms_per_item']:.1f} ms per item"
+        speed = ""
+        if scores["ms_per_item"] is not None:
+            speed = f", {scores['ms_per_item']:.1f} ms per item in batches of {scores['batch_size']}"
         counts = f"{scores['num_data']:,} queries, {scores['num_candidates']:,} candidates"
         console.print(f"{task.name}: {task.score_key} {100 * scores[task.score_key]:.2f} ({counts}{speed})")
 
 
-def _numbers(steps: str) -> list[int]:
+def _way(word: str) -> tuple[str, int | None]:
+    """A word of --steps as paradigm and K."""
+    if word.strip() == "cot":
+        return "cot", None
     try:
-        return [int(number) for number in steps.split(",")]
+        number = int(word)
     except ValueError as error:
-        raise ValueError(f"--steps takes whole numbers with commas between, got {steps!r}.") from error
+        raise ValueError(f"--steps takes whole numbers and cot with commas between, got {word!r}.") from error
+    return ("latent", number) if number else ("single", None)
+
+
+def _conditions(encoder: Encoder, batch_size: int) -> dict[str, str | int]:
+    """What a latency depends on besides the model."""
+    import torch
+    import transformers
+
+    is_cuda = encoder.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(encoder.device) if is_cuda else encoder.device.type,
+        "dtype": str(encoder.model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "batch_size": batch_size,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 def _quiet_libraries() -> None:

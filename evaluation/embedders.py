@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from plume_embed.encoder import Encoder
+    from plume_embed.rationale import Written
 
 PARADIGMS = ("latent", "single", "cot")
 _CODE_AND_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".py", ".safetensors", ".bin", ".onnx"}
@@ -34,13 +38,18 @@ class Embedder(Protocol):
         name: For tables.
         fingerprint: Changes whenever the vectors may.
         num_latent_steps: K; None for a model that has none.
-        paradigm: "latent" or "single".
+        paradigm: "latent", "single" or "cot".
+        written: Counts of the rationales so far; None for a model that writes none.
     """
 
     name: str
     fingerprint: str
     num_latent_steps: int | None
     paradigm: str
+    written: Written | None
+
+    def supports(self, kinds: tuple[str, ...]) -> bool:
+        """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
 
     def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
         """Vectors [N, D] of dicts with the keys text, image and video, unit norm.
@@ -49,15 +58,38 @@ class Embedder(Protocol):
             InputError: the first input that cannot be embedded.
         """
 
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """As `embed`, but an input that cannot be embedded leaves a row of NaN and its reason, by its place."""
 
-class PlumeEmbedder:
+
+class _RaisesFirst:
+    """`embed` for whoever has `embed_readable`."""
+
+    def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
+        """See `Embedder`."""
+        vectors, errors = self.embed_readable(inputs, batch_size)
+        for index in sorted(errors):
+            raise InputError(index, errors[index])
+        return vectors
+
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        raise NotImplementedError
+
+
+class PlumeEmbedder(_RaisesFirst):
     """A PLUME model through PlumeProcessor and PlumeModel.
 
     Args:
-        model: Folder or Hub id; the bundled plume-tiny if left out.
-        paradigm: "latent" (K steps), "single" (no step: the last prefix token), "cot" is refused.
+        model: Folder or Hub id; the bundled plume-tiny if left out. Or an encoder that is loaded already, to compare
+            paradigms on the same weights; `device` and `dtype` are then its own.
+        paradigm: "latent" (K steps), "single" (no step: the last prefix token) or "cot" (a rationale is written).
         num_latent_steps: K; the model's own if left out.
         device, dtype: See `plume_embed.encoder.Encoder`.
+        max_new_tokens: Where a rationale of "cot" is cut; None: see `plume_embed.rationale`.
 
     Raises:
         ValueError: no such model or device, a K that the model does not take, or a paradigm that does not exist.
@@ -65,31 +97,47 @@ class PlumeEmbedder:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | Path | Encoder | None = None,
         paradigm: str = "latent",
         num_latent_steps: int | None = None,
         device: str | None = None,
         dtype: str = "auto",
+        max_new_tokens: int | None = None,
     ) -> None:
         num_latent_steps = latent_steps_of(paradigm, num_latent_steps)
         from plume_embed.encoder import Encoder
+        from plume_embed.rationale import MAX_NEW_TOKENS, RationaleEncoder
 
-        self._encoder = Encoder(model, device=device, dtype=dtype)
-        self.num_latent_steps: int | None = self._encoder.latent_steps(num_latent_steps)
-        self.paradigm = "latent" if self.num_latent_steps else "single"
-        self.name = self._encoder.folder.name if Path(self._encoder.name).is_dir() else self._encoder.name
-        parts = (self._encoder.fingerprint, str(self._encoder.model.dtype), str(self.num_latent_steps))
+        self.encoder = model if isinstance(model, Encoder) else Encoder(model, device=device, dtype=dtype)
+        self.num_latent_steps: int | None = self.encoder.latent_steps(num_latent_steps)
+        self.paradigm = "cot" if paradigm == "cot" else "latent" if self.num_latent_steps else "single"
+        self.name = _folder_name(self.encoder.folder) if Path(self.encoder.name).is_dir() else self.encoder.name
+        self._writer = None
+        parts = [self.encoder.fingerprint, str(self.encoder.model.dtype), str(self.num_latent_steps)]
+        if paradigm == "cot":
+            self._writer = RationaleEncoder(self.encoder, max_new_tokens or MAX_NEW_TOKENS)
+            parts.append(f"cot {self._writer.max_new_tokens}")
         self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
+    @property
+    def written(self) -> Written | None:
         """See `Embedder`."""
-        vectors, errors = self._encoder.encode_readable(inputs, batch_size, self.num_latent_steps)
-        for index in sorted(errors):
-            raise InputError(index, errors[index])
-        return vectors
+        return None if self._writer is None else self._writer.written
+
+    def supports(self, kinds: tuple[str, ...]) -> bool:
+        """Every combination."""
+        return True
+
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """See `Embedder`."""
+        if self._writer is not None:
+            return self._writer.encode_readable(inputs, batch_size)
+        return self.encoder.encode_readable(inputs, batch_size, self.num_latent_steps)
 
 
-class SentenceTransformerEmbedder:
+class SentenceTransformerEmbedder(_RaisesFirst):
     """A peer: whatever `SentenceTransformer(name)` loads.
 
     Args:
@@ -103,6 +151,7 @@ class SentenceTransformerEmbedder:
 
     num_latent_steps: int | None = None
     paradigm = "single"
+    written: Written | None = None
 
     def __init__(self, model: str, device: str | None = None, trust_remote_code: bool = False) -> None:
         from huggingface_hub import snapshot_download
@@ -115,16 +164,34 @@ class SentenceTransformerEmbedder:
             except (OSError, ValueError) as error:
                 raise ValueError(f"No model {model}: {str(error).splitlines()[0]}") from error
         self._model = SentenceTransformer(str(folder), device=device, trust_remote_code=trust_remote_code)
-        self.name = folder.name if Path(model).expanduser().is_dir() else model
+        self.name = _folder_name(folder) if Path(model).expanduser().is_dir() else model
         self.fingerprint = hash_folder(folder)
 
-    def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
         """See `Embedder`."""
-        loaded = [self._loaded(index, item) for index, item in enumerate(inputs)]
-        vectors = self._model.encode(
-            loaded, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
-        )
-        return np.asarray(vectors, dtype=np.float32)
+        # Kind by kind: not every model takes several in one list.
+        loaded: dict[tuple[str, ...], dict[int, Any]] = {}
+        errors: dict[int, str] = {}
+        for index, item in enumerate(inputs):
+            try:
+                loaded.setdefault(tuple(sorted(item)), {})[index] = self._loaded(index, item)
+            except InputError as error:
+                errors[index] = error.reason
+        vectors = np.empty((len(inputs), 0), dtype=np.float32)
+        for of_kind in filter(None, loaded.values()):
+            found = self._model.encode(
+                list(of_kind.values()),
+                batch_size=batch_size,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+            if not vectors.shape[1]:
+                vectors = np.full((len(inputs), found.shape[1]), np.nan, dtype=np.float32)
+            vectors[list(of_kind)] = found
+        return vectors, errors
 
     def supports(self, kinds: tuple[str, ...]) -> bool:
         """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
@@ -147,27 +214,25 @@ class SentenceTransformerEmbedder:
             }
         except ValueError as error:
             raise InputError(index, str(error)) from error
-        # Alone, a part goes in as it is: models older than multimodal inputs take nothing else. A text keeps its key
-        # where the model takes pictures, or the path of a picture would be opened.
-        if len(loaded) == 1 and (kinds != ("text",) or not self._model.supports("image")):
-            return loaded[kinds[0]]
-        return loaded
+        # A picture or a text alone goes in as it is: models older than multimodal inputs take nothing else. A text
+        # keeps its key where the model takes pictures, or the path of a picture would be opened; a bare list of frames
+        # would not be known as a video.
+        is_bare = kinds == ("image",) or (kinds == ("text",) and not self._model.supports("image"))
+        return loaded[kinds[0]] if is_bare else loaded
 
 
 def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int | None:
-    """K for a paradigm: what was asked for, or 0 for a single pass.
+    """K for a paradigm: what was asked for, or 0 for a single pass and for a written rationale.
 
     Raises:
-        ValueError: an unknown paradigm, one that contradicts K, or cot.
+        ValueError: an unknown paradigm, or one that contradicts K.
     """
     if paradigm not in PARADIGMS:
         raise ValueError(f"The paradigms are {', '.join(PARADIGMS)}, got {paradigm!r}.")
     if paradigm == "cot":
-        raise ValueError(
-            "The paradigm cot decodes an explicit rationale before the embedding, and PlumeModel cannot decode text "
-            "yet: it has no generation over its backbone's vocabulary, and plume-tiny was not trained on rationales. "
-            "Use latent or single."
-        )
+        if num_latent_steps:
+            raise ValueError(f"cot writes a rationale instead of latent steps, got {num_latent_steps}; leave them out.")
+        return 0
     if paradigm == "single":
         if num_latent_steps:
             raise ValueError(
@@ -177,6 +242,12 @@ def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int |
     if num_latent_steps == 0:
         raise ValueError("The paradigm latent needs at least one latent step; use single for none.")
     return num_latent_steps
+
+
+def _folder_name(folder: Path) -> str:
+    """A name that tells models apart: that of the run where the folder is a run's `model`."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
 
 
 def hash_folder(folder: Path) -> str:

@@ -1,26 +1,31 @@
 """PLUME in mteb: `mteb.evaluate(PlumeMteb("checkpoints/plume-tiny"), tasks)`.
 
 mteb treats a bare SentenceTransformer as a text model; this wrapper hands over texts, pictures, videos and their
-combinations as PlumeProcessor takes them. A task's instruction stands before the query's text, as in MMEB-v2. Needs
-`pip install mteb`, and torchcodec for tasks with videos.
+combinations as PlumeProcessor takes them. A task's instruction stands before the query's text, as in MMEB-v2.
+
+Videos are decoded by PyAV, as everywhere here, and sampled by PlumeProcessor: the wrapper asks `datasets` for the files
+instead of for decoders, so torchcodec is not needed.
 """
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Video
 from mteb.models.abs_encoder import AbsEncoder
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from mteb.types import PromptType
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from .embedders import Embedder, PlumeEmbedder
 
 MODALITIES = ("text", "image", "video")
-_NUM_FRAMES = 8
 _CITATION = "He et al., PLUME: Latent Reasoning Based Universal Multimodal Embedding, arXiv 2604.02073"
 
 
@@ -34,6 +39,12 @@ class PlumeMteb(AbsEncoder):
         num_latent_steps: K; the model's own if left out, 0 for a single pass.
         use_instructions: Whether a task's instruction goes before the query's text.
         device, dtype: See `plume_embed.encoder.Encoder`.
+        paradigm: "latent", "single" or "cot"; "single" where K is 0.
+        max_new_tokens: See `PlumeEmbedder`.
+
+    Attributes:
+        num_items: What was embedded so far.
+        seconds: How long that took by the clock, decoding included.
 
     Raises:
         ValueError: no such model or device.
@@ -48,11 +59,14 @@ class PlumeMteb(AbsEncoder):
         use_instructions: bool = True,
         device: str | None = None,
         dtype: str = "auto",
+        paradigm: str = "latent",
+        max_new_tokens: int | None = None,
     ) -> None:
         if model is None or isinstance(model, str | Path):
-            paradigm = "single" if num_latent_steps == 0 else "latent"
-            model = PlumeEmbedder(model, paradigm, num_latent_steps, device, dtype)
+            paradigm = "single" if num_latent_steps == 0 and paradigm == "latent" else paradigm
+            model = PlumeEmbedder(model, paradigm, num_latent_steps, device, dtype, max_new_tokens)
         self.model = model
+        self.num_items, self.seconds = 0, 0.0
         self.use_instructions = use_instructions
         self.mteb_model_meta = model_meta(name, revision or model.fingerprint[:16], use_instructions)
 
@@ -73,13 +87,27 @@ class PlumeMteb(AbsEncoder):
             InputError: an input that cannot be embedded.
             ValueError: an input with nothing that PLUME takes.
         """
-        if "video" in inputs.dataset.features:
-            from mteb.models.modality_collators import VideoCollator
-
-            inputs.collate_fn = VideoCollator(target_sampling_rate=16000, num_frames=_NUM_FRAMES)
         instruction = instruction_of(task_metadata.prompt, prompt_type) if self.use_instructions else ""
-        parts = [self.model.embed([item_of(row, instruction) for row in rows(batch)], batch_size) for batch in inputs]
+        parts, begun = [], time.perf_counter()
+        for batch in with_video_files(inputs):
+            with tempfile.TemporaryDirectory() as folder:
+                items = [item_of(row, instruction) for row in rows(batch, Path(folder))]
+                parts.append(self.model.embed(items, batch_size))
+            self.num_items += len(items)
+        self.seconds += time.perf_counter() - begun
         return np.concatenate(parts)
+
+
+def with_video_files(inputs: DataLoader) -> DataLoader:
+    """mteb's loader, yielding each video as its file, {"path", "bytes"}, and no audio; others are left as they are."""
+    dataset = inputs.dataset
+    if not isinstance(dataset.features.get("video"), Video):
+        return inputs
+    dataset = dataset.remove_columns([name for name in dataset.column_names if name == "audio"])
+    dataset = dataset.cast_column("video", Video(decode=False))
+    return DataLoader(
+        dataset, batch_size=inputs.batch_size, collate_fn=inputs.collate_fn, num_workers=inputs.num_workers
+    )
 
 
 def model_meta(name: str, revision: str, use_instructions: bool) -> ModelMeta:
@@ -121,8 +149,12 @@ def instruction_of(prompt: str | Mapping[str, str] | None, prompt_type: PromptTy
     return prompt.get(prompt_type.value, "") if prompt_type is not None else ""
 
 
-def rows(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+def rows(batch: Mapping[str, list[Any]], folder: Path) -> Iterator[dict[str, Any]]:
     """mteb's batch of columns as rows of what PLUME takes.
+
+    Args:
+        batch: Columns by name; a video is a file as `with_video_files` gives it, or its frames.
+        folder: Videos that are bytes are written here, and must stay until they are embedded.
 
     Raises:
         ValueError: there is no such column.
@@ -130,8 +162,19 @@ def rows(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
     columns = [kind for kind in MODALITIES if kind in batch]
     if not columns:
         raise ValueError(f"PLUME takes {', '.join(MODALITIES)}; the task has only {', '.join(batch)}.")
-    for values in zip(*(batch[column] for column in columns), strict=True):
-        yield dict(zip(columns, values, strict=True))
+    for number, values in enumerate(zip(*(batch[column] for column in columns), strict=True)):
+        row = dict(zip(columns, values, strict=True))
+        if isinstance(row.get("video"), Mapping):
+            row["video"] = _video_file(row["video"], folder / str(number))
+        yield row
+
+
+def _video_file(video: Mapping[str, Any], place: Path) -> Path:
+    """The path of a video, its bytes written to `place` where it is no file of its own."""
+    if video["bytes"] is None:
+        return Path(video["path"])
+    place.write_bytes(video["bytes"])
+    return place
 
 
 def item_of(row: Mapping[str, Any], instruction: str) -> dict[str, Any]:

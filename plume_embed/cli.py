@@ -1,4 +1,4 @@
-"""The command line: plume-embed search, index, embed, convert, init, export, train, evaluate, bench.
+"""The command line: plume-embed search, index, embed, convert, init, export, train, report, evaluate, bench.
 
 Heavy imports stand inside the commands. An expected error is one line on stderr and exit code 2.
 """
@@ -26,6 +26,7 @@ from plume_embed.console import (
 )
 from plume_embed.evaluation.cli import app as evaluate
 from plume_embed.training.cli import train
+from plume_embed.training.report import report
 
 if TYPE_CHECKING:
     from plume_embed.encoder import Encoder
@@ -215,6 +216,7 @@ def export(
 
 
 app.command(epilog="Example: plume-embed train hops --set seed=1 --set output_dir=runs/hops-1")(train)
+app.command(epilog="Example: plume-embed report runs/hops-1 --explicit runs/hops-explicit")(report)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(bench, name="bench")
 

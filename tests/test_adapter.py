@@ -89,6 +89,11 @@ def test_a_single_mlp_has_no_router_and_runs_its_expert_in_full():
     torch.testing.assert_close(refined, z + adapter.experts(adapter.layer_norm(z), torch.ones(len(z), 1)))
 
 
+def test_a_single_mlp_has_the_inner_width_that_is_asked_for():
+    assert make(adapter_type="mlp").experts.fc1_weight.shape == (1, 32, 64)
+    assert make(adapter_type="mlp", mlp_inner_size=327).experts.fc1_weight.shape == (1, 32, 327)
+
+
 def test_no_adapter_passes_the_state_on_and_has_no_parameters():
     adapter = make(adapter_type="none")
     z, anchor, z0 = states()

@@ -18,7 +18,7 @@ from plume_embed.console import one_line, print_hits
 from plume_embed.encoder import Encoder
 from plume_embed.index import Hit
 
-COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train")
+COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "report")
 
 
 class Result:

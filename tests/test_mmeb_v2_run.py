@@ -32,7 +32,7 @@ NAMES = ("ImageNet-1K", "OK-VQA", "HMDB51", "ViDoRe_docvqa")
 class HashEmbedder:
     """Vectors from the content alone; counts its work, and stops after `until` calls."""
 
-    name, num_latent_steps, paradigm = "hashes", 4, "latent"
+    name, num_latent_steps, paradigm, written = "hashes", 4, "latent", None
 
     def __init__(self, fingerprint: str = "f" * 64, until: int | None = None) -> None:
         self.fingerprint, self.until, self.embedded, self.calls = fingerprint, until, 0, 0
@@ -361,7 +361,7 @@ def test_the_fingerprint_changes_with_the_number_of_steps(released_model_dir):
 @pytest.mark.parametrize(
     ("paradigm", "steps", "message"),
     [
-        ("cot", None, "PlumeModel cannot decode text yet.*Use latent or single"),
+        ("cot", 4, "cot writes a rationale instead of latent steps, got 4"),
         ("single", 4, "A single pass has no latent steps, got 4"),
         ("latent", 0, "use single for none"),
         ("thinking", None, "The paradigms are latent, single, cot"),

@@ -1,9 +1,13 @@
 """PLUME in mteb, on small local tasks; nothing is fetched."""
 
+import sys
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Features, Image, Value
+from datasets import Audio, Dataset, Features, Image, Value, Video
 from PIL import Image as Picture
 
 mteb = pytest.importorskip("mteb")
@@ -14,7 +18,7 @@ from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from mteb.types import PromptType  # noqa: E402
 
 from plume_embed.evaluation.embedders import PlumeEmbedder  # noqa: E402
-from plume_embed.evaluation.mteb_wrapper import PlumeMteb, instruction_of, item_of, rows  # noqa: E402
+from plume_embed.evaluation.mteb_wrapper import PlumeMteb, instruction_of, item_of, rows, with_video_files  # noqa: E402
 
 COLOURS = ("red", "green", "blue", "black", "white", "yellow", "cyan", "purple")
 
@@ -23,7 +27,9 @@ def picture(colour: str, side: int = 40) -> Picture.Image:
     return Picture.new("RGB", (side, 30), colour)
 
 
-def metadata(name: str, category: str, prompt: dict | None = None) -> TaskMetadata:
+def metadata(
+    name: str, category: str, prompt: dict | None = None, modalities: tuple[str, ...] = ("text", "image")
+) -> TaskMetadata:
     return TaskMetadata(
         name=name,
         description="Colours.",
@@ -40,7 +46,7 @@ def metadata(name: str, category: str, prompt: dict | None = None) -> TaskMetada
         license="apache-2.0",
         annotations_creators="derived",
         dialect=[],
-        modalities=["text", "image"],
+        modalities=list(modalities),
         sample_creation="created",
         bibtex_citation="",
         prompt=prompt,
@@ -76,6 +82,52 @@ class EditedColours(Colours):
     metadata = metadata("ColoursIT2I", "it2i", {"query": "Find the same colour."})
 
 
+class Clips(AbsTaskRetrieval):
+    """A text, or another clip of the same colour, as the query; clips as documents, as files or as their bytes."""
+
+    metadata = metadata("ClipsT2V", "t2v", modalities=("text", "video"))
+    folder: Path
+    as_bytes = False
+
+    def load_data(self, **kwargs) -> None:
+        names = [f"d{number}" for number in range(len(COLOURS))]
+        files = [write_clip(self.folder / f"{colour}.mp4", colour, 12) for colour in COLOURS]
+        features = Features({"id": Value("string"), "video": Video(decode=True)})
+        corpus = Dataset.from_dict({"id": names, "video": [self.stored(file) for file in files]}, features)
+        asked = [f"q{number}" for number in range(len(COLOURS))]
+        if self.metadata.category == "v2v":
+            longer = [write_clip(self.folder / f"{colour}-longer.mp4", colour, 20) for colour in COLOURS]
+            queries = Dataset.from_dict({"id": asked, "video": [self.stored(file) for file in longer]}, features)
+        else:
+            queries = Dataset.from_dict({"id": asked, "text": [f"all {colour}" for colour in COLOURS]})
+        relevant = {query: {name: 1} for query, name in zip(asked, names, strict=True)}
+        split = RetrievalSplitData(corpus=corpus, queries=queries, relevant_docs=relevant, top_ranked=None)
+        self.dataset, self.data_loaded = {"default": {"test": split}}, True
+
+    def stored(self, file: Path) -> dict:
+        return {"bytes": file.read_bytes(), "path": None} if self.as_bytes else {"bytes": None, "path": str(file)}
+
+
+class SameClips(Clips):
+    metadata = metadata("ClipsV2V", "v2v", modalities=("video",))
+
+
+def write_clip(path: Path, colour: str, num_frames: int) -> Path:
+    """A clip of one colour that gets darker."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = 56
+        stream.pix_fmt = "yuv420p"
+        for index in range(num_frames):
+            share = 1 - index / num_frames / 2
+            frame = Picture.new("RGB", (56, 56), colour).point(lambda value, share=share: int(value * share))
+            for packet in stream.encode(av.VideoFrame.from_image(frame)):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
 @pytest.fixture(scope="module")
 def model(released_model_dir) -> PlumeMteb:
     return PlumeMteb(PlumeEmbedder(released_model_dir, num_latent_steps=2, device="cpu"))
@@ -85,18 +137,58 @@ def model(released_model_dir) -> PlumeMteb:
 def test_mteb_evaluates_and_the_batch_size_changes_no_score(model, task):
     scores = {}
     for batch_size in (1, 16):
-        result = mteb.evaluate(
-            model,
-            task(),
-            cache=None,
-            encode_kwargs={"batch_size": batch_size},
-            show_progress_bar=False,
-            co2_tracker=False,
-        )
-        found = result.task_results[0].scores["test"][0]
-        scores[batch_size] = {key: value for key, value in found.items() if isinstance(value, float)}
+        scores[batch_size] = evaluated(model, task(), batch_size)
     assert scores[1] == scores[16]
     assert 0 <= scores[1]["ndcg_at_10"] <= 1 and scores[1]["recall_at_10"] == 1.0
+
+
+def evaluated(model: PlumeMteb, task: AbsTaskRetrieval, batch_size: int) -> dict[str, float]:
+    result = mteb.evaluate(
+        model, task, cache=None, encode_kwargs={"batch_size": batch_size}, show_progress_bar=False, co2_tracker=False
+    )
+    found = result.task_results[0].scores["test"][0]
+    return {key: value for key, value in found.items() if isinstance(value, float)}
+
+
+@pytest.mark.parametrize("kind", [Clips, SameClips])
+def test_video_retrieval_runs_from_files_and_from_bytes_without_torchcodec(model, kind, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec", None)  # importing it fails, installed or not
+    scores = []
+    for as_bytes, batch_size in ((False, 1), (False, 16), (True, 16)):
+        task = kind()
+        task.folder, task.as_bytes = tmp_path, as_bytes
+        scores.append(evaluated(model, task, batch_size))
+    assert scores[0] == scores[1] == scores[2]
+    queries = [{"text": f"all {colour}"} for colour in COLOURS]
+    if kind is SameClips:
+        queries = [{"video": tmp_path / f"{colour}-longer.mp4"} for colour in COLOURS]
+    documents = model.model.embed([{"video": tmp_path / f"{colour}.mp4"} for colour in COLOURS], 4)
+    similarity = model.model.embed(queries, 4) @ documents.T
+    ranks = (similarity >= similarity.diagonal()[:, None]).sum(axis=1)
+    assert scores[0]["mrr_at_10"] == pytest.approx((1 / ranks).mean(), abs=1e-4)
+    assert kind is Clips or scores[0]["ndcg_at_1"] > 0.5
+
+
+def test_videos_stay_files_until_they_are_embedded_and_audio_is_left_out(tmp_path):
+    file = {"path": str(write_clip(tmp_path / "long.mp4", "red", 40)), "bytes": None}
+    struct = {"path": Value("string"), "bytes": Value("binary")}
+    features = Features({"id": Value("string"), "video": struct, "audio": struct})
+    dataset = Dataset.from_dict({"id": ["a"], "video": [file], "audio": [file]}, features)
+    dataset = dataset.cast_column("video", Video()).cast_column("audio", Audio())
+    loader = torch.utils.data.DataLoader(dataset, collate_fn=lambda batch: {k: [r[k] for r in batch] for k in batch[0]})
+    (batch,) = with_video_files(loader)
+    assert sorted(batch) == ["id", "video"]
+    assert list(rows(batch, tmp_path)) == [{"video": tmp_path / "long.mp4"}]
+
+
+def test_the_paradigm_reaches_the_model_and_the_time_is_counted(released_model_dir):
+    single = PlumeMteb(released_model_dir, num_latent_steps=0, device="cpu")
+    explicit = PlumeMteb(released_model_dir, device="cpu", paradigm="cot", max_new_tokens=3)
+    assert (single.model.paradigm, explicit.model.paradigm) == ("single", "cot")
+    evaluated(single, Colours(), 4)
+    assert single.num_items == 2 * len(COLOURS) and single.seconds > 0
+    with pytest.raises(ValueError, match="None of .* rationales came to the embedding token within 3 tokens"):
+        evaluated(explicit, Colours(), 4)
 
 
 def test_the_wrapper_gives_the_vectors_of_the_model(model):
@@ -127,9 +219,9 @@ def test_the_instruction_stands_before_the_querys_text_only():
     assert item_of({"image": "p", "text": ""}, "") == {"image": "p"} and item_of({"text": ""}, "") == {"text": ""}
 
 
-def test_inputs_that_plume_does_not_take_are_refused():
+def test_inputs_that_plume_does_not_take_are_refused(tmp_path):
     with pytest.raises(ValueError, match="PLUME takes text, image, video; the task has only audio"):
-        list(rows({"audio": [1]}))
+        list(rows({"audio": [1]}, tmp_path))
     with pytest.raises(ValueError, match="neither text nor image nor video"):
         item_of({"text": None, "image": None}, "")
 

@@ -1,5 +1,7 @@
 """Segments, suffixes, stages: tables of cases, and properties that hold for any text."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,3 +204,24 @@ def test_a_schedule_that_cannot_run_is_refused(settings, complaint):
 def test_a_step_outside_the_run_is_refused():
     with pytest.raises(ValueError, match="outside the run"):
         PAPER.at(500)
+
+
+def test_without_latent_transition_the_text_goes_stage_by_stage_and_no_latent_step_comes():
+    curriculum = Curriculum(max_steps=100, num_latent_steps=0, single_pass_text=True)
+    assert curriculum.has_suffix and not Curriculum(max_steps=100, num_latent_steps=0).has_suffix
+    stages = {curriculum.at(step).stage: curriculum.at(step) for step in range(100)}
+    assert [state.num_latent_steps for state in stages.values()] == [0] * 5
+    texts = [curriculum.suffix("abcdefgh", None, state) for state in stages.values()]
+    assert [text.count("h") for text in texts] == [2, 2, 2, 2, 1]  # the last one is that of </think>
+    assert [len(text) for text in texts] == sorted((len(text) for text in texts), reverse=True)
+    with pytest.raises(ValueError, match="is for curriculum.num_latent_steps=0"):
+        Curriculum(max_steps=100, single_pass_text=True)
+
+
+def test_the_warm_up_takes_at_most_five_sixths_of_a_stage():
+    curriculum = Curriculum(max_steps=150, shares=(3, 1, 1, 1, 1), warmup=50, learning_rates=(1.0,) * 5, decay_share=0)
+    ends = curriculum.stage_ends()
+    rates = [curriculum.at(step).learning_rate for step in range(150)]
+    assert rates[: ends[0]].index(1.0) == 49
+    for start, end in pairwise(ends):
+        assert max(rates[start:end]) == 1.0 and rates[start] < 0.1

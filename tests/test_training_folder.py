@@ -83,7 +83,11 @@ def test_a_batch_of_the_folder_is_the_same_on_one_process_and_shared_by_two(fold
     assert torch.equal(batch.target_keys[0::2], parts[0].target_keys)
     assert torch.equal(batch.target_keys[1::2], parts[1].target_keys)
     plain = CorpusTask(load_recipe("tiny", [*changes, "data.augment_up_to=0"])).batch(1, state)
-    assert not torch.equal(plain.target_keys, batch.target_keys)
+    assert torch.equal(plain.target_keys, batch.target_keys), "equal targets are equal whatever is done to them"
+    pixels = [b.targets[0].prefix["pixel_values"] for b in (plain, batch)]
+    assert not torch.equal(*pixels)
+    never = CorpusTask(load_recipe("tiny", [*changes, "data.never_augmented=[text-scene,clip-both]"])).batch(1, state)
+    assert torch.equal(never.targets[0].prefix["pixel_values"], pixels[0])
 
 
 @pytest.mark.parametrize("given", [[], ["data.files=[a.jsonl]", "data.folder=b"]])

@@ -79,6 +79,20 @@ def test_a_batch_is_a_function_of_seed_and_step(task):
     assert torch.equal(together, first.target_keys)
 
 
+def test_a_prefix_from_the_table_is_what_the_processor_gives(task):
+    queries = hops.held_out_queries(40)
+    table, processed = task.prefix(queries), task.processor([query.item() for query in queries])
+    assert set(table) == set(processed)
+    for name, tensor in processed.items():
+        assert torch.equal(table[name], tensor), name
+
+
+def test_the_validation_queries_are_no_test_queries():
+    validation, test = hops.held_out_queries(200, "validation"), hops.held_out_queries(200)
+    assert max(shown for query in validation for shown in query.renderings) < 400
+    assert not set(validation) & set(test)
+
+
 @pytest.mark.parametrize(
     ("settings", "writes"),
     [([], False), (["curriculum.stages=[0]"], True), (["curriculum.num_latent_steps=0"], False)],

@@ -13,7 +13,6 @@ from plume_embed.training.batch_loss import LossWeights, TrainingBatch, batch_lo
 from plume_embed.training.curriculum import suffix_text
 from plume_embed.training.grad_cache import average_gradients, cached_backward
 from plume_embed.training.objective import PlumeForTraining, SideBatch, make_side, run_side
-from plume_embed.training.rationale import generate_rationale
 
 
 @pytest.fixture(scope="module")
@@ -217,49 +216,15 @@ def test_a_suffix_without_its_one_embedding_token_at_the_end_is_refused(processo
         make_side(processor, ["a"], [suffix])
 
 
-class TestRationale:
-    """Greedy decoding, on a model of random weights that is made to write what we want to see."""
-
-    @pytest.mark.parametrize("num_latent_steps", [0, 2])
-    def test_what_is_decoded_is_the_argmax_of_the_teacher_forced_states(
-        self, released_model_dir, processor, num_latent_steps
-    ):
-        model = load(released_model_dir).eval()
-        items = [case_item(case) for case in CASES[:4]]
-        batch = dict(processor(items))
-        written = generate_rationale(model, batch, num_latent_steps, max_new_tokens=6)
-        assert not written.finished.any()
-        assert [len(row) for row in written.token_ids] == [6] * 4
-        for index, item in enumerate(items):
-            ids = torch.tensor([written.token_ids[index]])
-            assert ids[0, -1] == model.config.embedding_token_id
-            with torch.inference_mode():
-                prefix = model.prefix(**processor([item]))
-                z = prefix.z0
-                for step in range(1, num_latent_steps + 1):
-                    z, _ = model.latent_step(z, prefix, step)
-                hidden = model.suffix(prefix, num_latent_steps, ids)[0]
-            states = torch.cat((z, hidden[:-1]))
-            best = (states @ model.get_input_embeddings().weight.T).argmax(dim=-1)
-            assert best[:-1].tolist() == written.token_ids[index][:-1]
-            torch.testing.assert_close(written.embeddings[index], F.normalize(hidden[-1], dim=0), atol=1e-5, rtol=0)
-
-    def test_each_row_ends_at_its_own_embedding_token(self, released_model_dir, processor, monkeypatch):
-        from plume_embed.training import rationale
-
-        model = load(released_model_dir).eval()
-        gen_id, calls = model.config.embedding_token_id, []
-
-        def scripted(model, z):
-            rows = torch.tensor([[gen_id, 7, 7], [8, gen_id, 8], [9, 9, gen_id]])[:, len(calls)]
-            calls.append(rows)
-            return F.one_hot(rows, model.config.get_text_config().vocab_size)
-
-        monkeypatch.setattr(rationale, "next_token_logits", scripted)
-        written = generate_rationale(model, dict(processor(["a", "b c", "d e f"])), max_new_tokens=9)
-        assert written.token_ids == [[gen_id], [8, gen_id], [9, 9, gen_id]]
-        assert written.finished.tolist() == [True] * 3
-        with torch.inference_mode():
-            prefix = model.prefix(**processor(["a"]))
-            reference = model.suffix(prefix, 0, torch.tensor([[gen_id]]))[0, -1]
-        torch.testing.assert_close(written.embeddings[0], F.normalize(reference, dim=0), atol=1e-5, rtol=0)
+def test_a_side_that_reads_the_prefix_has_the_single_pass_embedding_and_the_losses_of_its_text(
+    released_model_dir, processor
+):
+    model = load(released_model_dir).eval()
+    items, suffix = ["a", {"text": "a red bicycle on a wall"}], ["<eot>It is red.</think>\n<gen_emb>"] * 2
+    both = run_side(model, make_side(processor, items, suffix, reads_prefix=True), 0)
+    single = run_side(model, make_side(processor, items, None), 0)
+    explicit = run_side(model, make_side(processor, items, suffix), 0)
+    assert torch.allclose(both.gen, single.gen, atol=1e-6)
+    assert not torch.allclose(both.gen, explicit.gen, atol=1e-2)
+    assert torch.equal(both.token_losses, explicit.token_losses) and both.token_losses.min() > 0
+    assert make_side(processor, items, suffix, reads_prefix=True).to("cpu").reads_prefix

@@ -122,6 +122,15 @@ def test_a_checkpoint_that_was_not_finished_is_not_one(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoint-12").iterdir()] == ["whole"]
 
 
+def test_bf16_starts_on_a_cpu_and_follows_float32(finished, tmp_path):
+    recipe = small(tmp_path / "bf16", bf16=True, save_steps=0)
+    run(recipe)
+    half, whole = log_of(recipe.output_dir), log_of(finished.output_dir)
+    assert len(half) == len(whole) == 10
+    assert half[0]["loss"] == pytest.approx(whole[0]["loss"], rel=0.02) and half[0]["loss"] != whole[0]["loss"]
+    assert half[-1]["loss"] == pytest.approx(whole[-1]["loss"], rel=0.1)
+
+
 class MomentWatch(TrainerCallback):
     """Notes, in front of every optimiser step, whether there are moments."""
 
@@ -175,7 +184,7 @@ class TestRefusals:
             ("seed.x=1", "seed has no keys"),
             ("loss.gen=much", "loss.gen must be a number"),
             ("curriculum.stages=4", "curriculum.stages must be a list"),
-            ("task=chess", "task must be one of hops, corpus"),
+            ("task=chess", "task must be one of hops, hops_mixed, corpus"),
             ("curriculum.stages=[4,0]", "must ascend"),
         ],
     )
@@ -184,7 +193,7 @@ class TestRefusals:
             load_recipe("hops", [setting])
 
     def test_an_unknown_recipe_names_those_there_are(self):
-        with pytest.raises(ValueError, match="No recipe 'nothing'; there are hops, paper_2b"):
+        with pytest.raises(ValueError, match="No recipe 'nothing'; there are hops, hops_mixed, paper_2b, tiny"):
             load_recipe("nothing", [])
 
     def test_settings_are_typed_and_nested(self):
@@ -192,7 +201,7 @@ class TestRefusals:
         assert recipe.curriculum.stages == (0, 4) and recipe.loss.gen == 2.0
         assert recipe.model.plume == {"adapter_type": "mlp"}
         assert load_recipe("paper_2b", []).curriculum.learning_rates == (5e-5,) * 5
-        assert recipe_names() == ["hops", "paper_2b", "tiny"]
+        assert recipe_names() == ["hops", "hops_mixed", "paper_2b", "tiny"]
 
     def test_gradient_accumulation_is_refused(self, tmp_path):
         from rich.console import Console

@@ -13,6 +13,7 @@ from plume_embed.training.augment import augment_side
 from plume_embed.training.batch_loss import TrainingBatch
 from plume_embed.training.curriculum import CurriculumState
 from plume_embed.training.data import Corpus, Pair, SubsetBalancedBatches
+from plume_embed.training.diagnostics import Sample
 from plume_embed.training.folder_corpus import read_folder
 from plume_embed.training.objective import SideBatch, make_side
 from plume_embed.training.recipe import Recipe
@@ -47,6 +48,8 @@ class CorpusTask:
                 "data.files and data.folder: one of them must be given, as in --set data.files=[a.jsonl] or --set "
                 "data.folder=.data/miniature."
             )
+        if recipe.gates.explicit_hit_at_1 is not None:
+            raise ValueError("gates.explicit_hit_at_1 needs a task with an evaluation, such as hops; set it to null.")
         self.recipe, self.curriculum = recipe, recipe.curriculum
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
@@ -65,7 +68,8 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return PlumeProcessor.from_pretrained(settings.path)
-        pairs = [self.corpus[index] for index in range(min(len(self.corpus), 2000))]
+        # Spread over the corpus: a folder's pairs are sorted by kind.
+        pairs = [self.corpus[index] for index in range(0, len(self.corpus), max(1, len(self.corpus) // 2000))]
         sides = [side for pair in pairs for side in (pair.query, pair.target)]
         texts = [text for side in sides for text in (side.item.get("text"), side.rationale, side.answer) if text]
         return make_processor(texts, settings.vocab_size, settings.side)
@@ -103,6 +107,7 @@ class CorpusTask:
         """
         indices = self.batches[step][self.rows]
         pairs = [self.corpus[index] for index in indices]
+        keys = torch.tensor([pair.target.key() for pair in pairs])  # of what is the same before it is changed at random
         if self.recipe.data.augment_up_to:
             seeds = [f"{self.recipe.seed} {step} {index}" for index in indices]
             pairs = [self._augmented(pair, seed) for pair, seed in zip(pairs, seeds, strict=True)]
@@ -110,11 +115,13 @@ class CorpusTask:
             queries=self._chunks(pairs, "query", state, self.curriculum.has_suffix),
             targets=self._chunks(pairs, "target", state, self.curriculum.has_suffix and self.recipe.target_rollout),
             target_of_query=torch.arange(len(pairs)),
-            target_keys=torch.tensor([pair.target.key() for pair in pairs]),
+            target_keys=keys,
             num_latent_steps=state.num_latent_steps,
         )
 
     def _augmented(self, pair: Pair, seed: str) -> Pair:
+        if pair.subset in self.recipe.data.never_augmented:
+            return pair
         most = self.recipe.data.augment_up_to
         return replace(
             pair,
@@ -139,6 +146,12 @@ class CorpusTask:
                 raise ValueError(f"{chunk[int(match[1])].where}: {name}: {message}") from error
         return chunks
 
-    def evaluate(self, model: PlumeModel) -> dict:
+    def samples(self, count: int) -> list[Sample]:
+        """Pairs of the corpus itself, evenly spaced through it, for diagnostics; a sub-dataset is a task."""
+        step = max(1, len(self.corpus) // count)
+        pairs = [self.corpus[index] for index in range(0, len(self.corpus), step)][:count]
+        return [Sample(pair.query.item, pair.target.item, pair.subset) for pair in pairs]
+
+    def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 0) -> dict:
         """Nothing: a corpus has no test of its own, use `plume-embed evaluate` on the model."""
         return {}

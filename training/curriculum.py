@@ -116,9 +116,12 @@ class Curriculum:
         latent_end (`str`): See [`suffix_text`].
         answer_share (`float`): Share of the last stage, from its beginning, that keeps the answer in the suffix.
         learning_rates (`tuple[float]`): Peak of every stage 0 to `num_segments`.
-        warmup (`float`): Of every stage: a number of steps, or below 1 a share of the stage.
+        warmup (`float`): Of every stage: a number of steps, or below 1 a share of the stage; at most five sixths of it.
         decay (`str`): "linear" or "cosine", to zero at the end of the run.
         decay_share (`float`): Share of the run, at its end, that decays; 1 is all of it.
+        single_pass_text (`bool`): With `num_latent_steps` = 0: whether what is left of the rationale at each stage
+            stays as supervised text behind the prefix. The embedding is read at the last prefix token in any case;
+            with the text this is the paper's "without latent transition", without it plain single pass.
     """
 
     max_steps: int
@@ -132,6 +135,7 @@ class Curriculum:
     warmup: float = 0.03
     decay: Literal["linear", "cosine"] = "cosine"
     decay_share: float = 1.0
+    single_pass_text: bool = False
 
     def __post_init__(self) -> None:
         numbers = self.num_segments + 1
@@ -148,8 +152,15 @@ class Curriculum:
             raise ValueError(f"curriculum.latent_end is after_latents or after_rationale, got {self.latent_end!r}.")
         if self.decay not in ("linear", "cosine"):
             raise ValueError(f"curriculum.decay is linear or cosine, got {self.decay!r}.")
+        if self.single_pass_text and self.num_latent_steps > 0:
+            raise ValueError("curriculum.single_pass_text is for curriculum.num_latent_steps=0.")
         if self.max_steps < len(self.stages):
             raise ValueError(f"max_steps={self.max_steps} is less than one step for each of {len(self.stages)} stages.")
+
+    @property
+    def has_suffix(self) -> bool:
+        """Whether there is text behind the prefix, supervised."""
+        return self.num_latent_steps > 0 or self.single_pass_text
 
     def stage_ends(self) -> list[int]:
         """The step at which each of `stages` ends; every stage has at least one step, the last one ends the run."""
@@ -196,6 +207,7 @@ class Curriculum:
 
     def _learning_rate(self, step: int, stage: int, stage_step: int, stage_length: int) -> float:
         warmup = self.warmup if self.warmup >= 1 else self.warmup * stage_length
+        warmup = min(warmup, stage_length * 5 / 6)  # else a short stage would never come to its rate
         factor = min(1.0, (stage_step + 1) / max(1.0, warmup))
         decay_start = self.max_steps * (1 - self.decay_share)
         done = max(0.0, (step - decay_start) / max(1.0, self.max_steps - decay_start))

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 STATES = tuple("0123456789")
+NAMES = STATES  # what targets say, by number
 MACHINES = ("north", "south")
 GLYPHS = ("L", "T", "O", "X", "")  # four buttons, and idle: an empty frame
 IDLE = len(GLYPHS) - 1
@@ -55,6 +56,11 @@ class Hop:
         return "".join(STATES[state] for state in self.states)
 
     @property
+    def family(self) -> str:
+        """What kind of query it is: its machine."""
+        return MACHINES[self.machine]
+
+    @property
     def text(self) -> str:
         """What is asked: "north 3"."""
         return f"{MACHINES[self.machine]} {STATES[self.start]}"
@@ -79,10 +85,11 @@ def permutations() -> np.ndarray:
 def renderings() -> np.ndarray:
     """[glyphs, renderings, SIDE, SIDE, 3] uint8: random font size, shift, colours and noise. The same in every run."""
     rng = np.random.default_rng(1)
-    return np.stack([np.stack([_render(glyph, rng) for _ in range(NUM_RENDERINGS)]) for glyph in GLYPHS])
+    return np.stack([np.stack([render(glyph, rng) for _ in range(NUM_RENDERINGS)]) for glyph in GLYPHS])
 
 
-def _render(glyph: str, rng: np.random.Generator) -> np.ndarray:
+def render(glyph: str, rng: np.random.Generator) -> np.ndarray:
+    """[SIDE, SIDE, 3] uint8: one rendering of a sign, "" for an empty frame."""
     ground, ink = rng.integers(220, 256, 3), rng.integers(0, 90, 3)
     image = Image.new("RGB", (SIDE, SIDE), tuple(ground.tolist()))
     centre = (SIDE / 2 + rng.uniform(-2.5, 2.5), SIDE / 2 + rng.uniform(-2.5, 2.5))
@@ -97,20 +104,31 @@ def draw(rng: random.Random, is_test: bool = False) -> Hop:
     machine, start = rng.randrange(len(MACHINES)), rng.randrange(len(STATES))
     pressed = rng.sample(range(NUM_FRAMES), rng.randint(1, NUM_FRAMES))
     frames = tuple(rng.randrange(IDLE) if frame in pressed else IDLE for frame in range(NUM_FRAMES))
+    states = run_machine(machine, start, frames)
+    return Hop(machine, start, frames, states, draw_renderings(rng, is_test))
+
+
+def run_machine(machine: int, start: int, frames: tuple[int, ...]) -> tuple[int, ...]:
+    """The state of a machine after each frame."""
     states, state = [], start
     for glyph in frames:
         state = state if glyph == IDLE else int(permutations()[machine, glyph, state])
         states.append(state)
-    first, last = (NUM_RENDERINGS - NUM_TEST_RENDERINGS, NUM_RENDERINGS) if is_test else (0, 0)
-    last = last or NUM_RENDERINGS - NUM_TEST_RENDERINGS
-    shown = tuple(rng.randrange(first, last) for _ in frames)
-    return Hop(machine, start, frames, tuple(states), shown)
+    return tuple(states)
 
 
-def held_out_queries(count: int = NUM_TEST_QUERIES) -> list[Hop]:
-    """The first queries of the test set, the same for every run."""
-    rng = random.Random("hops test")
-    return [draw(rng, is_test=True) for _ in range(count)]
+def draw_renderings(rng: random.Random, is_test: bool) -> tuple[int, ...]:
+    """Which rendering each frame shows: one of the last hundred in the test, one of the others in training."""
+    border = NUM_RENDERINGS - NUM_TEST_RENDERINGS
+    first, last = (border, NUM_RENDERINGS) if is_test else (0, border)
+    return tuple(rng.randrange(first, last) for _ in range(NUM_FRAMES))
+
+
+def held_out_queries(count: int = NUM_TEST_QUERIES, split: str = "test") -> list[Hop]:
+    """The first queries of a set, the same for every run: `"test"`, or `"validation"`, which shows the renderings of
+    training and is for choosing settings."""
+    rng = random.Random(f"hops {split}")
+    return [draw(rng, is_test=split == "test") for _ in range(count)]
 
 
 def tokenizer_texts() -> list[str]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
+from plume_embed.rationale import next_token_logits
 
 
 @dataclass
@@ -25,11 +26,14 @@ class SideBatch:
             row's last one the embedding token. `None` is a single pass: no rollout, the embedding is read at the last
             prefix token.
         suffix_lengths (`torch.Tensor` of shape [B], *optional*): Tokens of each suffix without padding.
+        reads_prefix (`bool`): Whether the embedding is read at the last prefix token although there is a suffix, which
+            is then supervised text and nothing else.
     """
 
     prefix: dict[str, torch.Tensor]
     suffix_ids: torch.Tensor | None = None
     suffix_lengths: torch.Tensor | None = None
+    reads_prefix: bool = False
 
     def __len__(self) -> int:
         return len(self.prefix["input_ids"])
@@ -37,7 +41,7 @@ class SideBatch:
     def to(self, device: torch.device | str) -> "SideBatch":
         """The same rows on another device."""
         moved = [None if t is None else t.to(device) for t in (self.suffix_ids, self.suffix_lengths)]
-        return SideBatch({name: tensor.to(device) for name, tensor in self.prefix.items()}, *moved)
+        return SideBatch({name: tensor.to(device) for name, tensor in self.prefix.items()}, *moved, self.reads_prefix)
 
 
 @dataclass
@@ -58,17 +62,29 @@ class SideOutput:
     router_probs: torch.Tensor | None
 
 
-def make_side(processor: PlumeProcessor, items: Sequence, suffixes: Sequence[str] | None) -> SideBatch:
+def make_side(
+    processor: PlumeProcessor, items: Sequence, suffixes: Sequence[str] | None, reads_prefix: bool = False
+) -> SideBatch:
     """Items and the texts behind their rollouts -> a batch.
 
     Args:
         items: Inputs for PlumeProcessor.
         suffixes (`Sequence[str]`, *optional*): From [`curriculum.suffix_text`]; `None` is a single pass.
+        reads_prefix (`bool`): As in [`SideBatch`].
 
     Raises:
         ValueError: a suffix that does not end in its only embedding token.
     """
-    prefix = dict(processor(list(items)))
+    return with_suffixes(processor, dict(processor(list(items))), suffixes, reads_prefix)
+
+
+def with_suffixes(
+    processor: PlumeProcessor,
+    prefix: dict[str, torch.Tensor],
+    suffixes: Sequence[str] | None,
+    reads_prefix: bool = False,
+) -> SideBatch:
+    """[`make_side`] for a prefix that the processor has made before."""
     if suffixes is None:
         return SideBatch(prefix)
     gen_id = processor.special_token_ids()["embedding_token_id"]
@@ -77,7 +93,7 @@ def make_side(processor: PlumeProcessor, items: Sequence, suffixes: Sequence[str
         if row[-1] != gen_id or (row == gen_id).sum() != 1:
             raise ValueError(f"A suffix must end in its only <gen_emb>, got {suffix[-80:]!r}.")
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=processor.tokenizer.pad_token_id)
-    return SideBatch(prefix, ids, torch.tensor([len(row) for row in rows]))
+    return SideBatch(prefix, ids, torch.tensor([len(row) for row in rows]), reads_prefix)
 
 
 def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int) -> SideOutput:
@@ -99,7 +115,7 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int) -> SideO
         router_probs.append(probs)
     hidden = model.suffix(prefix, num_latent_steps, side.suffix_ids)  # [B, S, D]
     rows = torch.arange(len(hidden), device=hidden.device)
-    gen = hidden[rows, side.suffix_lengths - 1]  # [B, D]
+    gen = prefix.z0 if side.reads_prefix else hidden[rows, side.suffix_lengths - 1]  # [B, D]
     # Each suffix token is predicted from the state before it, the first one from z(K); latents carry no label.
     states = torch.cat((z.unsqueeze(1), hidden[:, :-1]), dim=1)  # [B, S, D]
     token_losses = suffix_token_losses(model, states, side.suffix_ids, side.suffix_lengths)
@@ -126,11 +142,6 @@ def suffix_token_losses(
     losses = F.cross_entropy(logits.float(), token_ids[counts], reduction="none")  # [N]
     row = counts.nonzero()[:, 0]  # [N]
     return losses.new_zeros(len(token_ids)).index_add(0, row, losses)
-
-
-def next_token_logits(model: PlumeModel, states: torch.Tensor) -> torch.Tensor:
-    """[..., D] -> [..., V]; the output embeddings are the input embeddings (tied, as in Qwen2-VL-2B)."""
-    return F.linear(states, model.get_input_embeddings().weight)
 
 
 class PlumeForTraining(nn.Module):

@@ -11,6 +11,7 @@ import yaml
 
 from plume_embed.training.batch_loss import LossWeights
 from plume_embed.training.curriculum import Curriculum
+from plume_embed.training.gates import GateSettings
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -48,6 +49,7 @@ class DataSettings:
         files (`tuple[str]`): JSONL files.
         folder (`str`, *optional*): What `make miniature` wrote, instead of files.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
+        never_augmented (`tuple[str]`): Sub-datasets whose pictures stay as they are, such as those about colours.
         media_root (`str`): What media paths in them are relative to.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
     """
@@ -55,6 +57,7 @@ class DataSettings:
     files: tuple[str, ...] = ()
     folder: str | None = None
     augment_up_to: int = 0
+    never_augmented: tuple[str, ...] = ()
     media_root: str = "."
     max_bad_lines: int = 0
 
@@ -79,24 +82,28 @@ class Recipe:
     """One run.
 
     Args:
-        task (`str`): Which data: "hops", which are made as they are needed, or "corpus".
+        task (`str`): Which data: "hops" or "hops_mixed", which are made as they are needed, or "corpus".
         output_dir (`str`): Checkpoints, log.jsonl, results.json and, at the end, `model/`.
         batch_size (`int`): Pairs an optimiser step, over all processes.
         chunk_size (`int`, *optional*): Rows of one side that run together; lower it if you run out of memory, the
             gradient stays the same. `None`: all.
+        checkpoint_layers (`bool`): Whether the activations of each layer are recomputed in the backward pass: less
+            memory, about a third more time, the same gradient.
         target_rollout (`bool`): Whether targets run through the rollout as queries do (paper), or in a single pass.
         workers (`int`): Processes that prepare batches.
+        split (`str`): What the end of the run is evaluated on: "test", or "validation" where settings are chosen.
         save_steps (`int`): Steps between checkpoints; 0 for none.
         lora (`LoraSettings`, *optional*): Train low-rank updates instead of the backbone; `--set lora.rank=16`.
         report_to (`str`): "none", or what transformers' Trainer reports to, e.g. "tensorboard".
     """
 
-    task: Literal["hops", "corpus"]
+    task: Literal["hops", "hops_mixed", "corpus"]
     output_dir: str
     curriculum: Curriculum
     seed: int = 0
     batch_size: int = 128
     chunk_size: int | None = None
+    checkpoint_layers: bool = False
     target_rollout: bool = True
     weight_decay: float = 0.0
     adam_beta2: float = 0.999
@@ -106,9 +113,11 @@ class Recipe:
     logging_steps: int = 10
     save_steps: int = 0
     report_to: str = "none"
+    split: Literal["test", "validation"] = "test"
     data: DataSettings = field(default_factory=DataSettings)
     lora: LoraSettings | None = None
     loss: LossWeights = field(default_factory=LossWeights)
+    gates: GateSettings = field(default_factory=GateSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
@@ -142,6 +151,15 @@ def load_recipe(name: str, assignments: list[str]) -> Recipe:
             if not isinstance(place, dict):
                 raise ValueError(f"--set {key}: {group} has no keys of its own.")
         place[last] = yaml.safe_load(value)
+    return recipe_from(values)
+
+
+def recipe_from(values: dict) -> Recipe:
+    """A recipe from plain values, such as the `recipe` of a run's `results.json`.
+
+    Raises:
+        ValueError: a key or a type that is none of a recipe's.
+    """
     return _build(Recipe, values, "")
 
 
@@ -171,7 +189,7 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
             raise ValueError(f"{at} must be one of {', '.join(map(str, arguments))}, got {value!r}.")
         return value
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, list | tuple):
             raise ValueError(f"{at} must be a list, got {value!r}.")
         return tuple(_convert(arguments[0], element, at) for element in value)
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from rich.console import Console
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from plume_embed.training import checkpoints
 from plume_embed.training.corpus_task import CorpusTask
-from plume_embed.training.hops_task import HopsTask
+from plume_embed.training.hops_task import HopsTask, MixedTask
+from plume_embed.training.layer_checkpoint import checkpoint_layers
 from plume_embed.training.lora import add_lora
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.trainer import LOG_FILE, PlumeTrainer
@@ -29,6 +30,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         adam_beta2=recipe.adam_beta2,
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
+        use_cpu=not torch.accelerator.is_available(),  # else bf16 is refused there
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
         save_strategy="steps" if recipe.save_steps else "no",
@@ -42,20 +44,35 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     )
 
 
-def make_task(recipe: Recipe, rank: int, world_size: int, console: Console) -> HopsTask | CorpusTask:
+def make_task(
+    recipe: Recipe, rank: int = 0, world_size: int = 1, console: Console | None = None
+) -> HopsTask | CorpusTask:
     """The task that a recipe names."""
-    if recipe.task == "hops":
-        return HopsTask(recipe, rank, world_size)
-    return CorpusTask(recipe, rank, world_size, report=console.print)
+    if recipe.task in ("hops", "hops_mixed"):
+        return (HopsTask if recipe.task == "hops" else MixedTask)(recipe, rank, world_size)
+    return CorpusTask(recipe, rank, world_size, report=(console or Console(quiet=True)).print)
 
 
-def run(recipe: Recipe, resume: bool = False, console: Console | None = None) -> dict:
+class _StopAfter(TrainerCallback):
+    """Ends the run behind a step, with a checkpoint."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= self.step:
+            control.should_training_stop = control.should_save = True
+
+
+def run(recipe: Recipe, resume: bool = False, console: Console | None = None, stop_after: int | None = None) -> dict:
     """Trains, evaluates and writes `model/` and `results.json` into the recipe's output_dir.
 
     Args:
         recipe ([`Recipe`]): What to run.
         resume (`bool`): Go on from the last checkpoint in output_dir; from the beginning where there is none.
         console (`Console`, *optional*): Where to print.
+        stop_after (`int`, *optional*): End behind this step with a checkpoint, as if the run had been killed there; the
+            evaluation is that of the stage which the step belongs to.
 
     Returns:
         What `results.json` holds.
@@ -71,6 +88,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None) ->
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if recipe.checkpoint_layers:
+        checkpoint_layers(model)
     if recipe.lora is not None:
         model = add_lora(model, recipe.lora)
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -78,12 +97,23 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None) ->
         f"{recipe.task}: {num_parameters / 1e6:.2f} M parameters, {trained / 1e6:.2f} M of them trained, seed "
         f"{recipe.seed}, {recipe.curriculum.max_steps} steps"
     )
-    trainer = PlumeTrainer(model, training_arguments(recipe), task, recipe.curriculum, recipe.loss, console)
+    callbacks = [] if stop_after is None else [_StopAfter(stop_after)]
+    trainer = PlumeTrainer(
+        model,
+        training_arguments(recipe),
+        task,
+        recipe.curriculum,
+        recipe.loss,
+        console,
+        recipe.gates,
+        callbacks=callbacks,
+    )
     checkpoint = checkpoints.last_checkpoint(out) if resume else None
     started, cpu_started = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     minutes = (time.perf_counter() - started) / 60
     results: dict = {}
+    last_stage = recipe.curriculum.at((stop_after or recipe.curriculum.max_steps) - 1).stage
     if process.is_main_process:
         results = {
             "recipe": dataclasses.asdict(recipe),
@@ -94,7 +124,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None) ->
             "resumed_from": checkpoint.name if checkpoint else None,
             "torch": torch.__version__,
             "device": str(trainer.args.device),
-            **task.evaluate(trainer.plume),
+            "warnings": _warnings(out / LOG_FILE),
+            **task.evaluate(trainer.plume, last_stage),
         }
         trainer.save_model(str(out / "model"))
         (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -102,3 +133,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None) ->
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
     process.wait_for_everyone()
     return results
+
+
+def _warnings(log: Path) -> list[str]:
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    return [entry["warning"] for entry in entries if "warning" in entry]

@@ -28,6 +28,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from plume_embed.evaluation.miniature.sources import TRAIN_STYLES
 from plume_embed.evaluation.miniature.tasks import Row, label_text, load
+from plume_embed.modeling_plume import PlumeModel
+from plume_embed.processing_plume import PlumeProcessor
 from plume_embed.training.augment import augment
 from plume_embed.training.losses import balance_loss, gather_rows, info_nce
 from plume_embed.training.tiny_model import make_model, make_processor
@@ -55,6 +57,7 @@ class Settings:
     vision_depth: int = 4
     initializer_range: float = 0.04
     seed: int = 0
+    start: str = ""  # folder of a model to go on from, whose sizes and tokenizer then count
 
 
 class Stills:
@@ -92,6 +95,16 @@ class Stills:
         return ", ".join([row.label, *tags] if rng.random() < 0.6 else tags)
 
 
+def make(stills: Stills, settings: Settings) -> tuple[PlumeProcessor, PlumeModel]:
+    """A fresh model and its processor, or those to go on from."""
+    if settings.start:
+        return PlumeProcessor.from_pretrained(settings.start), PlumeModel.from_pretrained(settings.start).train()
+    texts = [f"{row.label} {' '.join(row.tags)}" for row in stills.rows] + stills.label_texts
+    processor = make_processor(texts, settings.vocab_size, settings.side)
+    sizes = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range", "seed")
+    return processor, make_model(processor, **{name: getattr(settings, name) for name in sizes}).train()
+
+
 def learning_rate(step: int, settings: Settings, switch: int) -> float:
     """Linear warm-up and cosine decay, once for the single pass and once more for the rollout."""
     if step < switch:
@@ -110,10 +123,7 @@ def train(rank: int, world_size: int, data: Path, out: Path, settings: Settings)
     dist.init_process_group("gloo", rank=rank, world_size=world_size)
     console = Console(quiet=rank > 0)
     stills = Stills(data)
-    texts = [f"{row.label} {' '.join(row.tags)}" for row in stills.rows] + stills.label_texts
-    processor = make_processor(texts, settings.vocab_size, settings.side)
-    sizes = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range", "seed")
-    model = make_model(processor, **{name: getattr(settings, name) for name in sizes}).train()
+    processor, model = make(stills, settings)
     console.print(
         f"{len(stills.rows)} pictures of {len(stills.plain)} + {len(stills.toned)} concepts, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {world_size} processes"

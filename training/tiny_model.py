@@ -53,18 +53,19 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, plume_tokens: tuple[s
 def make_processor(
     texts: Iterable[str], vocab_size: int, side: int, temporal_patch_size: int = 2, max_side: int | None = None
 ) -> PlumeProcessor:
-    """The processor of a tiny model that sees every picture at about `side` x `side` pixels, or at its own size between
-    that and `max_side` x `max_side`.
+    """The processor of a tiny model that sees every frame of a video at about `side` x `side` pixels, and so every
+    picture, or that at its own size between `side` x `side` and `max_side` x `max_side`.
 
     Args:
         temporal_patch_size (`int`): Frames of a video that share their visual tokens; the same as in [`make_model`].
     """
     tokenizer = train_tokenizer(texts, vocab_size)
-    size = {"shortest_edge": side * side, "longest_edge": (max_side or side) ** 2}
+    frame_size = {"shortest_edge": side * side, "longest_edge": side * side}
+    picture_size = {"shortest_edge": side * side, "longest_edge": (max_side or side) ** 2}
     return PlumeProcessor(
-        Qwen2VLImageProcessor(size=size, temporal_patch_size=temporal_patch_size),
+        Qwen2VLImageProcessor(size=picture_size, temporal_patch_size=temporal_patch_size),
         tokenizer,
-        Qwen2VLVideoProcessor(size=size, temporal_patch_size=temporal_patch_size),
+        Qwen2VLVideoProcessor(size=frame_size, temporal_patch_size=temporal_patch_size),
         chat_template=build_chat_template(TINY_INSTRUCTION, system_message=None),
         max_length=2048,
     )

@@ -23,8 +23,10 @@ from plume_embed.processing_plume import PlumeProcessor
 from plume_embed.training import checkpoints
 from plume_embed.training.batch_loss import LossWeights, TrainingBatch, batch_losses
 from plume_embed.training.curriculum import Curriculum, CurriculumState
+from plume_embed.training.gates import Gates, GateSettings
 from plume_embed.training.grad_cache import average_gradients, cached_backward
 from plume_embed.training.objective import PlumeForTraining
+from plume_embed.training.vision_attention import group_vision_attention
 
 LOG_FILE = "log.jsonl"
 _STATE_FILE = "trainer_state.json"
@@ -37,6 +39,9 @@ class Task(Protocol):
 
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
         """The rows of this process in a step: the same for the same step, whenever it is asked."""
+
+    def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = ...) -> dict:
+        """`hit_at_1` and more, of a model that was trained up to a stage; {} where there is nothing to evaluate."""
 
 
 class StepDataset(Dataset):
@@ -85,6 +90,7 @@ class PlumeTrainer(Trainer):
         curriculum ([`Curriculum`]): The stages.
         weights ([`LossWeights`]): Of the loss.
         console (`Console`, *optional*): Where the log goes besides `log.jsonl` and `report_to`.
+        gates ([`GateSettings`], *optional*): Warnings that go where the log goes.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class PlumeTrainer(Trainer):
         curriculum: Curriculum,
         weights: LossWeights,
         console: Console | None = None,
+        gates: GateSettings | None = None,
         **kwargs: Any,
     ):
         if args.gradient_accumulation_steps != 1:
@@ -104,13 +111,14 @@ class PlumeTrainer(Trainer):
             )
         self.task, self.curriculum, self.weights = task, curriculum, weights
         self.console = console or Console(quiet=True)
+        self.gates = Gates(gates or GateSettings(), curriculum)
         self._sums: dict[str, torch.Tensor] = {}
         self._steps_of: dict[str, int] = {}
         self._pairs, self._logged_at = 0, time.perf_counter()
         dataset = StepDataset(task, curriculum)
-        super().__init__(
-            PlumeForTraining(model), args, train_dataset=dataset, processing_class=task.processor, **kwargs
-        )
+        wrapped = PlumeForTraining(model)
+        group_vision_attention(wrapped.plume)
+        super().__init__(wrapped, args, train_dataset=dataset, processing_class=task.processor, **kwargs)
         self.remove_callback(PrinterCallback)
 
     @property
@@ -148,6 +156,11 @@ class PlumeTrainer(Trainer):
         step = self.state.global_step
         if self.curriculum.is_stage_start(step):
             zero_moments(self.optimizer)
+        if self.gates.wants_explicit(step) and self.args.should_save:
+            found = self.task.evaluate(self.plume, 0, self.gates.settings.explicit_queries)
+            self._warn(
+                step + 1, self.gates.explicit(step, found["hit_at_1"])
+            )  # of this step: a resumed run makes it anew
         model.train()
         batch = inputs.to(self.args.device)
         if len(batch.queries) == len(batch.targets) == 1:
@@ -160,6 +173,7 @@ class PlumeTrainer(Trainer):
         if not torch.isfinite(loss):
             raise RuntimeError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
         self._note(step, batch, terms)
+        self._warn(step + 1, self.gates.after(step, terms))
         return loss.detach()
 
     def _cached_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
@@ -173,6 +187,12 @@ class PlumeTrainer(Trainer):
             loss_and_terms = cached_backward(forward, batch, self.weights)
         average_gradients(model.parameters())
         return loss_and_terms
+
+    def _warn(self, step: int, warnings: list[str]) -> None:
+        for warning in warnings if self.args.should_save else []:
+            self.console.print(f"step {step:5d}  warning: {warning}")
+            with (Path(self.args.output_dir) / LOG_FILE).open("a") as file:
+                file.write(json.dumps({"step": step, "warning": warning}) + "\n")
 
     def _note(self, step: int, batch: TrainingBatch, terms: dict[str, torch.Tensor]) -> None:
         for name, value in terms.items():

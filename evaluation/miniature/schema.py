@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
 
 # The paper's nine families of tasks, in the order of the results table.
@@ -134,11 +135,13 @@ class Built:
         media: Frames by id, each frame PNG or WebP bytes.
         tasks: Evaluation tasks.
         pairs: Training pairs.
+        packages: The sha256 of each package that was read for it, by name and version; goes to `build.json`.
     """
 
     media: dict[str, list[bytes]] = field(default_factory=dict)
     tasks: list[Task] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 def file_stem(task: Task) -> str:
@@ -172,8 +175,8 @@ def read_tasks(data: Path) -> list[Task]:
     """
     tasks = []
     for file in sorted((data / "tasks").glob("*.queries.parquet")):
-        rows = Dataset.from_parquet(str(file), keep_in_memory=True).to_list()
-        candidates = Dataset.from_parquet(str(file).replace(".queries.", ".candidates."), keep_in_memory=True).to_list()
+        rows = pq.read_table(file).to_pylist()
+        candidates = pq.read_table(file.with_name(file.name.replace(".queries.", ".candidates."))).to_pylist()
         queries = [Query(_side(row), tuple(row["positives"]), tuple(row["pool"])) for row in rows]
         tasks.append(Task(rows[0]["name"], rows[0]["concepts"], tuple(queries), tuple(map(_side, candidates))))
     if not tasks:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+_DISCOUNTS = 1 / np.log2(np.arange(5) + 2)  # NDCG@5
+
 
 def first_correct_ranks(similarity: NDArray[np.floating], positives: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     """The rank of each query's best correct candidate.
@@ -52,3 +54,22 @@ def hit_at_k(similarity: NDArray[np.floating], positives: Sequence[Sequence[int]
     if len(positives) == 0:
         raise ValueError("there are no queries to score.")
     return float((first_correct_ranks(similarity, positives) <= k).mean())
+
+
+def query_scores(similarity: NDArray[np.floating], correct: NDArray[np.bool_]) -> tuple[float, float]:
+    """Hit@1 and NDCG@5 of one query. Ties count against it, as in `first_correct_ranks`.
+
+    Args:
+        similarity: `[P]`, to each candidate of its pool.
+        correct: `[P]`, which of them are correct; at least one is.
+    """
+    first = np.lexsort((correct, -similarity))[: len(_DISCOUNTS)]  # by similarity; among equals the wrong ones first
+    found = correct[first]
+    ideal = _DISCOUNTS[: int(correct.sum())].sum()
+    return float(found[0]), float((found * _DISCOUNTS[: len(found)]).sum() / ideal)
+
+
+def chance_scores(num_correct: int, num_candidates: int) -> tuple[float, float]:
+    """What `query_scores` gives on average if the pool stands in random order."""
+    share, length = num_correct / num_candidates, min(len(_DISCOUNTS), num_candidates)
+    return share, float(share * _DISCOUNTS[:length].sum() / _DISCOUNTS[:num_correct].sum())

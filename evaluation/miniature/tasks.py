@@ -132,6 +132,19 @@ def picture_to_label(rows: Sequence[Row], split: str, country_flags: bool = True
     return RetrievalTask("picture -> label", split, list(queries), [label_text(name) for name in subgroups], positives)
 
 
+def picture_to_text(rows: Sequence[Row], split: str, country_flags: bool = True) -> RetrievalTask:
+    """An untoned picture of the test style; the labels of all of them."""
+    pool = _pool(rows, TEST_STYLE, country_flags)
+    labels = sorted({rows[row].label for row in pool})
+    number = {label: n for n, label in enumerate(labels)}
+    meanings: dict[str, set[int]] = defaultdict(set)
+    for row in pool:
+        meanings[rows[row].picture_hash].add(number[rows[row].label])
+    queries = [row for row in pool if rows[row].split_family == SPLITS[split]]
+    positives = [sorted(meanings[rows[query].picture_hash]) for query in queries]
+    return RetrievalTask("picture -> text", split, list(queries), list(labels), positives)
+
+
 def all_tasks(rows: Sequence[Row], country_flags: bool = True) -> list[RetrievalTask]:
     """The three tasks for known, then for unseen concepts: one table's rows.
 

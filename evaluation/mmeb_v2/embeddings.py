@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +35,17 @@ class Embeddings:
     Attributes:
         queries: `[Q, D]`, float32, unit norm.
         candidates: `[N, D]`.
-        ms_per_item: Mean time of embedding one item in one process; None where it is not known.
+        ms_per_item: Mean time of embedding one item in one process, decoding included; None where it is not known.
+            What a process embeds first is left out where there is more: it pays for starting up.
+        batch_size: Most items in a pass when that was measured.
+        num_cut: Rationales that were cut at the token limit; None for a model that writes none.
     """
 
     queries: NDArray[np.float32]
     candidates: NDArray[np.float32]
     ms_per_item: float | None = None
+    batch_size: int | None = None
+    num_cut: int | None = None
 
 
 class EmbeddingCache:
@@ -54,6 +60,7 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path, media_dir: Path, embedder: Embedder, ranks: Ranks) -> None:
         self.folder, self.media_dir, self.embedder, self.ranks = folder, media_dir, embedder, ranks
+        self._is_warm = False
 
     def get(self, pool: Pool, batch_size: int, on_progress: Callable[[int, int], None]) -> Embeddings:
         """A task's vectors: from the cache, or embedded by all processes together.
@@ -68,9 +75,12 @@ class EmbeddingCache:
             parts = self.folder / f"{name}.parts"
             self.ranks.together(lambda: self._prepare(parts, digest) if self.ranks.is_main else None)
             self.ranks.together(lambda: self._embed(pool, items, parts, batch_size, on_progress))
-            self.ranks.together(lambda: self._finish(pool, parts, record, digest) if self.ranks.is_main else None)
+            facts = {"digest": digest, "batch_size": batch_size}
+            self.ranks.together(lambda: self._finish(pool, parts, record, facts) if self.ranks.is_main else None)
         stored = self.ranks.together(lambda: load_stored(self.folder, pool))
-        return Embeddings(stored.queries, stored.candidates, json.loads(record.read_text())["ms_per_item"])
+        facts = json.loads(record.read_text())
+        told = (facts[name] for name in ("ms_per_item", "batch_size", "num_cut"))
+        return Embeddings(stored.queries, stored.candidates, *told)
 
     def _prepare(self, parts: Path, digest: str) -> None:
         plan = parts / "plan.json"
@@ -86,7 +96,7 @@ class EmbeddingCache:
         for number in range(self.ranks.rank, len(starts), self.ranks.size):
             file, chunk = parts / f"{number:06d}.npz", items[starts[number] : starts[number] + ITEMS_PER_PART]
             if not file.is_file():
-                begun = time.perf_counter()
+                begun, cut_before = time.perf_counter(), self._num_cut()
                 try:
                     vectors = self.embedder.embed([item.model_input() for item in chunk], batch_size)
                 except InputError as error:
@@ -95,18 +105,25 @@ class EmbeddingCache:
                 if len(broken):
                     place = _place(pool, starts[number] + int(broken[0]))
                     raise ValueError(f"{place}: its embedding is NaN or infinite")
-                _save_atomically(file, vectors=vectors, seconds=np.float64(time.perf_counter() - begun))
+                seconds, cut = np.float64(time.perf_counter() - begun), np.int64(self._num_cut() - cut_before)
+                _save_atomically(file, vectors=vectors, seconds=seconds, cut=cut, warm=np.bool_(self._is_warm))
+                self._is_warm = True
             on_progress(min((number + 1) * ITEMS_PER_PART, len(items)), len(items))
 
-    def _finish(self, pool: Pool, parts: Path, record: Path, digest: str) -> None:
+    def _num_cut(self) -> int:
+        return 0 if self.embedder.written is None else self.embedder.written.num_cut
+
+    def _finish(self, pool: Pool, parts: Path, record: Path, facts: dict[str, Any]) -> None:
         loaded = [np.load(file) for file in sorted(parts.glob("*.npz"))]
         vectors = np.concatenate([part["vectors"] for part in loaded])
-        seconds = float(sum(part["seconds"] for part in loaded))
+        timed = [part for part in loaded if part["warm"]] or loaded
+        seconds = float(sum(part["seconds"] for part in timed)) / sum(len(part["vectors"]) for part in timed)
         count = len(pool.queries)
         _save_atomically(self.folder / f"{pool.task.name}.npz", qry=vectors[:count], cand=vectors[count:])
         _write_atomically(self.folder / f"{pool.task.name}_cand_keys.json", json.dumps(pool.keys).encode())
         # Last: its presence says that the two others are whole.
-        facts = {"digest": digest, "num_items": len(vectors), "ms_per_item": 1000 * seconds / len(vectors)}
+        num_cut = None if self.embedder.written is None else int(sum(part["cut"] for part in loaded))
+        facts = facts | {"num_items": len(vectors), "ms_per_item": 1000 * seconds, "num_cut": num_cut}
         _write_atomically(record, json.dumps(facts | {"model": self.embedder.name}).encode())
         shutil.rmtree(parts)
 
@@ -163,7 +180,7 @@ def _place(pool: Pool, index: int) -> str:
     return f"query {index}" if index < count else f"candidate {pool.candidates[index - count].key!r}"
 
 
-def _save_atomically(file: Path, **arrays: NDArray | np.float64) -> None:
+def _save_atomically(file: Path, **arrays: NDArray | np.generic) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as opened:
         np.savez(opened, **arrays)

@@ -113,6 +113,11 @@ def notes(outcomes: Sequence[Outcome], column: Column) -> list[str]:
                 f"{outcome.task.name} has {scores['num_data']:,} queries here and {outcome.task.num_queries:,} in the "
                 "benchmark: its score does not compare."
             )
+        if scores.get("num_cut_rationales"):
+            lines.append(
+                f"{outcome.task.name}: {scores['num_cut_rationales']:,} rationales were cut at the token limit and "
+                "read there."
+            )
         if scores.get("num_ties"):
             lines.append(f"{outcome.task.name}: {scores['num_ties']:,} queries rank by a tie with a wrong candidate.")
     lines.append(

@@ -20,7 +20,7 @@ from .tasks import Task, Variant
 
 BENCHMARK = "MMEB-v2"
 # What must agree for two scores to stand in one column.
-STAMP = ("benchmark", "benchmark_version", "model", "model_fingerprint", "num_latent_steps")
+STAMP = ("benchmark", "benchmark_version", "model", "model_fingerprint", "paradigm", "num_latent_steps")
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,8 @@ def _score(pool: Pool, vectors: Embeddings, out: Path, stamp: dict[str, Any]) ->
         "num_data_of_benchmark": pool.task.num_queries,
         "num_ties": count_ties(pool, vectors.queries, vectors.candidates),
         "ms_per_item": vectors.ms_per_item,
+        "batch_size": vectors.batch_size,
+        "num_cut_rationales": vectors.num_cut,
     }
     file = score_file(out, pool.task)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -168,10 +170,10 @@ def stamp_of(settings: Settings, embedder: Embedder | None) -> dict[str, Any]:
     """What every score file says about its origin."""
     if embedder is None:
         assert settings.embeddings_dir is not None
-        name, fingerprint, steps = f"stored embeddings {settings.embeddings_dir.resolve().name}", None, None
+        facts = (f"stored embeddings {settings.embeddings_dir.resolve().name}", None, None, None)
     else:
-        name, fingerprint, steps = embedder.name, embedder.fingerprint, embedder.num_latent_steps
-    return dict(zip(STAMP, (BENCHMARK, settings.variant, name, fingerprint, steps), strict=True))
+        facts = (embedder.name, embedder.fingerprint, embedder.paradigm, embedder.num_latent_steps)
+    return dict(zip(STAMP, (BENCHMARK, settings.variant, *facts), strict=True))
 
 
 def check_stamps(out: Path, stamp: dict[str, Any]) -> None:

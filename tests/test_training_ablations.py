@@ -1,0 +1,223 @@
+"""Ablations: rows that differ in one value, forks that equal unforked runs, a grid that can be started again."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from plume_embed.training import ablations
+from plume_embed.training.ablation_results import markdown, paired_difference, summarise
+from plume_embed.training.ablation_rows import ROWS, matched_inner_size, recipe_of, row_named, row_names, with_segments
+from plume_embed.training.ablations import Grid, best_rate, run_one
+from plume_embed.training.fork import fork, fork_step, why_not_forked
+from plume_embed.training.hops_task import HopsTask
+from plume_embed.training.recipe import Recipe, load_recipe
+from plume_embed.training.run import run
+from plume_embed.training.trainer import LOG_FILE
+
+SMALL = ["curriculum.max_steps=10", "curriculum.shares=[2,2,2,2,2]", "curriculum.warmup=2", "batch_size=6"]
+SMALL += ["logging_steps=1"]
+FORKED = ["full", "single_mlp_matched", "no_anchor", "no_shared_expert", "no_step_embedding", "no_curriculum"]
+FORKED += ["k_4", "stages_2", "stages_8"]
+
+
+def recipe_named(name: str, out: Path) -> Recipe:
+    return recipe_of(row_named(name), "hops", 3, str(out), SMALL)
+
+
+@pytest.fixture(autouse=True)
+def few_queries(monkeypatch):
+    """At most forty queries instead of 4,096."""
+    whole = HopsTask._evaluate
+    monkeypatch.setattr(HopsTask, "_evaluate", lambda self, model, stage, count: whole(self, model, stage, 40))
+
+
+@pytest.fixture(scope="module")
+def trunk(tmp_path_factory) -> Recipe:
+    """The first two steps, in stage 0, with the moments of the optimiser that belong to them."""
+    recipe = recipe_named("explicit_cot_stage_0", tmp_path_factory.mktemp("trunk") / "trunk")
+    with pytest.MonkeyPatch.context() as patch:
+        whole = HopsTask._evaluate
+        patch.setattr(HopsTask, "_evaluate", lambda self, model, stage, count: whole(self, model, stage, 40))
+        run(recipe, stop_after=fork_step(recipe))
+    return recipe
+
+
+def steps_of(folder: str) -> list[int]:
+    return [entry["step"] for entry in curve(folder) if "loss" in entry]
+
+
+def curve(folder: str) -> list[dict]:
+    entries = [json.loads(line) for line in (Path(folder) / LOG_FILE).read_text().splitlines()]
+    return [{name: value for name, value in entry.items() if name != "pairs_per_second"} for entry in entries]
+
+
+@pytest.mark.parametrize("row", FORKED)
+def test_a_forked_run_is_the_unforked_run_bit_by_bit(row, trunk, tmp_path):
+    alone = recipe_named(row, tmp_path / "alone")
+    forked = dataclasses.replace(alone, output_dir=str(tmp_path / "forked"))
+    if row == "stages_8":  # nine stages do not fit into ten steps of five equal shares
+        alone, forked = (with_steps(recipe, 18) for recipe in (alone, forked))
+        trunk = fresh_trunk(with_steps(trunk, 18), tmp_path / "trunk")
+    run(alone)
+    fork(forked, trunk)
+    results = run(forked, resume=True)
+    assert results["resumed_from"] == f"checkpoint-{fork_step(trunk)}"
+    assert curve(forked.output_dir) == curve(alone.output_dir)
+    assert steps_of(alone.output_dir) == list(range(1, alone.curriculum.max_steps + 1))
+    weights = [load_file(Path(r.output_dir) / "model" / "model.safetensors") for r in (alone, forked)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    return dataclasses.replace(recipe, curriculum=dataclasses.replace(recipe.curriculum, max_steps=steps))
+
+
+def fresh_trunk(recipe: Recipe, out: Path) -> Recipe:
+    recipe = dataclasses.replace(recipe, output_dir=str(out))
+    run(recipe, stop_after=fork_step(recipe))
+    return recipe
+
+
+def test_a_trunk_stops_behind_stage_0_and_is_evaluated_as_explicit_chain_of_thought(trunk):
+    results = json.loads((Path(trunk.output_dir) / "results.json").read_text())
+    assert "finished" in results and "hit_at_1" in results
+    assert [entry["step"] for entry in curve(trunk.output_dir)] == [1, 2]
+    assert {entry["stage"] for entry in curve(trunk.output_dir)} == {0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seed": 4}, "seed differ"),
+        ({"batch_size": 7}, "batch_size differ"),
+        ({"weight_decay": 0.1}, "weight_decay is not 0"),
+        ({"curriculum": {"max_steps": 20}}, "stage 0 does not end at step 2"),
+        ({"curriculum": {"stages": (0,)}}, "stage 0 does not end at step 2"),
+        ({"curriculum": {"warmup": 1.0}}, "warmup, learning_rates differ|learning_rates differ|curriculum"),
+        ({"curriculum": {"latent_end": "after_latents"}}, "curriculum differ"),
+        ({"model": {"hidden_size": 48}}, "model differ"),
+    ],
+)
+def test_a_run_with_another_stage_0_does_not_fork(changes, reason, trunk, tmp_path):
+    recipe = recipe_named("full", tmp_path / "other")
+    nested = {
+        name: dataclasses.replace(getattr(recipe, name), **value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    recipe = dataclasses.replace(recipe, **nested)
+    with pytest.raises(ValueError, match=reason):
+        fork(recipe, trunk)
+
+
+def test_every_row_that_forks_may_and_the_others_may_not_or_need_not():
+    trunk = recipe_of(row_named("full"), "hops", 0, "a", [])
+    for row in ROWS:
+        reason = why_not_forked(recipe_of(row, "hops", 0, "b", []), trunk)
+        assert (reason is None) == row.forks, (row.name, reason)
+
+
+def test_rows_have_different_names_and_each_differs_from_the_full_model():
+    assert len(set(row_names())) == len(ROWS)
+    full = dataclasses.asdict(recipe_of(row_named("full"), "hops", 0, "a", []))
+    same = [row.name for row in ROWS if dataclasses.asdict(recipe_of(row, "hops", 0, "a", [])) == full]
+    assert same == ["full", "explicit_cot_stage_0"]
+
+
+def test_the_matched_mlp_has_as_many_parameters_as_the_experts_and_the_router():
+    sizes = {}
+    for name in ("full", "single_mlp", "single_mlp_matched"):
+        model = HopsTask(recipe_of(row_named(name), "hops", 0, "a", [])).make_model()
+        sizes[name] = sum(parameter.numel() for parameter in model.adapter.parameters())
+    assert sizes["single_mlp"] < 0.25 * sizes["full"]
+    assert abs(sizes["single_mlp_matched"] - sizes["full"]) <= 96  # half a unit of inner width is 2 D + 1 over 2
+    assert matched_inner_size(96) == 982
+
+
+def test_fewer_or_more_segments_keep_the_first_stage_the_last_and_the_number_of_steps():
+    recipe = load_recipe("hops", [])
+    for count in (2, 6, 8):
+        curriculum = with_segments(recipe, count).curriculum
+        ends = curriculum.stage_ends()
+        assert (ends[0], ends[-2], ends[-1], len(ends)) == (250, 430, 590, count + 1)
+        assert curriculum.latent_steps(count) == 8
+        rates = [curriculum.at(step).learning_rate for step in range(ends[0], ends[1])]
+        assert max(rates) == pytest.approx(5e-4)  # a short stage comes to its rate as well
+
+
+class TestGrid:
+    def grid(self, out: Path, rows: tuple[str, ...] = ("full", "no_anchor", "explicit_cot_stage_0")) -> Grid:
+        return Grid("hops", rows, (3,), out, tuple(SMALL))
+
+    def test_a_grid_trains_what_is_missing_and_leaves_the_rest_alone(self, tmp_path):
+        grid = self.grid(tmp_path)
+        trunk = grid.recipe("explicit_cot_stage_0", 3)
+        assert "Hit@1" in run_one(trunk, None, is_trunk=True)
+        half = grid.folder("full", 3)
+        half.mkdir(parents=True)
+        (half / LOG_FILE).write_text('{"step": 1}\n')  # of a run that was killed
+        assert "Hit@1" in run_one(grid.recipe("full", 3), trunk)
+        assert steps_of(str(half)) == list(range(1, 11))
+        before = (half / "results.json").stat().st_mtime_ns
+        assert run_one(grid.recipe("full", 3), trunk) == "full-3: there already"
+        assert (half / "results.json").stat().st_mtime_ns == before
+        found = list(ablations.finished(grid))
+        assert [(row, seed) for row, seed, _ in found] == [("full", 3), ("explicit_cot_stage_0", 3)]
+
+    def test_the_tuned_rate_is_the_best_on_validation(self, tmp_path):
+        grid = self.grid(tmp_path, ("single_pass_tuned",))
+        with pytest.raises(ValueError, match="the tuning has not ended"):
+            best_rate(grid)
+        for index, (rate, recipe) in enumerate(grid.tuning().items()):
+            assert recipe.split == "validation" and recipe.seed not in grid.seeds
+            assert set(recipe.curriculum.learning_rates) == {rate}
+            folder = Path(recipe.output_dir)
+            folder.mkdir(parents=True)
+            (folder / "results.json").write_text(json.dumps({"hit_at_1": [0.1, 0.2, 0.7, 0.3, 0.2][index]}))
+        assert best_rate(grid) == 2e-3
+
+
+def results_of(hit: float, seed: int) -> dict:
+    curriculum = {"max_steps": 10, "learning_rates": [1e-3]}
+    return {
+        "recipe": {"curriculum": curriculum},
+        "seed": seed,
+        "hit_at_1": hit,
+        "hit_at_1_by_presses": {"1": hit, "2": hit / 2},
+        "parameters": 5,
+        "train_minutes": 1.0,
+        "train_cpu_minutes": 1.0,
+        "device": "cpu",
+        "torch": "2",
+    }
+
+
+def test_a_paired_difference_is_over_the_seeds_that_both_have():
+    difference = paired_difference({0: 0.5, 1: 0.7, 2: 0.9, 9: 0.0}, {0: 0.4, 1: 0.5, 2: 0.6, 8: 1.0})
+    assert difference["seeds"] == [0, 1, 2]
+    assert difference["mean"] == pytest.approx(0.2)
+    # Student's t for 2 degrees of freedom is 4.3027; the standard deviation 0.1
+    assert difference["high"] - difference["mean"] == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert difference["low"] == pytest.approx(2 * 0.2 - difference["high"])
+    assert paired_difference({0: 0.5}, {0: 0.25}) == {"mean": 0.25, "low": None, "high": None, "seeds": [0]}
+    assert paired_difference({0: 0.5}, {1: 0.25}) is None
+
+
+def test_the_table_has_means_differences_and_seeds():
+    runs = [("full", s, results_of(hit, s)) for s, hit in enumerate((0.98, 1.0))]
+    runs += [("no_anchor", s, results_of(hit, s)) for s, hit in enumerate((0.90, 0.94))]
+    results = summarise("hops", runs)
+    row = results["rows"]["no_anchor"]
+    assert row["mean"] == pytest.approx(0.92) and row["hit_at_1_by_presses"]["2"] == pytest.approx(0.46)
+    assert row["difference_to_full"]["mean"] == pytest.approx(-0.07)
+    line = markdown(results).splitlines()[-1]
+    assert line.startswith("| 3 | router without anchor | 92.0 | -7.0 (-19.7 to +5.7) | 90.0 94.0 | 92 46 |")
+
+
+def test_an_unknown_row_is_named():
+    with pytest.raises(ValueError, match="No row 'half'; there are full,"):
+        row_named("half")

@@ -1,0 +1,225 @@
+"""Ablations with paired seeds: every row of the paper's tables 3 to 6 and the baselines, trained and collected.
+
+    python -m training.ablations --task hops --seeds 0,1,2,3,4 --jobs 2 --json training/results/ablations_hops.json
+
+One run is one process with one thread. A run whose results.json exists is left alone, so the command can be killed and
+started again: at most the runs that were in work are lost. Rows that differ only after stage 0 share it (`fork.py`).
+The JSON is written anew after every run.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plume_embed.training.ablation_rows import (
+    TRUNK_ROW,
+    TUNED_RATES,
+    TUNING_SEED,
+    recipe_of,
+    row_named,
+    row_names,
+    with_rate,
+)
+from plume_embed.training.recipe import Recipe
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is to be run.
+
+    Args:
+        task (`str`): A recipe with an evaluation: "hops" or "hops_mixed".
+        rows (`tuple[str]`): Names of rows.
+        seeds (`tuple[int]`): The same for every row.
+        out (`Path`): Folder of the runs: out/TASK/ROW-SEED.
+        settings (`tuple[str]`): Changes to every row's recipe, as behind `--set`.
+    """
+
+    task: str
+    rows: tuple[str, ...]
+    seeds: tuple[int, ...]
+    out: Path
+    settings: tuple[str, ...] = ()
+
+    def folder(self, row: str, seed: int) -> Path:
+        return self.out / self.task / f"{row}-{seed}"
+
+    def recipe(self, row: str, seed: int) -> Recipe:
+        return recipe_of(row_named(row), self.task, seed, str(self.folder(row, seed)), list(self.settings))
+
+    def needs_trunk(self, row: str) -> bool:
+        return row_named(row).forks
+
+    def tuning(self) -> dict[float, Recipe]:
+        """The runs on validation that choose the learning rate of the tuned single pass."""
+        recipe = dataclasses.replace(self.recipe("single_pass_tuned", TUNING_SEED), split="validation")
+        return {
+            rate: dataclasses.replace(
+                with_rate(recipe, rate), output_dir=str(self.folder(f"tuning_{rate:g}", TUNING_SEED))
+            )
+            for rate in TUNED_RATES
+        }
+
+
+def run_one(recipe: Recipe, trunk: Recipe | None, is_trunk: bool = False) -> str:
+    """One run in this process with one thread; returns a line that says how it ended."""
+    import torch
+
+    from plume_embed.training.fork import fork, fork_step
+    from plume_embed.training.run import run
+
+    torch.set_num_threads(1)
+    out = Path(recipe.output_dir)
+    if (out / RESULTS).is_file():
+        return f"{out.name}: there already"
+    shutil.rmtree(out, ignore_errors=True)  # what a killed run left
+    if trunk is not None:
+        fork(recipe, trunk)
+    results = run(recipe, resume=trunk is not None, stop_after=fork_step(recipe) if is_trunk else None)
+    by_presses = " ".join(f"{100 * hit:.0f}" for hit in results["hit_at_1_by_presses"].values())
+    return f"{out.name}: Hit@1 {100 * results['hit_at_1']:.1f} % ({by_presses}), {results['train_cpu_minutes']} CPU min"
+
+
+def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]:
+    """Runs what is missing; trunks and the tuning first.
+
+    Args:
+        jobs (`int`): Processes at once.
+        on_done: Called with a line after every run.
+
+    Returns:
+        A line for every run that failed.
+    """
+    trunks = {}
+    if any(grid.needs_trunk(row) for row in grid.rows):
+        trunks = {seed: grid.recipe(TRUNK_ROW, seed) for seed in grid.seeds}
+    failed: list[str] = []
+    environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ.update(environment)  # of the workers, which are started afresh
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet)
+    try:
+        first = {pool.submit(run_one, trunk, None, True): trunk.output_dir for trunk in trunks.values()}
+        if "single_pass_tuned" in grid.rows:
+            first |= {pool.submit(run_one, recipe, None): recipe.output_dir for recipe in grid.tuning().values()}
+        _wait(first, on_done, failed)
+        rate, second = None, {}
+        if "single_pass_tuned" in grid.rows:
+            try:
+                rate = best_rate(grid)
+            except ValueError as error:
+                failed.append(str(error))
+        for seed in grid.seeds:
+            for row in grid.rows:
+                if row == TRUNK_ROW or (row == "single_pass_tuned" and rate is None):
+                    continue
+                recipe, trunk = grid.recipe(row, seed), trunks.get(seed) if grid.needs_trunk(row) else None
+                if row == "single_pass_tuned":
+                    recipe = with_rate(recipe, rate)
+                second[pool.submit(run_one, recipe, trunk)] = recipe.output_dir
+        _wait(second, on_done, failed)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return failed
+
+
+def _quiet() -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _wait(futures: dict[Future, str], on_done: Callable[[str], None], failed: list[str]) -> None:
+    for future in as_completed(futures):
+        error = future.exception()
+        if error is not None:
+            failed.append(f"{futures[future]}: {type(error).__name__}: {error}")
+        on_done(future.result() if error is None else f"FAILED {failed[-1]}")
+
+
+def best_rate(grid: Grid) -> float:
+    """The learning rate with the highest Hit@1 on validation.
+
+    Raises:
+        ValueError: one of the tuning runs has not ended.
+    """
+    found = {}
+    for rate, recipe in grid.tuning().items():
+        path = Path(recipe.output_dir) / RESULTS
+        if not path.is_file():
+            raise ValueError(f"No {path}: the tuning has not ended; start the command again.")
+        found[rate] = json.loads(path.read_text())["hit_at_1"]
+    return max(found, key=found.get)
+
+
+def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
+    """Row, seed and results of every run that has ended."""
+    for row in grid.rows:
+        for seed in grid.seeds:
+            path = grid.folder(row, seed) / RESULTS
+            if path.is_file():
+                yield row, seed, json.loads(path.read_text())
+
+
+def main(
+    task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed.")] = "hops",
+    seeds: Annotated[str, typer.Option(help="Seeds, the same for every row.")] = "0,1,2,3,4",
+    rows: Annotated[str, typer.Option(help="Names of rows, or all.")] = "all",
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablations"),
+    to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 1,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Changes to every row.")] = None,
+    collect_only: Annotated[bool, typer.Option("--collect-only", help="Train nothing, write the JSON.")] = False,
+) -> None:
+    """Train the rows that are missing, one process and one thread each, and collect all of them."""
+    from rich.console import Console
+
+    from plume_embed.console import progress_bar
+    from plume_embed.training.ablation_results import markdown, summarise, write_json
+
+    names = row_names() if rows == "all" else rows.split(",")
+    for name in names:
+        row_named(name)
+    grid = Grid(task, tuple(names), tuple(int(seed) for seed in seeds.split(",")), out, tuple(settings or ()))
+    console, failed = Console(markup=False, highlight=False, soft_wrap=True), []
+
+    def collect() -> dict:
+        results = summarise(task, list(finished(grid)))
+        if to is not None:
+            write_json(results, to)
+        return results
+
+    if not collect_only:
+        trunks = len(grid.seeds) * any(grid.needs_trunk(row) for row in names)
+        tuning = len(TUNED_RATES) * ("single_pass_tuned" in names)
+        total, done = trunks + tuning + len(grid.seeds) * len([n for n in names if n != TRUNK_ROW]), 0
+        with progress_bar("training", "runs") as on_progress:
+
+            def on_done(line: str) -> None:
+                nonlocal done
+                done += 1
+                console.print(line)
+                on_progress(done, total)
+                collect()
+
+            failed = run_grid(grid, jobs, on_done)
+    console.print(markdown(collect()))
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
