@@ -57,7 +57,9 @@ ship-tiny:  ## .data/plume-tiny -> checkpoints/plume-tiny, its code as links to 
 	cp $(filter-out %.py,$(wildcard .data/plume-tiny/*)) checkpoints/plume-tiny/
 	cd checkpoints/plume-tiny && for file in $(notdir $(wildcard .data/plume-tiny/*_plume.py)); do ln -s ../../$$file $$file; done
 
-evaluate-tiny: miniature  ## the shipped model beside the pixel baseline; writes evaluation/results/plume-tiny.json
+evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
+	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --steps 0,2,4,6,8 \
+		--json evaluation/results/miniature.json --plot evaluation/results/miniature.svg
 	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny \
 		--json evaluation/results/plume-tiny.json
 	$(BIN)/python -m evaluation.miniature.examples --json evaluation/results/plume-tiny-examples.json

@@ -75,7 +75,7 @@ def encode(
     where = _device(device, threads)
     encoder = Encoder(model, device=str(where))
     rows = encode_rows(encoder, batches=tuple(_sizes(batches))) + padding_rows(encoder)
-    _finish({"benchmark": "encode", "model": encoder.name}, rows, where, json_file)
+    _finish({"benchmark": "encode", "model": encoder.folder.name}, rows, where, json_file)
 
 
 @app.command(epilog="Example: plume-embed bench adapter --shape 2b --batches 1,32")

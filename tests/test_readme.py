@@ -11,6 +11,7 @@ import pytest
 
 from plume_embed.benchmarks.report import markdown as speed_table
 from plume_embed.evaluation.miniature.evaluate import markdown
+from plume_embed.evaluation.miniature_report import markdown as nine_tasks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,6 +37,12 @@ def test_a_python_example_runs_as_it_stands(code):
 def test_the_results_are_those_that_the_script_wrote():
     report = json.loads((ROOT / "evaluation" / "results" / "plume-tiny.json").read_text())
     assert markdown(report) in README
+
+
+def test_the_table_of_the_nine_meta_tasks_is_the_one_that_was_measured():
+    report = json.loads((ROOT / "evaluation" / "results" / "miniature.json").read_text())
+    assert nine_tasks(report) in README
+    assert all(model["means"]["mean"] is not None for model in report["models"] if model["paradigm"])
 
 
 def test_the_speed_table_is_the_one_that_was_measured():
