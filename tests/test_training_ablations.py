@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from plume_embed.training import ablations
+from plume_embed.training.ablation_archive import archive_of, write_archive
 from plume_embed.training.ablation_results import markdown, paired_difference, summarise
 from plume_embed.training.ablation_rows import ROWS, matched_inner_size, recipe_of, row_named, row_names, with_segments
 from plume_embed.training.ablations import Grid, best_rate, run_one
@@ -143,7 +144,7 @@ def test_fewer_or_more_segments_keep_the_first_stage_the_last_and_the_number_of_
     for count in (2, 6, 8):
         curriculum = with_segments(recipe, count).curriculum
         ends = curriculum.stage_ends()
-        assert (ends[0], ends[-2], ends[-1], len(ends)) == (250, 430, 590, count + 1)
+        assert (ends[0], ends[-2], ends[-1], len(ends)) == (400, 580, 740, count + 1)
         assert curriculum.latent_steps(count) == 8
         rates = [curriculum.at(step).learning_rate for step in range(ends[0], ends[1])]
         assert max(rates) == pytest.approx(5e-4)  # a short stage comes to its rate as well
@@ -167,6 +168,18 @@ class TestGrid:
         assert (half / "results.json").stat().st_mtime_ns == before
         found = list(ablations.finished(grid))
         assert [(row, seed) for row, seed, _ in found] == [("full", 3), ("explicit_cot_stage_0", 3)]
+
+    def test_another_machine_goes_on_from_the_archive_unless_the_recipe_has_changed(self, tmp_path):
+        rows = ("single_pass",)
+        grid = self.grid(tmp_path / "here", rows)
+        run_one(grid.recipe("single_pass", 3), None)
+        archive = archive_of(tmp_path / "results.json")
+        write_archive(archive, ablations.finished(grid))
+        elsewhere = dataclasses.replace(grid, out=tmp_path / "there", archive=archive)
+        assert list(ablations.finished(elsewhere)) == list(ablations.finished(grid)) != []
+        assert ablations.run_grid(elsewhere, 1, on_done=lambda line: pytest.fail(line)) == []
+        changed = dataclasses.replace(elsewhere, settings=(*SMALL, "loss.anchor=0.3"))
+        assert list(ablations.finished(changed)) == []
 
     def test_the_tuned_rate_is_the_best_on_validation(self, tmp_path):
         grid = self.grid(tmp_path, ("single_pass_tuned",))

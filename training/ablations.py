@@ -4,7 +4,7 @@
 
 One run is one process with one thread. A run whose results.json exists is left alone, so the command can be killed and
 started again: at most the runs that were in work are lost. Rows that differ only after stage 0 share it (`fork.py`).
-The JSON is written anew after every run.
+The JSON is written anew after every run, and beside it an archive of the runs, from which another machine goes on.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.training.ablation_archive import archive_of, is_of, read_archive, write_archive
 from plume_embed.training.ablation_rows import (
     TRUNK_ROW,
     TUNED_RATES,
@@ -45,6 +46,7 @@ class Grid:
         seeds (`tuple[int]`): The same for every row.
         out (`Path`): Folder of the runs: out/TASK/ROW-SEED.
         settings (`tuple[str]`): Changes to every row's recipe, as behind `--set`.
+        archive (`Path`, *optional*): Runs that ended elsewhere (`ablation_archive.py`).
     """
 
     task: str
@@ -52,6 +54,7 @@ class Grid:
     seeds: tuple[int, ...]
     out: Path
     settings: tuple[str, ...] = ()
+    archive: Path | None = None
 
     def folder(self, row: str, seed: int) -> Path:
         return self.out / self.task / f"{row}-{seed}"
@@ -102,32 +105,32 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
     Returns:
         A line for every run that failed.
     """
-    trunks = {}
-    if any(grid.needs_trunk(row) for row in grid.rows):
-        trunks = {seed: grid.recipe(TRUNK_ROW, seed) for seed in grid.seeds}
+    ended = {(row, seed) for row, seed, _ in finished(grid)}
+    missing = [(row, seed) for seed in grid.seeds for row in grid.rows if (row, seed) not in ended]
+    trunks = {seed: grid.recipe(TRUNK_ROW, seed) for row, seed in missing if grid.needs_trunk(row)}
+    tunes = any(row == "single_pass_tuned" for row, _ in missing)
     failed: list[str] = []
     environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     os.environ.update(environment)  # of the workers, which are started afresh
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet)
     try:
         first = {pool.submit(run_one, trunk, None, True): trunk.output_dir for trunk in trunks.values()}
-        if "single_pass_tuned" in grid.rows:
+        if tunes:
             first |= {pool.submit(run_one, recipe, None): recipe.output_dir for recipe in grid.tuning().values()}
         _wait(first, on_done, failed)
         rate, second = None, {}
-        if "single_pass_tuned" in grid.rows:
+        if tunes:
             try:
                 rate = best_rate(grid)
             except ValueError as error:
                 failed.append(str(error))
-        for seed in grid.seeds:
-            for row in grid.rows:
-                if row == TRUNK_ROW or (row == "single_pass_tuned" and rate is None):
-                    continue
-                recipe, trunk = grid.recipe(row, seed), trunks.get(seed) if grid.needs_trunk(row) else None
-                if row == "single_pass_tuned":
-                    recipe = with_rate(recipe, rate)
-                second[pool.submit(run_one, recipe, trunk)] = recipe.output_dir
+        for row, seed in missing:
+            if row == TRUNK_ROW or (row == "single_pass_tuned" and rate is None):
+                continue
+            recipe, trunk = grid.recipe(row, seed), trunks.get(seed) if grid.needs_trunk(row) else None
+            if row == "single_pass_tuned":
+                recipe = with_rate(recipe, rate)
+            second[pool.submit(run_one, recipe, trunk)] = recipe.output_dir
         _wait(second, on_done, failed)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -165,12 +168,19 @@ def best_rate(grid: Grid) -> float:
 
 
 def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
-    """Row, seed and results of every run that has ended."""
+    """Row, seed and results of every run that has ended, here or as the archive has it."""
+    archived = {} if grid.archive is None else read_archive(grid.archive)
     for row in grid.rows:
         for seed in grid.seeds:
             path = grid.folder(row, seed) / RESULTS
             if path.is_file():
                 yield row, seed, json.loads(path.read_text())
+            elif (row, seed) in archived:
+                results, recipe = archived[row, seed], grid.recipe(row, seed)
+                if row == "single_pass_tuned":  # its rate was chosen when it ran
+                    recipe = with_rate(recipe, results["recipe"]["curriculum"]["learning_rates"][0])
+                if is_of(results, recipe):
+                    yield row, seed, results
 
 
 def main(
@@ -192,19 +202,25 @@ def main(
     names = row_names() if rows == "all" else rows.split(",")
     for name in names:
         row_named(name)
-    grid = Grid(task, tuple(names), tuple(int(seed) for seed in seeds.split(",")), out, tuple(settings or ()))
+    numbers = tuple(int(seed) for seed in seeds.split(","))
+    grid = Grid(task, tuple(names), numbers, out, tuple(settings or ()), None if to is None else archive_of(to))
     console, failed = Console(markup=False, highlight=False, soft_wrap=True), []
 
     def collect() -> dict:
-        results = summarise(task, list(finished(grid)))
+        runs = list(finished(grid))
+        results = summarise(task, runs)
         if to is not None:
             write_json(results, to)
+            write_archive(archive_of(to), runs)
         return results
 
     if not collect_only:
-        trunks = len(grid.seeds) * any(grid.needs_trunk(row) for row in names)
-        tuning = len(TUNED_RATES) * ("single_pass_tuned" in names)
-        total, done = trunks + tuning + len(grid.seeds) * len([n for n in names if n != TRUNK_ROW]), 0
+        # What is there already does not count as work, but for the trunks, which are looked at again.
+        ended = {(row, seed) for row, seed, _ in finished(grid)}
+        todo = [(row, seed) for row in names for seed in grid.seeds if (row, seed) not in ended]
+        trunks = len({seed for row, seed in todo if grid.needs_trunk(row)})
+        tuning = len(TUNED_RATES) * any(row == "single_pass_tuned" for row, _ in todo)
+        total, done = trunks + tuning + sum(row != TRUNK_ROW for row, _ in todo), 0
         with progress_bar("training", "runs") as on_progress:
 
             def on_done(line: str) -> None:
