@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-slow lint format miniature train-tiny ship-tiny evaluate-tiny clean help
+.PHONY: demo space test test-slow lint format miniature train-tiny ship-tiny evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,12 +22,19 @@ $(VENV)/.base: pyproject.toml hatch_build.py
 
 $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable ".[all]"
-	@touch $@
+	@touch $@ $(VENV)/.space
 
 demo: $(VENV)/.base  ## search a bundled folder of pictures with plume-tiny
 	$(SEARCH) "$(QUERY)"
 	$(SEARCH) --image $(PICTURE) --no-update
 	@echo 'Search it yourself: make demo QUERY=guitar, or make demo PICTURE=some.png'
+
+$(VENV)/.space: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable ".[space]"
+	@touch $@
+
+space: $(VENV)/.space  ## search in the browser, and look inside the rollout
+	$(BIN)/python space/app.py
 
 test: $(VENV)/.dev  ## the whole test suite, offline
 	$(BIN)/python -m pytest -m "not slow" -n 2

@@ -1,0 +1,1 @@
+"""The Space: plume-embed's search in a browser, with a look inside the rollout."""

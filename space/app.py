@@ -1,0 +1,114 @@
+"""Starts the Space: `python space/app.py`, or `make space`. Offline, without telemetry.
+
+PLUME_MODEL serves another model, PLUME_SPACE_DATA keeps the index elsewhere; GRADIO_SERVER_NAME and GRADIO_SERVER_PORT
+say where to listen.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+if not __package__:  # run as a file: the packages lie one folder up, and this folder's modules are not top-level ones
+    sys.path[0] = str(ROOT)
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from plume_embed.space.service import Service
+    from plume_embed.space.settings import Settings
+
+
+def prepare_environment() -> Path:
+    """No telemetry, no network, and a fresh folder for uploads that only this process can read.
+
+    Returns:
+        `Path`: The upload folder.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if not os.environ.get("PLUME_MODEL"):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    folder = Path(tempfile.mkdtemp(prefix="plume-space-")).resolve()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder / "cached")
+    return folder
+
+
+def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
+    """Serves the page behind its door.
+
+    Args:
+        service ([`Service`])
+        overrides: For `gr.Blocks.launch`.
+
+    Returns:
+        The Blocks and its address.
+    """
+    import gradio as gr
+    from starlette.middleware import Middleware
+
+    from plume_embed.space.door import Door
+    from plume_embed.space.page import make_page
+
+    settings, folder = service.settings, service.visits.upload_folder
+    page = make_page(service)
+    page.queue(max_size=settings.queue, default_concurrency_limit=settings.at_a_time, api_open=False)
+    system = ["system-ui", "sans-serif"]  # no font comes from elsewhere
+    options = {
+        "theme": gr.themes.Default(primary_hue="blue", font=system, font_mono=["ui-monospace", "monospace"]),
+        # Not as `css`, whose rules Gradio confines to a part of the page.
+        "head": f"<style>{(Path(__file__).parent / 'page.css').read_text()}</style>",
+        "js": (Path(__file__).parent / "page.js").read_text(),
+        "app_kwargs": {"middleware": [Middleware(Door, limits=settings.limits, upload_folder=folder)]},
+        "max_file_size": settings.limits.file_bytes,
+        "footer_links": [],
+        "ssr_mode": False,
+        "share": False,
+        "enable_monitoring": False,
+        "mcp_server": False,
+        "pwa": False,
+        "show_error": False,
+    }
+    _, address, _ = page.launch(**(options | overrides))
+    return page, address
+
+
+def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Service":
+    """Loads the model and begins to prepare the collection."""
+    import torch
+
+    from plume_embed.encoder import Encoder
+    from plume_embed.space.sandbox import warm_up
+    from plume_embed.space.service import Service
+    from plume_embed.space.settings import Settings
+
+    settings = settings or Settings.from_environment()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.at_a_time))
+    threading.Thread(target=warm_up, name="plume-warm-up", daemon=True).start()
+    service = Service(settings, Encoder(), upload_folder)
+    service.collection.start()
+    return service
+
+
+def main() -> None:
+    import logging
+
+    folder = prepare_environment()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        service = make_service(folder)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
+    launch(service)
+
+
+if __name__ == "__main__":
+    main()

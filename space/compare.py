@@ -1,0 +1,104 @@
+"""The same query by single pass, by latent steps, and by an explicit rationale, each with its latency and ranking."""
+
+import statistics
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+
+from plume_embed.encoder import Encoder
+from plume_embed.rationale import generate_rationale
+from plume_embed.space.trace import finish, trace_query
+
+REPEATS = 3
+# A model that can write ends its rationales by itself; it is asked for this many, and these many must end.
+PROBES = ("a cat", "a red car", "two children on a beach", "a page about flowers")
+ENOUGH_PROBES = 3
+LEAST_TOKENS = 4  # with the embedding token; less is no rationale
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to embed a query.
+
+    Args:
+        name (`str`): "Single pass", ...
+        vector (`np.ndarray` of shape [D], *optional*): `None` where the model cannot do it.
+        milliseconds (`float`): Median of `runs` runs by the clock, from the processed batch to the vector.
+        runs (`int`)
+        note (`str`): What was run, or why not.
+        text (`str`): The rationale.
+    """
+
+    name: str
+    vector: np.ndarray | None
+    milliseconds: float
+    runs: int
+    note: str
+    text: str = ""
+
+
+def compare(
+    encoder: Encoder, batch: BatchFeature, num_latent_steps: int, can_write: bool, max_new_tokens: int
+) -> Generator[Way, None, None]:
+    """Way after way, as each is done; it can be closed in between.
+
+    Args:
+        encoder ([`Encoder`])
+        batch (`BatchFeature`): One row from PlumeProcessor.
+        num_latent_steps (`int`): K of the latent way.
+        can_write (`bool`): From [`writes_rationales`].
+        max_new_tokens (`int`): Where a rationale is cut.
+    """
+    batch = batch.to(encoder.device)
+    single, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, 0)), REPEATS)
+    yield Way("Single pass", single.embedding, elapsed, REPEATS, "Read at the last prefix token; no latent step.")
+    latent, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, num_latent_steps)), REPEATS)
+    steps = f"{num_latent_steps} latent step{'s' if num_latent_steps != 1 else ''} between prefix and embedding."
+    yield Way(f"Latent, K = {num_latent_steps}", latent.embedding, elapsed, REPEATS, steps)
+    yield _explicit(encoder, batch, can_write, max_new_tokens)
+
+
+def writes_rationales(encoder: Encoder, max_new_tokens: int) -> bool:
+    """Whether the model writes rationales that end by themselves: it is asked for a few, with short texts."""
+    batch = encoder.processor([{"text": text} for text in PROBES]).to(encoder.device)
+    written = generate_rationale(encoder.model, dict(batch), max_new_tokens=max_new_tokens)
+    ended = [
+        bool(finished) and len(tokens) >= LEAST_TOKENS
+        for finished, tokens in zip(written.finished, written.token_ids, strict=True)
+    ]
+    return sum(ended) >= ENOUGH_PROBES
+
+
+def _explicit(encoder: Encoder, batch: BatchFeature, can_write: bool, max_new_tokens: int) -> Way:
+    name = "Explicit rationale"
+    if not can_write:
+        reason = (
+            f"This model does not write: asked for {len(PROBES)} rationales, it brought fewer than {ENOUGH_PROBES} to "
+            f"an end within {max_new_tokens} tokens. It was trained without them, or with too few."
+        )
+        return Way(name, None, 0.0, 0, reason)
+    written, elapsed = _repeated(
+        lambda: generate_rationale(encoder.model, dict(batch), max_new_tokens=max_new_tokens), 1
+    )
+    tokens = written.token_ids[0]
+    text = encoder.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    note = f"{len(tokens)} tokens, decoded greedily; the embedding is read behind them."
+    if not written.finished[0]:
+        note = f"Cut at {max_new_tokens} tokens, because it came to no end by itself; the embedding is read there."
+    return Way(name, written.embeddings[0].cpu().numpy(), elapsed, 1, note, text)
+
+
+def _repeated(run: Callable, repeats: int):
+    """The result, and the median milliseconds of `repeats` runs after one that warms up."""
+    result, times = run() if repeats > 1 else None, []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - started))
+    return result, statistics.median(times)

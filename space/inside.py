@@ -1,0 +1,93 @@
+"""The numbers of the tab "Inside the rollout", without any drawing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An expert that a latent step chose, and its routing weight, which is not renormalised (paper, section 3.3)."""
+
+    expert: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """A candidate's place by the anchor and by the embedding.
+
+    Args:
+        index (`int`): Of the candidate.
+        anchor_rank, final_rank (`int`): From 1.
+        anchor_score, final_score (`float`): Cosines.
+    """
+
+    index: int
+    anchor_rank: int
+    final_rank: int
+    anchor_score: float
+    final_score: float
+
+
+def trajectories(latent_states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Cosines of each latent state to each candidate.
+
+    Args:
+        latent_states (`np.ndarray` of shape [K, D]): Of any length but zero.
+        candidates (`np.ndarray` of shape [C, D]): Likewise.
+
+    Returns:
+        `np.ndarray` of shape [C, K].
+    """
+    return _normalized(candidates) @ _normalized(latent_states).T
+
+
+def chosen_experts(router_probs: np.ndarray, num_experts_per_tok: int) -> list[list[Choice]]:
+    """The top Kr routed experts of each step, heaviest first; experts count from 0.
+
+    Args:
+        router_probs (`np.ndarray` of shape [K, Me])
+        num_experts_per_tok (`int`): Kr.
+    """
+    order = np.argsort(-router_probs, axis=1, kind="stable")[:, :num_experts_per_tok]
+    return [
+        [Choice(int(expert), float(router_probs[step, expert])) for expert in experts]
+        for step, experts in enumerate(order)
+    ]
+
+
+def moves(anchor: np.ndarray, embedding: np.ndarray, candidates: np.ndarray, top: int) -> list[Move]:
+    """Both rankings over the same candidates: every one that is among the first `top` of either, by its final rank.
+
+    Args:
+        anchor, embedding (`np.ndarray` of shape [D]): Unit norm.
+        candidates (`np.ndarray` of shape [C, D]): Unit norm; all of them, for ranks that are true.
+        top (`int`)
+    """
+    anchor_scores, final_scores = candidates @ anchor, candidates @ embedding
+    anchor_ranks, final_ranks = ranks(anchor_scores), ranks(final_scores)
+    shown = [index for index in range(len(candidates)) if min(anchor_ranks[index], final_ranks[index]) <= top]
+    shown.sort(key=lambda index: final_ranks[index])
+    return [
+        Move(
+            index,
+            int(anchor_ranks[index]),
+            int(final_ranks[index]),
+            float(anchor_scores[index]),
+            float(final_scores[index]),
+        )
+        for index in shown
+    ]
+
+
+def ranks(scores: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Places from 1, the highest score first; ties in their order."""
+    places = np.empty(len(scores), dtype=int)
+    places[np.argsort(-np.asarray(scores), kind="stable")] = np.arange(1, len(scores) + 1)
+    return places
+
+
+def _normalized(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

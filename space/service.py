@@ -1,0 +1,208 @@
+"""What the page does, without the page: asking, adding files, comparing. All state is per visit."""
+
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from transformers import BatchFeature
+
+from plume_embed.batching import ProcessorCopies
+from plume_embed.encoder import Encoder
+from plume_embed.files import FileItem, Kind
+from plume_embed.space import inside
+from plume_embed.space.collection import Collection
+from plume_embed.space.compare import Way, compare, writes_rationales
+from plume_embed.space.items import Hit, Item, merged, ranked
+from plume_embed.space.settings import Settings
+from plume_embed.space.thumbnails import thumbnail
+from plume_embed.space.trace import Trace, trace_query
+from plume_embed.space.uploads import RefusedError, read_upload, shown_name
+from plume_embed.space.visits import Asked, Visit, Visits
+
+_ITEMS_PER_PASS = 4  # between two passes an upload can be cancelled
+
+
+class Upload(NamedTuple):
+    """A file that a visitor has uploaded: where it lies, and what the visitor calls it."""
+
+    path: Path
+    name: str
+
+
+class Service:
+    """The Space behind its page.
+
+    Args:
+        settings ([`Settings`])
+        encoder ([`Encoder`])
+        upload_folder (`Path`): Where uploads arrive.
+
+    Attributes:
+        collection ([`Collection`]): Call its `start` or `build`.
+        visits ([`Visits`])
+    """
+
+    def __init__(self, settings: Settings, encoder: Encoder, upload_folder: Path):
+        self.settings, self.encoder = settings, encoder
+        self.collection = Collection(encoder, settings.data)
+        self.visits = Visits(settings, upload_folder)
+        self._processors = ProcessorCopies(encoder.processor)
+        self._can_write: bool | None = None
+        self._asking_whether_it_writes = threading.Lock()
+
+    @property
+    def max_steps(self) -> int:
+        """The slider's end: K of the model, or 8 where it can run more."""
+        return min(8, self.encoder.model.config.num_step_embeddings)
+
+    def ask(
+        self, session: str | None, text: str, image: Upload | None, video: Upload | None, num_latent_steps: int
+    ) -> Generator[str, None, Asked]:
+        """Searches the bundled collection and the visitor's own.
+
+        Yields:
+            `str`: What comes next; here it can be closed.
+
+        Returns:
+            [`Asked`]: Also kept in the visit.
+
+        Raises:
+            ValueError: what the visitor is told, in plain text.
+        """
+        visit = self.visits.of(session)
+        text = (text or "").strip()
+        if not text and image is None and video is None:
+            raise ValueError("The query is empty: write a text, or add a picture or a film.")
+        if len(text) > self.settings.limits.text_characters:
+            raise ValueError(f"The text is longer than {self.settings.limits.text_characters:,} characters.")
+        if not 0 <= num_latent_steps <= self.max_steps:
+            raise ValueError(f"Latent steps go from 0 to {self.max_steps}, got {num_latent_steps}.")
+        self.collection.check()
+        yield "reading the query"
+        content = {}
+        for key, upload, kind in (("image", image, "image"), ("video", video, "video")):
+            if upload is not None:
+                visit.uploads.add(upload.path)
+                content[key] = self._read(upload, (kind,))[0].content[key]
+        if text:
+            content["text"] = text
+        trace = yield from trace_query(self.encoder, self._process(content), num_latent_steps)
+        hits = self.search(visit, trace.embedding, self.settings.results)
+        visit.asked = Asked(content, self._describe(text, image, video), trace, hits)
+        return visit.asked
+
+    def search(self, visit: Visit, vector: np.ndarray, top: int) -> list[Hit]:
+        """The nearest items of both collections."""
+        return merged(self.collection.search(vector, top), ranked(visit.items, vector, top), top)
+
+    def add(self, session: str | None, uploads: Sequence[Upload]) -> Generator[str, None, list[str]]:
+        """Embeds files into the private collection of a visit; the files are deleted as soon as they are read.
+
+        Yields:
+            `str`: What comes next; here it can be closed.
+
+        Returns:
+            `list[str]`: Why files were refused, in plain text.
+        """
+        visit, refusals = self.visits.of(session), []
+        limit = self.settings.limits.files_at_once
+        try:
+            if len(uploads) > limit:
+                raise RefusedError(f"{len(uploads)} files are too many at once; the limit is {limit}.")
+            for upload in uploads:
+                yield f"reading {shown_name(upload.name, self.settings.limits)}"
+                try:
+                    yield from self._add_one(visit, upload)
+                except ValueError as error:
+                    refusals.append(str(error))
+        except RefusedError as error:
+            refusals.append(str(error))
+        finally:
+            for upload in uploads:
+                self.visits.delete_upload(upload.path)
+        return refusals
+
+    def candidates(self, visit: Visit) -> list[Item]:
+        """All items that a visit can find."""
+        return [*self.collection.items, *visit.items]
+
+    def moves(self, visit: Visit, trace: Trace, top: int) -> list[tuple[Item, inside.Move]]:
+        """The anchor's ranking of a query beside the final one, over all items of the visit."""
+        items, vectors = self.candidates(visit), self.collection.vectors
+        if len(items) > len(vectors):
+            vectors = np.concatenate([vectors, np.stack([item.vector for item in items[len(vectors) :]])])
+        return [(items[move.index], move) for move in inside.moves(trace.anchor, trace.embedding, vectors, top)]
+
+    def compare(self, visit: Visit) -> Generator[tuple[Way, list[Hit]], None, None]:
+        """The last query in three ways, each with what it finds.
+
+        Raises:
+            ValueError: there is no last query.
+        """
+        asked = _asked(visit)
+        steps = asked.trace.num_latent_steps or self.encoder.latent_steps()
+        batch, tokens = self._process(asked.content), self.settings.rationale_tokens
+        for way in compare(self.encoder, batch, steps, self.can_write(), tokens):
+            hits = [] if way.vector is None else self.search(visit, way.vector, self.settings.trajectories)
+            yield way, hits
+
+    def can_write(self) -> bool:
+        """Whether the model writes rationales; found out once, by asking it for a few."""
+        with self._asking_whether_it_writes:
+            if self._can_write is None:
+                self._can_write = writes_rationales(self.encoder, self.settings.rationale_tokens)
+            return self._can_write
+
+    def _add_one(self, visit: Visit, upload: Upload) -> Generator[str, None, None]:
+        items = self._read(upload, ("image", "video", "page"))
+        shown = shown_name(upload.name, self.settings.limits)
+        added: list[Item] = []
+        for start in range(0, len(items), _ITEMS_PER_PASS):
+            yield f"embedding {shown}, {start + 1} of {len(items)}"
+            part = items[start : start + _ITEMS_PER_PASS]
+            vectors, errors = self.encoder.encode_readable([item.content for item in part])
+            if errors:
+                raise RefusedError(f"“{shown}” was refused: {next(iter(errors.values()))}")
+            for item, vector in zip(part, vectors, strict=True):
+                label = shown + (f", {item.locator.replace('=', ' ')}" if item.locator else "")
+                small = thumbnail(item.content)
+                added.append(Item(label, _kind(item), vector, lambda small=small: small, item.snippet, is_own=True))
+        limit = self.settings.limits.items
+        with visit.lock:
+            if len(visit.items) + len(added) > limit:
+                raise RefusedError(
+                    f"“{shown}” was refused: with it your collection would have {len(visit.items) + len(added)} items, "
+                    f"and the limit is {limit}. Remove your files first."
+                )
+            visit.items = [*visit.items, *added]
+
+    def _read(self, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
+        processor = self.encoder.processor
+        return read_upload(
+            upload.path, upload.name, wanted, self.settings.limits, processor.num_frames, processor.max_frames
+        )
+
+    def _process(self, content: dict) -> BatchFeature:
+        with self._processors.borrow() as processor:
+            return processor([content])
+
+    def _describe(self, text: str, image: Upload | None, video: Upload | None) -> str:
+        limits = self.settings.limits
+        parts = [f"“{text if len(text) <= 60 else text[:59] + '…'}”"] if text else []
+        parts += [f"the picture {shown_name(image.name, limits)}"] if image else []
+        parts += [f"the film {shown_name(video.name, limits)}"] if video else []
+        return " with ".join(parts)
+
+
+def _asked(visit: Visit) -> Asked:
+    if visit.asked is None:
+        raise ValueError("Nothing has been asked yet: search for something first.")
+    return visit.asked
+
+
+def _kind(item: FileItem) -> str:
+    if "video" in item.content:
+        return "video"
+    return "page" if item.locator else "image"

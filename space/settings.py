@@ -1,0 +1,83 @@
+"""Every limit and number of the Space, in one place; the page states them to its visitors."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+MEGABYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a visitor may hand over, and how long it may take.
+
+    Args:
+        file_bytes (`int`): Of one file.
+        request_bytes (`int`): Of all files that are sent together.
+        pixels (`int`): Width times height of a picture or of a film's frame.
+        pages (`int`): Of a PDF.
+        film_frames (`int`): Of a film, all of them, not only those that are looked at.
+        files_at_once (`int`): Files that are added to a private collection together.
+        items (`int`): Pictures, pages and films in a private collection.
+        text_characters (`int`): Of a query.
+        name_characters (`int`): Of a file's name, as far as it is shown.
+        decode_seconds (`int`): For reading one file, in a process of its own.
+        decode_bytes (`int`): Memory which that process may take beyond what it starts with.
+        upload_folder_bytes (`int`): Of all visitors' files that are waiting to be read, together.
+        json_bytes (`int`): Of a request that is no upload.
+    """
+
+    file_bytes: int = 20 * MEGABYTE
+    request_bytes: int = 60 * MEGABYTE
+    pixels: int = 25_000_000
+    pages: int = 20
+    film_frames: int = 3_000
+    files_at_once: int = 10
+    items: int = 60
+    text_characters: int = 2_000
+    name_characters: int = 80
+    decode_seconds: int = 20
+    decode_bytes: int = 1024 * MEGABYTE
+    upload_folder_bytes: int = 1024 * MEGABYTE
+    json_bytes: int = 256 * 1024
+
+    def sentence(self) -> str:
+        """For the page."""
+        return (
+            f"Pictures, PDFs and films, at most {self.file_bytes // MEGABYTE} MB each and {self.files_at_once} at a "
+            f"time; pictures and frames up to {self.pixels // 1_000_000} megapixels, PDFs up to {self.pages} pages, "
+            f"films up to {self.film_frames:,} frames; {self.items} pictures, pages and films in all."
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the Space runs.
+
+    Args:
+        data (`Path`): Where the bundled collection and its index are kept.
+        results (`int`): Shown for a query.
+        at_a_time (`int`): Queries that are computed at the same time; the others wait in the queue.
+        queue (`int`): Queries that may wait; whoever comes then is told that it is full.
+        visits (`int`): Visits that are remembered at most; the one seen longest ago goes first.
+        visit_seconds (`int`): After which a silent visit is forgotten, should its end have gone unnoticed.
+        trajectories (`int`): Candidates in the chart of the rollout.
+        rationale_tokens (`int`): Where an explicit rationale is cut.
+        limits ([`Limits`])
+    """
+
+    data: Path
+    results: int = 12
+    at_a_time: int = 2
+    queue: int = 40
+    visits: int = 200
+    visit_seconds: int = 3600
+    trajectories: int = 5
+    rationale_tokens: int = 128
+    limits: Limits = Limits()
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """PLUME_SPACE_DATA says where to keep the index, by default `.data/space` in the checkout."""
+        default = Path(__file__).parent.parent / ".data" / "space"
+        return cls(data=Path(os.environ.get("PLUME_SPACE_DATA") or default))

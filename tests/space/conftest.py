@@ -1,0 +1,32 @@
+"""The Space with its real model and collection, without the page; built once for all tests of a worker."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="plume-space-test-")  # before Gradio's components are made
+
+
+@pytest.fixture(scope="session")
+def encoder():
+    from plume_embed.encoder import BUNDLED_MODEL, Encoder
+
+    return Encoder(BUNDLED_MODEL, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def upload_folder() -> Path:
+    return Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
+
+
+@pytest.fixture(scope="session")
+def service(encoder, upload_folder, tmp_path_factory: pytest.TempPathFactory):
+    from plume_embed.space.service import Service
+    from plume_embed.space.settings import Settings
+
+    service = Service(Settings(data=tmp_path_factory.mktemp("space")), encoder, upload_folder)
+    service.collection.build()
+    return service

@@ -1,0 +1,62 @@
+"""The repository of the Hub Space: complete, and running without the checkout."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from plume_embed.space.bundle import bundle
+
+ROOT = Path(__file__).parent.parent.parent
+
+PROGRAM = """
+import os, runpy, sys
+from pathlib import Path
+
+def main():
+    app = runpy.run_path(str(Path(sys.argv[1]) / "space" / "app.py"), run_name="bundled")
+    folder = app["prepare_environment"]()
+    service = app["make_service"](folder)
+    service.collection.wait(120)
+    page, address = app["launch"](service, prevent_thread_lock=True, quiet=True)
+    import httpx, plume_embed.space.page as module
+    print(module.__file__)
+    print(httpx.get(address).status_code, len(service.collection.items))
+    page.close(verbose=False)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_the_bundle_runs_without_the_checkout(tmp_path):
+    bundle(tmp_path / "repository")
+    assert not [file for file in (tmp_path / "repository").rglob("*") if file.is_symlink()]
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "repository")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    where, told = done.stdout.strip().splitlines()[-2:]
+    assert Path(where) == tmp_path / "repository" / "space" / "page.py"
+    assert told == "200 178"
+    with pytest.raises(ValueError, match="is not empty"):
+        bundle(tmp_path / "repository")
+
+
+def test_the_card_names_the_program_and_the_requirements_are_those_of_the_package():
+    card = (ROOT / "space" / "README.md").read_text().split("---")[1]
+    assert re.search(r"^sdk: gradio$", card, re.M)
+    app_file = re.search(r"^app_file: (.+)$", card, re.M)[1]
+    assert (ROOT / app_file).is_file()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {*project["dependencies"], *project["optional-dependencies"]["space"]}
+    assert set((ROOT / "space" / "requirements.txt").read_text().split()) == wanted

@@ -1,0 +1,211 @@
+"""Whatever is uploaded is taken as what it is, or refused with a sentence; nothing is fetched or written."""
+
+import os
+import struct
+import time
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
+
+from plume_embed.space.sandbox import LimitError, run_limited
+from plume_embed.space.settings import MEGABYTE, Limits
+from plume_embed.space.uploads import RefusedError, read_upload, shown_name
+
+LIMITS = Limits()
+ALL = ("image", "video", "page")
+
+
+def read(path: Path, wanted=ALL, limits: Limits = LIMITS, name: str | None = None):
+    return read_upload(path, name or path.name, wanted, limits, num_frames=4, max_frames=64)
+
+
+def refusal(path: Path, **kwargs) -> str:
+    with pytest.raises(RefusedError) as caught:
+        read(path, **kwargs)
+    return str(caught.value)
+
+
+def test_pictures_films_and_pages_are_read(tmp_path):
+    (picture,) = read(write_picture(tmp_path / "a.png", size=(40, 30)))
+    assert picture.content["image"].size == (40, 30)
+    (film,) = read(write_video(tmp_path / "a.mp4", num_frames=12, size=32))
+    assert [frame.size for frame in film.content["video"]] == [(32, 32)] * 4
+    pages = read(write_pdf(tmp_path / "a.pdf", num_pages=3))
+    assert [page.locator for page in pages] == ["page=1", "page=2", "page=3"]
+
+
+def test_every_picture_format_that_is_promised_is_read(tmp_path):
+    for suffix in ("png", "jpg", "webp", "bmp", "gif", "tif"):
+        (item,) = read(write_picture(tmp_path / f"a.{suffix}", size=(40, 30)))
+        assert item.content["image"].size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "vector drawings"),
+        ("a.exe", b"MZ\x90\x00", "files of type .exe are not taken"),
+        ("a.html", b"<html><script>alert(1)</script></html>", "files of type .html are not taken"),
+        ("a.zip", b"PK\x03\x04", "files of type .zip are not taken"),
+        ("a", b"\x89PNG\r\n\x1a\n", "files without a type"),
+        ("a.png", b"", "it is empty"),
+        ("a.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "its content is something else"),
+        ("a.png", b"<html><script>alert(1)</script></html>", "its content is something else"),
+        ("a.png", b"%PDF-1.4\n%%EOF", "its content is a PDF"),
+        ("a.pdf", b"\x89PNG\r\n\x1a\n" + b"x" * 50, "its content is a picture"),
+        ("a.mp4", b"\xff\xd8\xff" + b"x" * 50, "its content is a picture"),
+        ("a.png", b"\x89PNG\r\n\x1a\n" + b"x" * 50, "it is damaged or truncated"),
+        ("a.mp4", b"\0\0\0\x18ftypmp42" + b"x" * 500, "it is damaged or truncated"),
+        ("a.pdf", b"%PDF-1.7\nnothing\n%%EOF", "was refused"),
+        ("a.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n", "its content is something else"),
+        ("a.avi", b"ffconcat version 1.0\nfile /etc/passwd\n", "its content is something else"),
+    ],
+)
+def test_a_file_that_is_not_what_is_taken_is_refused_in_a_sentence(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    sentence = refusal(tmp_path / name)
+    assert sentence.startswith(f"“{name}” was refused: ") and sentence.endswith(".")
+    assert any(part in sentence for part in reason.split("|")), sentence
+    assert str(tmp_path) not in sentence and "Errno" not in sentence
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tif"])
+def test_a_truncated_picture_is_refused(tmp_path, suffix):
+    path = write_picture(tmp_path / f"a.{suffix}", size=(200, 150))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert "was refused" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
+def test_a_truncated_film_is_refused_or_read_as_far_as_it_says_it_goes(tmp_path, suffix):
+    path = write_video(tmp_path / f"a.{suffix}", num_frames=60, size=64)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    if suffix == "mkv":  # a stream without a length: what is there is a film
+        assert len(read(path)[0].content["video"]) == 4
+    else:
+        assert "truncated" in refusal(path)
+
+
+def test_a_film_that_promises_more_frames_than_it_has_is_refused(tmp_path):
+    import av
+
+    path = tmp_path / "a.mp4"
+    write_video(tmp_path / "whole.mp4", num_frames=60, size=64)
+    with (
+        av.open(str(tmp_path / "whole.mp4")) as source,
+        av.open(str(path), "w", options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    assert len(read(path)[0].content["video"]) == 4
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - path.stat().st_size // 3])
+    assert "it is truncated: " in refusal(path) or "damaged or truncated" in refusal(path)
+
+
+def test_a_truncated_and_an_encrypted_pdf_are_refused(tmp_path):
+    path = write_pdf(tmp_path / "a.pdf")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    assert "it is truncated: its end is missing" in refusal(path)
+    assert "password" in refusal(write_encrypted_pdf(tmp_path / "b.pdf"))
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A valid header, and data that would unpack to that many pixels: 50 kB for a gigabyte."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    rows = zlib.compress(b"\0" * (1 + width // 8) * min(height, 2000), 9)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+        + chunk(b"IDAT", rows)
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(6000, 5000), (60_000, 60_000), (400_000, 100)])
+def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, width, height):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_that_claims(width, height))
+    started = time.monotonic()
+    assert "the limit is 25 megapixels" in refusal(path) or "more than 25 megapixels" in refusal(path)
+    assert time.monotonic() - started < 20
+
+
+def test_limits_on_size_pages_frames_and_frame_size(tmp_path):
+    small = replace(LIMITS, file_bytes=MEGABYTE, pages=2, film_frames=10)
+    big = tmp_path / "big.png"
+    big.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * (2 * MEGABYTE))
+    assert "it has 2 MB, and the limit is 1 MB" in refusal(big, limits=small)
+    assert "it has 3 pages, and the limit is 2" in refusal(write_pdf(tmp_path / "a.pdf", 3), limits=small)
+    assert "more than 10 frames" in refusal(write_video(tmp_path / "a.mp4", 12), limits=small)
+    assert "its frames have 2048 x 2048 pixels" in refusal(write_video(tmp_path / "wide.mp4", 2, size=2048))
+
+
+def test_a_field_takes_only_its_kind(tmp_path):
+    assert "a picture is expected here, and this is a film" in refusal(
+        write_video(tmp_path / "a.mp4"), wanted=("image",)
+    )
+
+
+def test_a_file_that_is_gone_is_told_so(tmp_path):
+    assert refusal(tmp_path / "gone.png") == "“gone.png” is not there any more; upload it again."
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("../../etc/passwd.png", "passwd.png"),
+        ("C:\\Users\\me\\cat.png", "cat.png"),
+        ("cat\n\x1b[31m.png", "cat��[31m.png"),
+        ("\u202egnp.exe", "�gnp.exe"),
+        ("", "unnamed"),
+        ("x" * 200 + ".png", "x" * 79 + "…"),
+    ],
+)
+def test_a_name_is_shown_without_folders_and_control_characters(name, shown):
+    assert shown_name(name, LIMITS) == shown
+
+
+def endless():
+    while True:
+        pass
+
+
+def greedy():
+    return len(bytearray(3 * 2**30))
+
+
+def writing(path):
+    Path(path).write_bytes(b"x")
+
+
+def crashing():
+    os.abort()
+
+
+def test_a_decoder_that_never_ends_takes_all_memory_writes_or_crashes_ends_alone(tmp_path):
+    limits = {"seconds": 1, "memory": 2**30}
+    with pytest.raises(LimitError, match="too much time|longer than"):
+        run_limited(endless, **limits)
+    with pytest.raises(ValueError, match="too much memory"):
+        run_limited(greedy, **limits)
+    with pytest.raises((ValueError, LimitError)):
+        run_limited(writing, str(tmp_path / "written"), **limits)
+    assert not (tmp_path / "written").is_file() or (tmp_path / "written").stat().st_size == 0
+    with pytest.raises(LimitError, match="damaged"):
+        run_limited(crashing, **limits)
+    assert run_limited(max, 3, 5, **limits) == 5
+
+
+def test_transparent_and_rotated_pictures_arrive_upright_on_white(tmp_path):
+    Image.new("RGBA", (20, 10), (0, 0, 0, 0)).save(tmp_path / "a.png")
+    assert read(tmp_path / "a.png")[0].content["image"].getpixel((3, 3)) == (255, 255, 255)
