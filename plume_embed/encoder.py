@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ class Encoder:
 
     @cached_property
     def _prompt_length(self) -> int:
-        return self._process([""])["input_ids"].shape[1]
+        return self.process([""])["input_ids"].shape[1]
 
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.
@@ -154,36 +154,44 @@ class Encoder:
             For each batch the vectors [B, D], rows of NaN for what cannot be embedded, and the reasons by place.
         """
         steps = self.latent_steps(num_latent_steps)
-        for items, processed in run_ahead(self._process, batches, max(0, num_threads), ahead=max(1, num_threads)):
+        for items, processed in run_ahead(self.process, batches, max(0, num_threads), ahead=max(1, num_threads)):
             try:
                 yield self._embed(processed.result(), steps), {}
                 continue
             except ValueError as error:
                 if len(items) == 1:
-                    yield self._not_a_vector(1), {0: _without_place(error)}
+                    yield self._not_a_vector(1), {0: without_place(error)}
                     continue
             vectors, errors = self._not_a_vector(len(items)), {}
             for index, item in enumerate(items):  # one of them is at fault: find it, and keep the others
                 try:
-                    vectors[index] = self._embed(self._process([item]), steps)
+                    vectors[index] = self._embed(self.process([item]), steps)
                 except ValueError as error:
-                    errors[index] = _without_place(error)
+                    errors[index] = without_place(error)
             yield vectors, errors
 
-    def _process(self, items: list[Any]) -> BatchFeature:
+    def process(self, items: list[Any]) -> BatchFeature:
+        """A batch of the processor, of a copy of its own: several threads may ask at once."""
         with self._processors.borrow() as processor:
             return processor(items)
 
-    @torch.inference_mode()
     def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+        return self.vectors(batch, lambda moved: self.model(**moved, num_latent_steps=num_latent_steps).embeddings)
+
+    @torch.inference_mode()
+    def vectors(self, batch: BatchFeature, read: Callable[[BatchFeature], torch.Tensor]) -> np.ndarray:
+        """What `read` makes of a batch on the model's device, [B, D] float32; the batch's padding is counted.
+
+        Raises:
+            ValueError: out of memory, or a vector that is not finite, with the remedy.
+        """
         self.padding.add(batch["attention_mask"])
         try:
-            output = self.model(**batch.to(self.device), num_latent_steps=num_latent_steps)
+            vectors = read(batch.to(self.device)).cpu().numpy()  # [B, D]
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 "Out of memory; lower the batch size, the token budget or the processor's pixel limits."
             ) from error
-        vectors = output.embeddings.cpu().numpy()  # [B, D]
         if not np.isfinite(vectors).all():
             raise ValueError("The vector is not finite: the model overflows in this dtype; use --dtype float32.")
         return vectors
@@ -269,6 +277,6 @@ def _checked_device(device: str | None) -> torch.device:
     return torch.device(device)
 
 
-def _without_place(error: ValueError) -> str:
+def without_place(error: ValueError) -> str:
     """The message of an error of the processor for a batch of one, without its "Item 0"."""
     return str(error).removeprefix("Item 0: ").removeprefix("Item 0 ")

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from transformers import BatchFeature
 
 from plume_embed.batching import TOKEN_BUDGET, plan_batches
-from plume_embed.encoder import Encoder
+from plume_embed.encoder import Encoder, without_place
 from plume_embed.modeling_plume import PlumeModel
 
 MAX_NEW_TOKENS = 512
@@ -96,20 +97,20 @@ class RationaleEncoder:
                     try:
                         vectors[place] = self._embed([items[place]])[0]
                     except ValueError as error:
-                        errors[place] = str(error).removeprefix("Item 0: ").removeprefix("Item 0 ")
+                        errors[place] = without_place(error)
             self._check_that_it_writes(NUM_PROBED)
         self._check_that_it_writes(1)
         return vectors, errors
 
     def _embed(self, items: list[Any]) -> np.ndarray:
-        batch = self.encoder.processor(items).to(self.encoder.device)
-        try:
-            rationale = generate_rationale(self.encoder.model, dict(batch), max_new_tokens=self.max_new_tokens)
-        except torch.OutOfMemoryError as error:
-            raise ValueError("Out of memory; lower the batch size or the processor's pixel limits.") from error
-        vectors = rationale.embeddings.cpu().numpy()
-        if not np.isfinite(vectors).all():
-            raise ValueError("The vector is not finite: the model overflows in this dtype; use --dtype float32.")
+        rationales: list[Rationale] = []
+
+        def write(batch: BatchFeature) -> torch.Tensor:
+            rationales.append(generate_rationale(self.encoder.model, dict(batch), max_new_tokens=self.max_new_tokens))
+            return rationales[0].embeddings
+
+        vectors = self.encoder.vectors(self.encoder.process(items), write)
+        rationale = rationales[0]
         self.written.num_rows += len(items)
         self.written.num_tokens += sum(map(len, rationale.token_ids))
         self.written.num_cut += int((~rationale.finished).sum())

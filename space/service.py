@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from transformers import BatchFeature
 
-from plume_embed.batching import ProcessorCopies
 from plume_embed.encoder import Encoder
 from plume_embed.files import FileItem, Kind
 from plume_embed.space import inside
@@ -48,7 +46,6 @@ class Service:
         self.settings, self.encoder = settings, encoder
         self.collection = Collection(encoder, settings.data)
         self.visits = Visits(settings, upload_folder)
-        self._processors = ProcessorCopies(encoder.processor)
         self._can_write: bool | None = None
         self._asking_whether_it_writes = threading.Lock()
 
@@ -88,7 +85,7 @@ class Service:
                 content[key] = self._read(upload, (kind,))[0].content[key]
         if text:
             content["text"] = text
-        trace = yield from trace_query(self.encoder, self._process(content), num_latent_steps)
+        trace = yield from trace_query(self.encoder, self.encoder.process([content]), num_latent_steps)
         hits = self.search(visit, trace.embedding, self.settings.results)
         visit.asked = Asked(content, self._describe(text, image, video), trace, hits)
         return visit.asked
@@ -143,7 +140,7 @@ class Service:
         """
         asked = _asked(visit)
         steps = asked.trace.num_latent_steps or self.encoder.latent_steps()
-        batch, tokens = self._process(asked.content), self.settings.rationale_tokens
+        batch, tokens = self.encoder.process([asked.content]), self.settings.rationale_tokens
         for way in compare(self.encoder, batch, steps, self.can_write(), tokens):
             hits = [] if way.vector is None else self.search(visit, way.vector, self.settings.trajectories)
             yield way, hits
@@ -183,10 +180,6 @@ class Service:
         return read_upload(
             upload.path, upload.name, wanted, self.settings.limits, processor.num_frames, processor.max_frames
         )
-
-    def _process(self, content: dict) -> BatchFeature:
-        with self._processors.borrow() as processor:
-            return processor([content])
 
     def _describe(self, text: str, image: Upload | None, video: Upload | None) -> str:
         limits = self.settings.limits

@@ -54,21 +54,12 @@ class Package:
 
 
 @dataclass(frozen=True)
-class DebianPackage:
-    """One pinned Debian package; the attributes are those of [`Package`].
+class DebianPackage(Package):
+    """One pinned Debian package.
 
-    Attributes:
-        version: With its epoch, as `apt-get download NAME=VERSION` wants it.
-        members: Prefixes of the files we need, as installed but without the leading "/".
+    Here `version` has its epoch, as `apt-get download NAME=VERSION` wants it, and `members` are prefixes of the files
+    we need, as installed but without the leading "/".
     """
-
-    name: str
-    version: str
-    sha256: str
-    licence: str
-    author: str
-    url: str
-    members: tuple[str, ...]
 
     @property
     def spec(self) -> str:
@@ -169,7 +160,7 @@ class FetchError(RuntimeError):
     """A package could not be fetched; the message says what to do."""
 
 
-def fetch(packages: Sequence[Package | DebianPackage], cache: Path = DEFAULT_CACHE) -> dict[str, Path]:
+def fetch(packages: Sequence[Package], cache: Path = DEFAULT_CACHE) -> dict[str, Path]:
     """Fetch and unpack packages, skipping those already in the cache.
 
     Args:
@@ -196,7 +187,7 @@ def fetch(packages: Sequence[Package | DebianPackage], cache: Path = DEFAULT_CAC
     return folders
 
 
-def _fetch_one(package: Package | DebianPackage, folder: Path) -> None:
+def _fetch_one(package: Package, folder: Path) -> None:
     # Everything happens in a temporary neighbour that is renamed at the end: an interrupted run leaves no half folder.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
         debian = isinstance(package, DebianPackage)

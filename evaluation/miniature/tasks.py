@@ -7,7 +7,7 @@ and "unseen" concepts, whose family was held out. Both face the same pool of can
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -121,28 +121,27 @@ def picture_to_picture(
 
 def picture_to_label(rows: Sequence[Row], split: str, country_flags: bool = True) -> RetrievalTask:
     """An untoned picture of the test style; all subgroups as texts."""
-    pool = _pool(rows, TEST_STYLE, country_flags)
-    subgroups = sorted({rows[row].subgroup for row in pool})
-    number = {subgroup: n for n, subgroup in enumerate(subgroups)}
-    meanings: dict[str, set[int]] = defaultdict(set)
-    for row in pool:
-        meanings[rows[row].picture_hash].add(number[rows[row].subgroup])
-    queries = [row for row in pool if rows[row].split_family == SPLITS[split]]
-    positives = [sorted(meanings[rows[query].picture_hash]) for query in queries]
-    return RetrievalTask("picture -> label", split, list(queries), [label_text(name) for name in subgroups], positives)
+    return _picture_to_name("picture -> label", rows, split, country_flags, lambda row: label_text(row.subgroup))
 
 
 def picture_to_text(rows: Sequence[Row], split: str, country_flags: bool = True) -> RetrievalTask:
     """An untoned picture of the test style; the labels of all of them."""
+    return _picture_to_name("picture -> text", rows, split, country_flags, lambda row: row.label)
+
+
+def _picture_to_name(
+    task: str, rows: Sequence[Row], split: str, country_flags: bool, name_of: Callable[[Row], str]
+) -> RetrievalTask:
+    """Untoned pictures of the test style, and what they are called; equal pictures have each other's names."""
     pool = _pool(rows, TEST_STYLE, country_flags)
-    labels = sorted({rows[row].label for row in pool})
-    number = {label: n for n, label in enumerate(labels)}
+    names = sorted({name_of(rows[row]) for row in pool})
+    number = {name: n for n, name in enumerate(names)}
     meanings: dict[str, set[int]] = defaultdict(set)
     for row in pool:
-        meanings[rows[row].picture_hash].add(number[rows[row].label])
+        meanings[rows[row].picture_hash].add(number[name_of(rows[row])])
     queries = [row for row in pool if rows[row].split_family == SPLITS[split]]
     positives = [sorted(meanings[rows[query].picture_hash]) for query in queries]
-    return RetrievalTask("picture -> text", split, list(queries), list(labels), positives)
+    return RetrievalTask(task, split, list(queries), list(names), positives)
 
 
 def all_tasks(rows: Sequence[Row], country_flags: bool = True) -> list[RetrievalTask]:

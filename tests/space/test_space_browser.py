@@ -413,10 +413,13 @@ def test_a_full_queue_is_told_to_the_visitor(visit, held, service, encoder):
             page.get_by_label("Query text").fill("cactus")
             page.get_by_role("button", name="Search").click()
             page.wait_for_timeout(700)
-        pages[2].get_by_text(re.compile("busy|queue is full", re.IGNORECASE)).first.wait_for()
+        told = pages[2].get_by_text(re.compile("busy|queue is full", re.IGNORECASE)).first
+        told.wait_for()
+        assert told.is_visible() and pages[2].locator("#results img").count() == 0
         go.set()
         for page in pages[:2]:
             page.locator("#results img").first.wait_for()
+            assert page.locator("#results img").count() > 0
     finally:
         go.set()
         blocks.close(verbose=False)
