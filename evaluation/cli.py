@@ -6,6 +6,7 @@ Heavy imports stand inside the commands. An expected error is a ValueError or OS
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,8 +134,9 @@ def miniature(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="PLUME model folder or Hub id; again for more. Default: $PLUME_MODEL, then plume-tiny.",
-            metavar="DIR|ID",
+            help="PLUME model folder or Hub id; again for more. Default: $PLUME_MODEL, then plume-tiny. With @ behind "
+            "it, steps of its own, as in --steps: DIR@cot, DIR@0,8.",
+            metavar="DIR|ID[@STEPS]",
         ),
     ] = None,
     peer: Annotated[
@@ -186,9 +188,10 @@ def miniature(
     everything = read_tasks(data)
     chosen = miniature_run.select(everything, tasks or None, None if meta is None else meta.split(","))
     embedders: list[Embedder] = []
-    for name in model or [None]:
+    for name, own in map(_model_and_steps, model or [None]):
         encoder = Encoder(name, device, dtype)
-        embedders += [PlumeEmbedder(encoder, way, number, max_new_tokens=max_new_tokens) for way, number in wanted]
+        ways = wanted if own is None else [_way(word) for word in own.split(",")]
+        embedders += [PlumeEmbedder(encoder, way, number, max_new_tokens=max_new_tokens) for way, number in ways]
     embedders += [SentenceTransformerEmbedder(name, device, trust_remote_code) for name in peer or ()]
     console = make_console()
     with progress_bar("embedding", "items") as on_progress:
@@ -245,6 +248,14 @@ def _print(console: Console, outcome: Outcome) -> None:
             speed = f", {scores['ms_per_item']:.1f} ms per item in batches of {scores['batch_size']}"
         counts = f"{scores['num_data']:,} queries, {scores['num_candidates']:,} candidates"
         console.print(f"{task.name}: {task.score_key} {100 * scores[task.score_key]:.2f} ({counts}{speed})")
+
+
+def _model_and_steps(given: str | None) -> tuple[str | None, str | None]:
+    """`DIR@STEPS` as the model and its steps; an @ within a folder's name is none of these."""
+    name, at, steps = (given or "").rpartition("@")
+    if at and re.fullmatch(r"(cot|\d+)(,(cot|\d+))*", steps):
+        return name, steps
+    return given, None
 
 
 def _way(word: str) -> tuple[str, int | None]:

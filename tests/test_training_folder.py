@@ -1,6 +1,7 @@
 """The miniature's folder as a corpus, small changes of pictures, and a model under another tokenizer."""
 
 import io
+import random
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.evaluation.miniature.schema import Built, Pair, Side, Taught, write_media, write_pairs
-from plume_embed.training.augment import augment_side
+from plume_embed.training.augment import augment_side, enlarge
 from plume_embed.training.corpus_task import CorpusTask
 from plume_embed.training.data import Side as TrainingSide
 from plume_embed.training.folder_corpus import read_folder
@@ -70,12 +71,24 @@ def test_a_change_is_a_function_of_the_seed_and_leaves_large_pictures_and_videos
     one, again, other = (augment_side(side, seed, 56).item["image"][0].tobytes() for seed in ("a", "a", "b"))
     assert one == again != other and one != picture.tobytes()
     assert augment_side(side, "a", 55) is side
+    kept = augment_side(side, "a", 56, keeps_look=True)
+    assert kept.item["image"][0].tobytes() == picture.tobytes() and kept.item["text"] == "x"
     video = TrainingSide({"video": [[picture]]}, "", None)
     assert augment_side(video, "a", 56) is video
 
 
+def test_half_of_the_pictures_are_enlarged_to_any_side_up_to_the_largest():
+    picture = Image.new("RGB", (60, 30))
+    sides = [enlarge(picture, 120, random.Random(seed)).size for seed in range(200)]
+    assert 70 < sum(side == (60, 30) for side in sides) < 130
+    assert {width for width, _ in sides} > {60, 80, 100, 120} and max(width for width, _ in sides) == 120
+    assert all(abs(width - 2 * height) <= 1 for width, height in sides)
+    assert enlarge(picture, 50, random.Random(0)) is picture and enlarge(picture, 0, random.Random(0)) is picture
+
+
 def test_a_batch_of_the_folder_is_the_same_on_one_process_and_shared_by_two(folder):
     changes = [f"data.folder={folder}", "batch_size=4", "model.path=null", "model.side=28", "model.vocab_size=400"]
+    changes += ["data.enlarge_to=0"]
     recipe = load_recipe("tiny", [*changes, "data.augment_up_to=60"])
     whole, shares = CorpusTask(recipe), [CorpusTask(recipe, rank, 2) for rank in range(2)]
     state = recipe.curriculum.at(0)

@@ -52,7 +52,7 @@ ROWS = (
     Row("stages_2", "6", "2 stages"),
     Row("stages_6", "6", "6 stages"),
     Row("stages_8", "6", "8 stages"),
-    Row("explicit_cot", "baselines", "explicit chain of thought, as many steps", ("curriculum.stages=[0]",), False),
+    Row("explicit_cot", "baselines", "explicit chain of thought, as many steps", ("curriculum.stages=[0]",)),
     Row("explicit_cot_stage_0", "baselines", "explicit chain of thought, after stage 0"),
     Row(
         "single_pass",

@@ -46,18 +46,34 @@ def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def augment_side(side: Side, seed: str, max_side: int) -> Side:
-    """A side with its picture changed, a function of the seed.
+def augment_side(side: Side, seed: str, max_side: int, enlarge_to: int = 0, keeps_look: bool = False) -> Side:
+    """A side with its pictures changed, a function of the seed.
 
     Args:
         seed (`str`): Of this side in this step.
         max_side (`int`): Larger pictures are left as they are: what stands where in a scene is part of its meaning, and
             a page is to be read. So are videos, whose frames must fit each other.
+        enlarge_to (`int`): Half of the pictures are shown larger, at a random side up to this one; 0: none. A model
+            that has seen a thing at one size only does not know it at another.
+        keeps_look (`bool`): Whether colour, shape and softness stay.
     """
     images = side.item.get("image", [])
     if not images or any(max(image.size) > max_side for image in images):
         return side
-    generator = torch.Generator().manual_seed(random.Random(seed).getrandbits(63))
-    pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in images]
-    changed = [augment(p, generator)[0].permute(1, 2, 0).numpy() for p in pixels]
-    return Side({**side.item, "image": [Image.fromarray(c) for c in changed]}, side.rationale, side.answer)
+    rng = random.Random(seed)
+    generator = torch.Generator().manual_seed(rng.getrandbits(63))
+    if not keeps_look:
+        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in images]
+        images = [Image.fromarray(augment(p, generator)[0].permute(1, 2, 0).numpy()) for p in pixels]
+    return Side(
+        {**side.item, "image": [enlarge(image, enlarge_to, rng) for image in images]}, side.rationale, side.answer
+    )
+
+
+def enlarge(image: Image.Image, up_to: int, rng: random.Random) -> Image.Image:
+    """The picture as it is, or in half of the cases with its longer side anywhere from what it is to `up_to`."""
+    longer = max(image.size)
+    if longer >= up_to or rng.random() < 0.5:
+        return image
+    scale = rng.randint(longer, up_to) / longer
+    return image.resize([round(length * scale) for length in image.size], Image.Resampling.BICUBIC)

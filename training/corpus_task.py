@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -120,14 +121,14 @@ class CorpusTask:
         )
 
     def _augmented(self, pair: Pair, seed: str) -> Pair:
-        if pair.subset in self.recipe.data.never_augmented:
-            return pair
-        most = self.recipe.data.augment_up_to
-        return replace(
-            pair,
-            query=augment_side(pair.query, f"query {seed}", most),
-            target=augment_side(pair.target, f"target {seed}", most),
+        data = self.recipe.data
+        change = partial(
+            augment_side,
+            max_side=data.augment_up_to,
+            enlarge_to=data.enlarge_to,
+            keeps_look=pair.subset in data.never_augmented,
         )
+        return replace(pair, query=change(pair.query, f"query {seed}"), target=change(pair.target, f"target {seed}"))
 
     def _chunks(self, pairs: list[Pair], name: str, state: CurriculumState, has_rollout: bool) -> list[SideBatch]:
         size, chunks = self.recipe.chunk_size or len(pairs), []

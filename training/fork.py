@@ -25,15 +25,24 @@ def fork_step(recipe: Recipe) -> int:
     return recipe.curriculum.stage_ends()[0]
 
 
+def stays(recipe: Recipe) -> bool:
+    """Whether the whole run is stage 0."""
+    return recipe.curriculum.stages == (0,)
+
+
 def why_not_forked(recipe: Recipe, trunk: Recipe) -> str | None:
     """What keeps a recipe from going on behind stage 0 of another; `None` where their stage 0 is the same.
 
     A recipe with K = 0 may fork as well: then it is a single pass that was fine-tuned from stage 0, another run than
     the same recipe by itself.
     """
-    step = fork_step(trunk)
-    if recipe.curriculum.stages[0] != 0 or fork_step(recipe) != step or len(recipe.curriculum.stages) < 2:
+    step, own = fork_step(trunk), fork_step(recipe)
+    if recipe.curriculum.stages[0] != 0 or (own <= step if stays(recipe) else own != step):
         return f"stage 0 does not end at step {step} in both"
+    if stays(recipe) and recipe.curriculum.has_suffix != trunk.curriculum.has_suffix:
+        return "one writes a rationale and the other does not"
+    if stays(recipe) and recipe.model.plume != trunk.model.plume:
+        return "model.plume differs, and moments are kept"
     if recipe.weight_decay:
         return "weight_decay is not 0"
     mine, theirs = (_what_stage_0_reads(r, step) for r in (recipe, trunk))
@@ -77,7 +86,10 @@ def fork(recipe: Recipe, trunk: Recipe) -> None:
     }
     with checkpoints.written_at_once(out / source.name) as partial:
         own.save_pretrained(partial, state_dict=weights)
-        save_file({}, partial / "optimizer.safetensors")
+        if stays(recipe):
+            shutil.copy(source / "optimizer.safetensors", partial / "optimizer.safetensors")
+        else:
+            save_file({}, partial / "optimizer.safetensors")
         for name in ("random-0.safetensors", "trainer_state.json"):
             shutil.copy(source / name, partial / name)
     shutil.copy(Path(trunk.output_dir) / LOG_FILE, out / LOG_FILE)

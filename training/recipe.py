@@ -49,7 +49,8 @@ class DataSettings:
         files (`tuple[str]`): JSONL files.
         folder (`str`, *optional*): What `make miniature` wrote, instead of files.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
-        never_augmented (`tuple[str]`): Sub-datasets whose pictures stay as they are, such as those about colours.
+        enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side; 0: none.
+        never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
         media_root (`str`): What media paths in them are relative to.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
     """
@@ -57,6 +58,7 @@ class DataSettings:
     files: tuple[str, ...] = ()
     folder: str | None = None
     augment_up_to: int = 0
+    enlarge_to: int = 0
     never_augmented: tuple[str, ...] = ()
     media_root: str = "."
     max_bad_lines: int = 0

@@ -5,8 +5,8 @@
 
 It stands where a pretrained backbone stands for a large model. The first edition's tokenizer knows names and keywords
 only and cuts a rationale into half as many tokens again; here each new token starts as the mean of the old tokens that
-spell it, and all other weights stay. The processor then leaves the miniature's pictures at their size, from crops of 4
-tokens over stills of 9 and scenes of 24 to pages of 140; a clip has 16, a film 48 to 64.
+spell it, and all other weights stay. The processor then leaves crops (4 tokens), stills (9) and scenes (24) at their
+size, and shows anything larger with 25 tokens, too few to read a page by its words; a clip has 16, a film 48 to 64.
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ def main(
     data: Annotated[Path, typer.Option(help="What `make miniature` wrote.")],
     vocab_size: Annotated[int, typer.Option(help="Of the new tokenizer.")] = 4096,
     side: Annotated[int, typer.Option(help="Smallest picture, and frame of a video, side in pixels.")] = 56,
-    max_side: Annotated[int, typer.Option(help="Largest picture: this squared is its pixels.")] = 332,
+    max_side: Annotated[int, typer.Option(help="Largest picture: this squared is its pixels.")] = 140,
 ) -> None:
     """Give the first edition a new tokenizer."""
     corpus = read_folder(data)
