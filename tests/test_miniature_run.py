@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from plume_embed import rationale
 from plume_embed.evaluation import miniature_report, miniature_run
-from plume_embed.evaluation.cli import app
+from plume_embed.evaluation.cli import _model_and_steps, app
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import baseline, pixels
 from plume_embed.evaluation.miniature import tasks as stills_tasks
@@ -428,6 +428,15 @@ def test_the_command_compares_steps_writes_figures_and_draws_them(data, released
     assert "| **mean** |" in readme and "| VisDoc (NDCG@5) |" in readme
     drawn = (tmp_path / "figure.svg").read_text()
     assert "<!-- K=2 -->" in drawn and "<!-- K=0 -->" in drawn and "<!-- CoT -->" not in drawn
+
+
+def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
+    out = ["--json", str(tmp_path / "figures.json"), "--resamples", "20", "--latency-rounds", "0"]
+    command("--data", str(data), "--device", "cpu", *out, "--model", f"{released_model_dir}@0,2", "--steps", "4")
+    models = json.loads((tmp_path / "figures.json").read_text())["models"]
+    assert [model["num_latent_steps"] for model in models] == [0, 2, None]
+    assert _model_and_steps("runs/a@b") == ("runs/a@b", None) and _model_and_steps(None) == (None, None)
+    assert _model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
 
 
 def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and_length(

@@ -41,7 +41,7 @@ class Grid:
     """What is to be run.
 
     Args:
-        task (`str`): A recipe with an evaluation: "hops" or "hops_mixed".
+        task (`str`): A recipe. Results are summed up for those with an evaluation, "hops" and "hops_mixed".
         rows (`tuple[str]`): Names of rows.
         seeds (`tuple[int]`): The same for every row.
         out (`Path`): Folder of the runs: out/TASK/ROW-SEED.
@@ -91,8 +91,11 @@ def run_one(recipe: Recipe, trunk: Recipe | None, is_trunk: bool = False) -> str
     if trunk is not None:
         fork(recipe, trunk)
     results = run(recipe, resume=trunk is not None, stop_after=fork_step(recipe) if is_trunk else None)
+    took = f"{results['train_cpu_minutes']} CPU min"
+    if "hit_at_1" not in results:  # a corpus
+        return f"{out.name}: {took}"
     by_presses = " ".join(f"{100 * hit:.0f}" for hit in results["hit_at_1_by_presses"].values())
-    return f"{out.name}: Hit@1 {100 * results['hit_at_1']:.1f} % ({by_presses}), {results['train_cpu_minutes']} CPU min"
+    return f"{out.name}: Hit@1 {100 * results['hit_at_1']:.1f} % ({by_presses}), {took}"
 
 
 def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]:
