@@ -158,6 +158,9 @@ def miniature(
     ] = None,
     resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")] = 2000,
     latency_rounds: Annotated[int, typer.Option(min=0, help="How often latency is measured; 0: not at all.")] = 3,
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep each model's scores here, and take those that are there.", metavar="DIR")
+    ] = None,
     json_to: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,
     device: _Device = None,
@@ -181,6 +184,7 @@ def miniature(
 
     from . import miniature_report, miniature_run
     from .miniature.schema import read_tasks
+    from .miniature_store import ScoreStore
     from .tradeoff import check_format, write_plot
 
     if plot is not None:
@@ -193,10 +197,11 @@ def miniature(
         ways = wanted if own is None else [_way(word) for word in own.split(",")]
         embedders += [PlumeEmbedder(encoder, way, number, max_new_tokens=max_new_tokens) for way, number in ways]
     embedders += [SentenceTransformerEmbedder(name, device, trust_remote_code) for name in peer or ()]
+    kept = None if keep is None else ScoreStore(keep, data, chosen)
     console = make_console()
     with progress_bar("embedding", "items") as on_progress:
         found = miniature_run.evaluate(
-            data, embedders, chosen, batch_size, latency_rounds=latency_rounds, on_progress=on_progress
+            data, embedders, chosen, batch_size, latency_rounds=latency_rounds, on_progress=on_progress, kept=kept
         )
     conditions = _conditions(encoder, batch_size) | {"latency_rounds": latency_rounds}
     report = miniature_report.as_dict(*found, everything, conditions, resamples)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from rich import box
 from rich.table import Table
 
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
-from plume_embed.evaluation.miniature.schema import META_TASKS, METRICS, Task
+from plume_embed.evaluation.miniature.schema import META_TASKS, METRICS, Task, digest_of
 from plume_embed.evaluation.miniature.score import chance_scores
 from plume_embed.evaluation.miniature_run import Contestant
 
@@ -101,11 +100,6 @@ def as_dict(
         "missing": groups.missing,
         "models": models,
     }
-
-
-def digest_of(tasks: Sequence[Task]) -> str:
-    """SHA-256 over queries, pools, positives and candidates: scores of two digests do not compare."""
-    return hashlib.sha256(json.dumps([asdict(task) for task in tasks], sort_keys=True).encode()).hexdigest()
 
 
 def notes(report: dict[str, Any]) -> list[str]:

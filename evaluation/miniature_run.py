@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from .miniature import pixels
 from .miniature.media import MediaError, MediaStore, kinds
 from .miniature.schema import META_TASKS, Side, Task, read_tasks
 from .miniature.score import query_scores
+
+if TYPE_CHECKING:
+    from .miniature_store import ScoreStore
 
 # What is decoded at once: at most so many items and pixels.
 _PART_ITEMS, _PART_PIXELS = 512, 1 << 25
@@ -85,6 +88,7 @@ def evaluate(
     with_pixels: bool = True,
     latency_rounds: int = ROUNDS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    kept: ScoreStore | None = None,
 ) -> tuple[list[Task], list[Contestant]]:
     """Scores the models on the tasks.
 
@@ -96,6 +100,7 @@ def evaluate(
         with_pixels: Whether the pixel baseline is the last column.
         latency_rounds: How often the latency is measured; 0 leaves it out.
         on_progress: Called with (items done, items in all) of the model at work.
+        kept: Scores of earlier calls with these tasks: a model that is there is not embedded again, others are added.
 
     Raises:
         FileNotFoundError: no miniature at `data`.
@@ -107,7 +112,14 @@ def evaluate(
             raise ValueError(f"Two columns would be called {name}; give the models' folders names of their own.")
     tasks = list(read_tasks(data) if tasks is None else tasks)
     store = MediaStore(data)
-    contestants = [_contest(embedder, tasks, store, batch_size, on_progress) for embedder in embedders]
+    contestants = []
+    for embedder in embedders:
+        found = None if kept is None else kept.read(embedder)
+        if found is None:
+            found = _contest(embedder, tasks, store, batch_size, on_progress)
+            if kept is not None:
+                kept.write(embedder, found)
+        contestants.append(found)
     if latency_rounds:
         contestants = _with_latency(contestants, embedders, tasks, store, batch_size, latency_rounds)
     if with_pixels:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from common import FIXTURES
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLForConditionalGeneration
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.convert import TOKEN_DONORS, convert_released, init_model
-from plume_embed.training.tiny_model import make_model, make_processor, train_tokenizer
+from plume_embed.training.tiny_backbone import write_backbone
 
 
 @pytest.fixture
@@ -121,17 +121,10 @@ def test_an_existing_model_is_not_overwritten(source, released_model_dir, tmp_pa
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """A Qwen2-VL folder as the Hub has them: no PLUME tokens, padded vocabulary, tied head, in bf16."""
-    folder = tmp_path_factory.mktemp("backbone")
-    tokenizer = train_tokenizer(["some words for a tokenizer"] * 3, 420, plume_tokens=())
-    processor = make_processor(["words"], 400, 56)
-    config = make_model(processor, 64, 2, 64, 32, 1, 0.05, seed=0).config.backbone_config.to_dict()
-    vocabulary = tokenizer.get_vocab()
-    config["text_config"] |= {"vocab_size": len(tokenizer) + 9, "pad_token_id": vocabulary["<|endoftext|>"]}
-    config |= {"image_token_id": vocabulary["<|image_pad|>"], "video_token_id": vocabulary["<|video_pad|>"]}
-    Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config)).to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    processor.image_processor.save_pretrained(folder)
-    return folder
+    sizes = {"hidden_size": 64, "layers": 2, "intermediate_size": 64, "vision_size": 32, "vision_depth": 1}
+    texts = ["some words for a tokenizer"] * 3
+    sizes |= {"initializer_range": 0.05, "dtype": "bfloat16", "padding_rows": 9}
+    return write_backbone(tmp_path_factory.mktemp("backbone"), texts, 420, **sizes)
 
 
 def test_init_keeps_the_backbone_and_copies_the_donor_tokens(backbone, tmp_path):

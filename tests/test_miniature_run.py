@@ -19,7 +19,7 @@ from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerE
 from plume_embed.evaluation.miniature import baseline, pixels
 from plume_embed.evaluation.miniature import tasks as stills_tasks
 from plume_embed.evaluation.miniature.media import MediaError, MediaStore
-from plume_embed.evaluation.miniature.schema import META_TASKS, Query, Side, Task, write_media, write_tasks
+from plume_embed.evaluation.miniature.schema import META_TASKS, Query, Side, Task, digest_of, write_media, write_tasks
 from plume_embed.evaluation.miniature.score import chance_scores, query_scores
 from plume_embed.evaluation.miniature_run import column_name
 from plume_embed.evaluation.mmeb_v2.score import Prediction, score
@@ -320,8 +320,8 @@ def test_the_digest_sees_pools_and_texts(data):
     tasks = miniature_run.read_tasks(data)
     others = [t for t in tasks if t.meta != "I-QA"] + [t for t in tasks if t.meta == "I-QA"]
     bare = [Task(t.name, t.concepts, tuple(Query(q.side, q.positives) for q in t.queries), t.candidates) for t in tasks]
-    digests = {miniature_report.digest_of(some) for some in (tasks, others, bare)}
-    assert len(digests) == 3 and miniature_report.digest_of(miniature_run.read_tasks(data)) in digests
+    digests = {digest_of(some) for some in (tasks, others, bare)}
+    assert len(digests) == 3 and digest_of(miniature_run.read_tasks(data)) in digests
 
 
 # The pixel baseline
@@ -437,6 +437,26 @@ def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
     assert [model["num_latent_steps"] for model in models] == [0, 2, None]
     assert _model_and_steps("runs/a@b") == ("runs/a@b", None) and _model_and_steps(None) == (None, None)
     assert _model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
+
+
+def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, released_model_dir, tmp_path, monkeypatch):
+    where = ["--data", str(data), "--model", f"{released_model_dir}@2", "--device", "cpu", "--resamples", "20"]
+    where += ["--latency-rounds", "0", "--keep", str(tmp_path / "kept"), "--json"]
+    command(*where, str(tmp_path / "first.json"))
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+    def refuse(*args):
+        pytest.fail("embedded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlumeEmbedder, "embed_readable", refuse)
+        command(*where, str(tmp_path / "second.json"))
+    reports = [json.loads((tmp_path / name).read_text()) for name in ("first.json", "second.json")]
+    assert reports[0] == reports[1]
+    command(*where, str(tmp_path / "third.json"), "--meta", "I-CLS")
+    where[3] = f"{released_model_dir}@0"
+    command(*where, str(tmp_path / "fourth.json"))
+    assert len(list((tmp_path / "kept").iterdir())) == 3
 
 
 def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and_length(

@@ -12,6 +12,7 @@ from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.training.batch_loss import LossWeights, TrainingBatch, batch_losses, join
 from plume_embed.training.curriculum import suffix_text
 from plume_embed.training.grad_cache import average_gradients, cached_backward
+from plume_embed.training.losses import info_nce
 from plume_embed.training.objective import PlumeForTraining, SideBatch, make_side, run_side
 
 
@@ -187,6 +188,16 @@ def test_two_processes_give_the_contrastive_gradient_of_one(released_model_dir, 
     assert_equal_gradients(result["gradients in chunks"], reference, 1e-6)
     for name in ("nce_gen", "nce_anchor"):
         torch.testing.assert_close(result["terms"][name], terms[name])
+
+
+def test_infonce_is_computed_in_float32_under_autocast():
+    generator = torch.Generator().manual_seed(0)
+    queries, targets = (F.normalize(torch.randn(64, 32, generator=generator), dim=-1) for _ in range(2))
+    positives = torch.eye(64, dtype=torch.bool)
+    exact = info_nce(queries, targets, positives, 0.02)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (queries @ targets.T).dtype == torch.bfloat16  # what the loss must not do
+        torch.testing.assert_close(info_nce(queries, targets, positives, 0.02), exact, rtol=0, atol=0)
 
 
 def test_equal_targets_are_positives_and_encoded_once(released_model_dir, processor):

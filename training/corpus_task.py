@@ -69,11 +69,7 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return PlumeProcessor.from_pretrained(settings.path)
-        # Spread over the corpus: a folder's pairs are sorted by kind.
-        pairs = [self.corpus[index] for index in range(0, len(self.corpus), max(1, len(self.corpus) // 2000))]
-        sides = [side for pair in pairs for side in (pair.query, pair.target)]
-        texts = [text for side in sides for text in (side.item.get("text"), side.rationale, side.answer) if text]
-        return make_processor(texts, settings.vocab_size, settings.side)
+        return make_processor(self.corpus.texts(2000), settings.vocab_size, settings.side)
 
     def make_model(self) -> PlumeModel:
         """The model of the recipe: from its folder, or small and with random weights from the recipe's seed."""

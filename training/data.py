@@ -136,6 +136,12 @@ class Corpus:
     def __getitem__(self, index: int) -> Pair:
         return self._read(index)
 
+    def texts(self, num_pairs: int) -> list[str]:
+        """Every text of about so many pairs, spread over the corpus, for a tokenizer: items, rationales and answers."""
+        pairs = [self[index] for index in range(0, len(self), max(1, len(self) // num_pairs))]
+        sides = [side for pair in pairs for side in (pair.query, pair.target)]
+        return [text for side in sides for text in (side.item.get("text"), side.rationale, side.answer) if text]
+
     @classmethod
     def from_jsonl(
         cls,

@@ -78,10 +78,7 @@ def main(
     max_side: Annotated[int, typer.Option(help="Largest picture: this squared is its pixels.")] = 140,
 ) -> None:
     """Give the first edition a new tokenizer."""
-    corpus = read_folder(data)
-    pairs = [corpus[index] for index in range(0, len(corpus), max(1, len(corpus) // 6000))]
-    sides = [side for pair in pairs for side in (pair.query, pair.target)]
-    texts = [text for s in sides for text in (s.item.get("text"), s.rationale, s.answer) if text]
+    texts = read_folder(data).texts(6000)
     model, old = PlumeModel.from_pretrained(first), PlumeProcessor.from_pretrained(first)
     before = sum(len(old.tokenizer.encode(text)) for text in texts)
     model, new = with_tokenizer_of(model, old, texts, vocab_size, side, max_side)

@@ -14,6 +14,8 @@ many queries, pools and pairs it is part of, and training reads the same files w
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,6 +167,11 @@ def write_tasks(tasks: Iterable[Task], out: Path) -> None:
         Dataset.from_list([asdict(side) for side in task.candidates], features=SIDE).to_parquet(
             f"{stem}.candidates.parquet"
         )
+
+
+def digest_of(tasks: Sequence[Task]) -> str:
+    """SHA-256 over queries, pools, positives and candidates: scores of two digests do not compare."""
+    return hashlib.sha256(json.dumps([asdict(task) for task in tasks], sort_keys=True).encode()).hexdigest()
 
 
 def read_tasks(data: Path) -> list[Task]:
