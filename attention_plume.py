@@ -14,6 +14,8 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from .positions_plume import CACHE_ARGUMENT
+
 PACKED_ATTENTION = "plume_packed"
 
 
@@ -118,8 +120,8 @@ def decoder_layer(
         hidden,
         attention_mask=mask,
         position_embeddings=(cos, sin),
-        past_key_values=LayerSlots(keys, values),
         use_cache=True,
+        **{CACHE_ARGUMENT: LayerSlots(keys, values)},
     )
 
 

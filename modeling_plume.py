@@ -22,7 +22,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import PlumeAdapter, PlumeExperts
 from .configuration_plume import PlumeConfig
-from .positions_plume import latent_positions, suffix_positions, to_backbone_layout
+from .positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions, to_backbone_layout
 from .rollout_plume import ROLLOUT_IMPLEMENTATIONS, RolloutEngine, RolloutOutput, rollout_engine
 
 
@@ -117,18 +117,18 @@ class PlumeModel(PreTrainedModel):
             position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
             media: `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw`, where there are any.
         """
-        output = self.backbone(
+        cache = DynamicCache(config=self.config.get_text_config())
+        hidden = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=to_backbone_layout(position_ids),
-            past_key_values=DynamicCache(config=self.config.get_text_config()),
             use_cache=True,
+            **{CACHE_ARGUMENT: cache},
             **media,
-        )
-        hidden = output.last_hidden_state  # [B, L, D]
+        ).last_hidden_state  # [B, L, D]
         anchor_index = (input_ids == self.config.anchor_token_id).int().argmax(dim=1)  # [B]
         return PlumePrefix(
-            cache=output.past_key_values,
+            cache=cache,
             attention_mask=attention_mask,
             start_position=position_ids[:, :, -1],  # [B, 3]
             length=attention_mask.sum(dim=1),  # [B]
@@ -180,8 +180,8 @@ class PlumeModel(PreTrainedModel):
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=to_backbone_layout(position_ids),
-            past_key_values=prefix.cache,
             use_cache=True,
+            **{CACHE_ARGUMENT: prefix.cache},
         ).last_hidden_state
 
     @can_return_tuple

@@ -11,6 +11,11 @@ into what a backbone takes. The three axes are the temporal, height and width ax
 from itertools import groupby
 
 import torch
+import transformers
+from packaging.version import Version
+
+# Backbones and their layers take the key-value cache under this name; transformers 5.24 renamed it.
+CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
 
 
 def _qwen2_vl_prefix_positions(

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers.cache_utils import DynamicCache
 
 from plume_embed.modeling_plume import PlumeModel
-from plume_embed.positions_plume import latent_positions, suffix_positions, to_backbone_layout
+from plume_embed.positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions, to_backbone_layout
 
 _GRIDS = {"image_grid_thw": "pixel_values", "video_grid_thw": "pixel_values_videos"}
 
@@ -36,7 +36,7 @@ def _embed_one(model: PlumeModel, one: dict[str, torch.Tensor], num_latent_steps
     cache = DynamicCache(config=config.get_text_config())
 
     def run(**inputs) -> torch.Tensor:
-        return backbone(past_key_values=cache, use_cache=True, **inputs).last_hidden_state
+        return backbone(use_cache=True, **{CACHE_ARGUMENT: cache}, **inputs).last_hidden_state
 
     hidden = run(
         input_ids=ids, attention_mask=mask, position_ids=to_backbone_layout(position_ids), **media

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicLayer
 
 from plume_embed.modeling_plume import PlumeModel
+from plume_embed.positions_plume import CACHE_ARGUMENT
 
 Piece = tuple[torch.Tensor, torch.Tensor]  # keys and values [B, key heads, n, d]
 
@@ -49,22 +50,26 @@ class _Slot:
 class _Checkpointed:
     """Put in front of a decoder layer's class; in evaluation and without gradients the layer is as it was."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, *args: Any, past_key_values: Cache | None = None, **kwargs: Any
-    ) -> torch.Tensor:
-        if not (self.training and torch.is_grad_enabled()) or past_key_values is None:
-            return super().forward(hidden_states, *args, past_key_values=past_key_values, **kwargs)
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not (self.training and torch.is_grad_enabled()):
+            return super().forward(hidden_states, *args, **kwargs)
+        cache: Cache | None = kwargs.pop(CACHE_ARGUMENT, None)
+        if cache is None:
+            raise RuntimeError(
+                f"A layer was called without {CACHE_ARGUMENT}: this transformers has another name for the cache, and nothing "
+                "would be recomputed. Set checkpoint_layers to false, or install a version that was tested."
+            )
         run_layer = super().forward
         index = self.self_attn.layer_idx
-        if not isinstance(past_key_values.layers[index], _Pieces):
-            if past_key_values.layers[index].get_seq_length() > 0:
+        if not isinstance(cache.layers[index], _Pieces):
+            if cache.layers[index].get_seq_length() > 0:
                 raise RuntimeError("The prefix ran without gradients and its latent steps with them.")
-            past_key_values.layers[index] = _Pieces()
-        pieces = past_key_values.layers[index].pieces
+            cache.layers[index] = _Pieces()
+        pieces = cache.layers[index].pieces
 
         def recomputed(hidden_states: torch.Tensor, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
             slot = _Slot(list(zip(flat[::2], flat[1::2], strict=True)))
-            output = run_layer(hidden_states, *args, past_key_values=slot, **kwargs)
+            output = run_layer(hidden_states, *args, **{CACHE_ARGUMENT: slot}, **kwargs)
             return output, *slot.added
 
         flat = [tensor for piece in pieces for tensor in piece]
