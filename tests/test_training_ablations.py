@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from plume_embed.training import ablations
-from plume_embed.training.ablation_archive import archive_of, write_archive
+from plume_embed.training.ablation_archive import archive_of, read_archive, write_archive
 from plume_embed.training.ablation_results import markdown, paired_difference, summarise
 from plume_embed.training.ablation_rows import ROWS, matched_inner_size, recipe_of, row_named, row_names, with_segments
 from plume_embed.training.ablations import Grid, best_rate, run_one
@@ -184,6 +185,39 @@ class TestGrid:
         changed = dataclasses.replace(elsewhere, settings=(*SMALL, "loss.anchor=0.3"))
         assert list(ablations.finished(changed)) == []
 
+        (_, _, results) = next(ablations.finished(elsewhere))
+        del results["recipe"]["data"]["enlarge_to"], results["recipe"]["workers"]  # of before there was such a setting
+        write_archive(archive, [("single_pass", 3, results)])
+        assert list(ablations.finished(elsewhere)) == [("single_pass", 3, results)]
+        results["recipe"]["data"]["a_setting_that_is_gone"] = 1
+        write_archive(archive, [("single_pass", 3, results)])
+        assert list(ablations.finished(elsewhere)) == []
+
+    def test_an_archive_keeps_the_runs_that_a_call_is_not_about(self, tmp_path):
+        archive = tmp_path / "archive.jsonl"
+        write_archive(archive, [("full", 0, {"a": 1}), ("full", 1, {"a": 2})])
+        write_archive(archive, [("no_anchor", 0, {"a": 3}), ("full", 1, {"a": 4})])
+        assert read_archive(archive) == {("full", 0): {"a": 1}, ("full", 1): {"a": 4}, ("no_anchor", 0): {"a": 3}}
+
+    def test_a_folder_with_a_run_of_another_recipe_is_refused(self, tmp_path):
+        grid = self.grid(tmp_path, ("single_pass",))
+        run_one(grid.recipe("single_pass", 3), None)
+        changed = dataclasses.replace(grid, settings=(*SMALL, "loss.anchor=0.3"))
+        for call in (
+            lambda: list(ablations.finished(changed)),
+            lambda: run_one(changed.recipe("single_pass", 3), None),
+        ):
+            with pytest.raises(ValueError, match="single_pass-3 holds a run of another recipe; remove it"):
+                call()
+
+    def test_a_trunk_that_another_recipe_made_is_not_gone_on_from(self, trunk, tmp_path):
+        folder = shutil.copytree(trunk.output_dir, tmp_path / "trunk")
+        results = json.loads((folder / "results.json").read_text())
+        results["recipe"]["batch_size"] = 5
+        (folder / "results.json").write_text(json.dumps(results))
+        with pytest.raises(ValueError, match="holds a run of another recipe"):
+            fork(recipe_named("full", tmp_path / "full"), dataclasses.replace(trunk, output_dir=str(folder)))
+
     def test_the_tuned_rate_is_the_best_on_validation(self, tmp_path):
         grid = self.grid(tmp_path, ("single_pass_tuned",))
         with pytest.raises(ValueError, match="the tuning has not ended"):
@@ -193,7 +227,8 @@ class TestGrid:
             assert set(recipe.curriculum.learning_rates) == {rate}
             folder = Path(recipe.output_dir)
             folder.mkdir(parents=True)
-            (folder / "results.json").write_text(json.dumps({"hit_at_1": [0.1, 0.2, 0.7, 0.3, 0.2][index]}))
+            results = {"hit_at_1": [0.1, 0.2, 0.7, 0.3, 0.2][index], "recipe": dataclasses.asdict(recipe)}
+            (folder / "results.json").write_text(json.dumps(results))
         assert best_rate(grid) == 2e-3
 
 

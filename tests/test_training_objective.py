@@ -157,36 +157,36 @@ def _two_processes(rank: int, folder: str, out: str) -> None:
         [whole.queries[rank]], [whole.targets[rank]], torch.tensor([0, 1]), whole.target_keys[2 * rank :][:2], 2
     )
     wrapped = torch.nn.parallel.DistributedDataParallel(PlumeForTraining(model), find_unused_parameters=True)
-    # Only the contrastive terms: cross-entropy and balance are means over each process's own rows.
-    weights = LossWeights(temperature=0.1, cross_entropy=0.0, balance=0.0)
     queries, targets = wrapped(half.queries + half.targets, 2)
-    loss, terms = batch_losses(queries, targets, half, weights)
+    loss, terms = batch_losses(queries, targets, half, WEIGHTS)
     loss.backward()
     at_once = gradients(model)
     rows = training_batch(processor, [range(i, i + 1) for i in range(4)], 2)
     mine = slice(2 * rank, 2 * rank + 2)
     chunked = TrainingBatch(rows.queries[mine], rows.targets[mine], half.target_of_query, half.target_keys, 2)
     with wrapped.no_sync():
-        cached_backward(wrapped, chunked, weights)
+        cached_backward(wrapped, chunked, WEIGHTS)
     average_gradients(wrapped.parameters())
     if rank == 0:
-        result = {"gradients": at_once, "gradients in chunks": gradients(model), "terms": terms}
+        result = {"gradients": at_once, "gradients in chunks": gradients(model), "terms": terms, "loss": loss.detach()}
         torch.save(result, f"{out}/result.pt")
     dist.destroy_process_group()
 
 
-def test_two_processes_give_the_contrastive_gradient_of_one(released_model_dir, processor, tmp_path):
+def test_two_processes_give_the_gradient_and_the_losses_of_one(released_model_dir, processor, tmp_path):
     torch.multiprocessing.spawn(_two_processes, (str(released_model_dir), str(tmp_path)), nprocs=2)
     result = torch.load(tmp_path / "result.pt")
     model = load(released_model_dir, position_mode="mrope", dtype=torch.float64)
     batch = training_batch(processor, [range(4)], 2)
     queries, targets = PlumeForTraining(model)(batch.queries + batch.targets, 2)
-    loss, terms = batch_losses(queries, targets, batch, LossWeights(temperature=0.1, cross_entropy=0.0, balance=0.0))
+    loss, terms = batch_losses(queries, targets, batch, WEIGHTS)
+    assert len(set(batch.queries[0].suffix_lengths.tolist())) > 1  # else means of means would be the mean
     loss.backward()
     reference = gradients(model)
     assert_equal_gradients(result["gradients"], reference, 1e-6)  # embeddings are float32
     assert_equal_gradients(result["gradients in chunks"], reference, 1e-6)
-    for name in ("nce_gen", "nce_anchor"):
+    torch.testing.assert_close(result["loss"], 2 * loss.detach())
+    for name in ("nce_gen", "nce_anchor", "ce", "balance"):
         torch.testing.assert_close(result["terms"][name], terms[name])
 
 

@@ -41,6 +41,6 @@ def launch(out: Path, num_processes: int, *settings: str) -> list[dict]:
 def test_two_processes_train_along_the_curve_of_one(tmp_path, settings):
     one, two = (launch(tmp_path / str(count), count, *settings) for count in (1, 2))
     assert [entry["step"] for entry in two] == list(range(1, 11))
-    for name in ("nce_gen", "nce_anchor"):  # of the gathered batch; the other terms are those of a process's own rows
+    for name in ("loss", "nce_gen", "nce_anchor", "ce"):
         mine, theirs = ([entry[name] for entry in log] for log in (one, two))
         assert theirs == pytest.approx(mine, rel=2e-3), name

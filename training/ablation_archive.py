@@ -1,7 +1,8 @@
 """Finished runs of an ablation in one small file beside its results, so that a grid goes on on another machine.
 
 A line is {"row", "seed", "results"}, the last being the run's results.json. A run counts for as long as its recipe is
-what the grid would run today; folders and numbers of worker processes aside, which change nothing.
+what the grid would run today; what changes nothing aside, such as folders, and with settings that are newer than the
+run at their defaults.
 """
 
 import dataclasses
@@ -9,9 +10,9 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from plume_embed.training.recipe import Recipe
+from plume_embed.training.recipe import Recipe, recipe_from
 
-_WITHOUT_EFFECT = ("output_dir", "workers")
+_WITHOUT_EFFECT = ("output_dir", "workers", "save_steps", "report_to")
 
 
 def archive_of(results_file: Path) -> Path:
@@ -28,18 +29,35 @@ def read_archive(path: Path) -> dict[tuple[str, int], dict]:
 
 
 def write_archive(path: Path, finished: Iterable[tuple[str, int, dict]]) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes these runs over those of the same row and seed and keeps all others; the file is whole at any time."""
+    entries = read_archive(path) | {(row, seed): results for row, seed, results in finished}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    lines = (json.dumps({"row": row, "seed": seed, "results": results}) for row, seed, results in finished)
+    lines = (json.dumps({"row": row, "seed": seed, "results": run}) for (row, seed), run in sorted(entries.items()))
     partial.write_text("".join(f"{line}\n" for line in lines))
     partial.replace(path)
 
 
 def is_of(results: dict, recipe: Recipe) -> bool:
     """Whether a run was made by this recipe."""
-    return _comparable(results["recipe"]) == _comparable(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    try:
+        made_by = recipe_from(results["recipe"])
+    except ValueError:  # of a time when recipes had other settings
+        return False
+    return _comparable(made_by) == _comparable(recipe)
 
 
-def _comparable(recipe: dict) -> dict:
-    return {name: value for name, value in recipe.items() if name not in _WITHOUT_EFFECT}
+def _comparable(recipe: Recipe) -> dict:
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if name not in _WITHOUT_EFFECT}
+
+
+def check_is_of(folder: Path, recipe: Recipe) -> dict:
+    """The results of a finished run.
+
+    Raises:
+        ValueError: another recipe made it.
+    """
+    results = json.loads((folder / "results.json").read_text())
+    if not is_of(results, recipe):
+        raise ValueError(f"{folder} holds a run of another recipe; remove it, or give another --out.")
+    return results

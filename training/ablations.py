@@ -7,7 +7,6 @@ started again: at most the runs that were in work are lost. Rows that differ onl
 The JSON is written anew after every run, and beside it an archive of the runs, from which another machine goes on.
 """
 
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -15,13 +14,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from plume_embed.training.ablation_archive import archive_of, is_of, read_archive, write_archive
+from plume_embed.training.ablation_archive import archive_of, check_is_of, is_of, read_archive, write_archive
 from plume_embed.training.ablation_rows import (
     TRUNK_ROW,
     TUNED_RATES,
@@ -77,11 +76,9 @@ class Grid:
 
     def tuning(self) -> dict[float, Recipe]:
         """The runs on validation that choose the learning rate of the tuned single pass."""
-        recipe = dataclasses.replace(self.recipe("single_pass_tuned", TUNING_SEED), split="validation")
+        recipe = replace(self.recipe("single_pass_tuned", TUNING_SEED), split="validation")
         return {
-            rate: dataclasses.replace(
-                with_rate(recipe, rate), output_dir=str(self.folder(f"tuning_{rate:g}", TUNING_SEED))
-            )
+            rate: replace(with_rate(recipe, rate), output_dir=str(self.folder(f"tuning_{rate:g}", TUNING_SEED)))
             for rate in TUNED_RATES
         }
 
@@ -96,6 +93,7 @@ def run_one(recipe: Recipe, trunk: Recipe | None, is_trunk: bool = False) -> str
     torch.set_num_threads(1)
     out = Path(recipe.output_dir)
     if (out / RESULTS).is_file():
+        check_is_of(out, recipe)
         return f"{out.name}: there already"
     shutil.rmtree(out, ignore_errors=True)  # what a killed run left
     if trunk is not None:
@@ -175,24 +173,30 @@ def best_rate(grid: Grid) -> float:
         path = Path(recipe.output_dir) / RESULTS
         if not path.is_file():
             raise ValueError(f"No {path}: the tuning has not ended; start the command again.")
-        found[rate] = json.loads(path.read_text())["hit_at_1"]
+        found[rate] = check_is_of(path.parent, recipe)["hit_at_1"]
     return max(found, key=found.get)
 
 
 def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
-    """Row, seed and results of every run that has ended, here or as the archive has it."""
+    """Row, seed and results of every run that has ended, here or as the archive has it.
+
+    Raises:
+        ValueError: a folder holds a run of another recipe.
+    """
     archived = {} if grid.archive is None else read_archive(grid.archive)
     for row in grid.rows:
         for seed in grid.seeds:
-            path = grid.folder(row, seed) / RESULTS
-            if path.is_file():
-                yield row, seed, json.loads(path.read_text())
-            elif (row, seed) in archived:
-                results, recipe = archived[row, seed], grid.recipe(row, seed)
-                if row == "single_pass_tuned":  # its rate was chosen when it ran
-                    recipe = with_rate(recipe, results["recipe"]["curriculum"]["learning_rates"][0])
-                if is_of(results, recipe):
-                    yield row, seed, results
+            folder, is_here = grid.folder(row, seed), (grid.folder(row, seed) / RESULTS).is_file()
+            results = json.loads((folder / RESULTS).read_text()) if is_here else archived.get((row, seed))
+            if results is None:
+                continue
+            recipe = grid.recipe(row, seed)
+            if row == "single_pass_tuned":  # its rate was chosen when it ran
+                recipe = with_rate(recipe, results["recipe"]["curriculum"]["learning_rates"][0])
+            if is_here:
+                check_is_of(folder, recipe)
+            if is_of(results, recipe):
+                yield row, seed, results
 
 
 def main(
@@ -219,11 +223,14 @@ def main(
     console, failed = Console(markup=False, highlight=False, soft_wrap=True), []
 
     def collect() -> dict:
+        """With --json, rows and seeds of earlier calls as well: all that the archive has of today's recipes."""
         runs = list(finished(grid))
-        results = summarise(task, runs)
-        if to is not None:
-            write_json(results, to)
-            write_archive(archive_of(to), runs)
+        if to is None:
+            return summarise(task, runs)
+        write_archive(archive_of(to), runs)
+        known = sorted({seed for _, seed in read_archive(archive_of(to))})
+        results = summarise(task, list(finished(replace(grid, rows=tuple(row_names()), seeds=tuple(known)))))
+        write_json(results, to)
         return results
 
     if not collect_only:

@@ -76,14 +76,17 @@ def batch_losses(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss to call backward on, and its terms by name (without their weights), detached.
 
-    Queries with equal targets are positives of each other's targets, never negatives. Under DDP, which averages the
-    gradients of the W processes, the contrastive terms are multiplied by W: each process holds the loss of the whole
-    batch, but only the gradient through its own rows. Cross-entropy is the mean over all supervised tokens of both
-    sides, balance is taken over the rows of this process.
+    Queries with equal targets are positives of each other's targets, never negatives. Cross-entropy is the mean over
+    all supervised tokens of both sides, balance is taken over the routing mass of all rows; both on all W processes.
+    Each process holds the loss of the whole batch, but only the gradient through its own rows, and DDP averages the
+    gradients: what backward is called on is therefore W times the loss.
 
     Args:
         queries, targets ([`SideOutput`]): All rows of this process, from [`join`].
         batch ([`TrainingBatch`]): Which rows belong together.
+
+    Returns:
+        W times the loss, the same number on every process; and the terms.
     """
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     keys = gather_rows(batch.target_keys)  # [W * N]
@@ -97,14 +100,16 @@ def batch_losses(
             ("anchor", queries.anchor, targets.anchor),
         )
     }
-    loss = world_size * (weights.gen * terms["nce_gen"] + weights.anchor * terms["nce_anchor"])
-    if batch.suffix_tokens:
-        terms["ce"] = (queries.token_losses.sum() + targets.token_losses.sum()) / batch.suffix_tokens
+    loss = weights.gen * terms["nce_gen"] + weights.anchor * terms["nce_anchor"]
+    token_losses = torch.cat((queries.token_losses, targets.token_losses)).sum()
+    tokens = gather_rows(token_losses.new_tensor([batch.suffix_tokens])).sum()
+    if tokens > 0:
+        terms["ce"] = gather_rows(token_losses.unsqueeze(0)).sum() / tokens
         loss = loss + weights.cross_entropy * terms["ce"]
     probs = [side.router_probs for side in (queries, targets) if side.router_probs is not None]
     if probs:
         probs = torch.cat(probs)  # [rows, K, Me]
         terms["balance"] = balance_loss(probs)
-        terms["router_entropy"] = -(probs * probs.clamp_min(1e-12).log()).sum(dim=-1).mean()
+        terms["router_entropy"] = -(probs * probs.clamp_min(1e-12).log()).sum(dim=-1).mean()  # of this process
         loss = loss + weights.balance * terms["balance"]
-    return loss, {name: term.detach() for name, term in terms.items()}
+    return world_size * loss, {name: term.detach() for name, term in terms.items()}

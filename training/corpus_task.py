@@ -13,7 +13,7 @@ from plume_embed.processing_plume import PlumeProcessor
 from plume_embed.training.augment import augment_side
 from plume_embed.training.batch_loss import TrainingBatch
 from plume_embed.training.curriculum import CurriculumState
-from plume_embed.training.data import Corpus, Pair, SubsetBalancedBatches
+from plume_embed.training.data import Corpus, Pair, SubsetBalancedBatches, check_shares
 from plume_embed.training.diagnostics import Sample
 from plume_embed.training.folder_corpus import read_folder
 from plume_embed.training.objective import SideBatch, make_side
@@ -42,13 +42,14 @@ class CorpusTask:
         world_size: int = 1,
         report: Callable[[str], None] = lambda message: None,
     ):
-        if recipe.batch_size % world_size:
-            raise ValueError(f"batch_size={recipe.batch_size} cannot be shared by {world_size} processes evenly.")
+        check_shares(recipe.batch_size, world_size)
         if bool(recipe.data.files) == bool(recipe.data.folder):
             raise ValueError(
                 "data.files and data.folder: one of them must be given, as in --set data.files=[a.jsonl] or --set "
                 "data.folder=.data/miniature."
             )
+        if recipe.data.files and recipe.data.augment_up_to:
+            raise ValueError("data.augment_up_to is for data.folder, whose pictures are in memory; set it to 0.")
         if recipe.gates.explicit_hit_at_1 is not None:
             raise ValueError("gates.explicit_hit_at_1 needs a task with an evaluation, such as hops; set it to null.")
         self.recipe, self.curriculum = recipe, recipe.curriculum
@@ -104,7 +105,7 @@ class CorpusTask:
         """
         indices = self.batches[step][self.rows]
         pairs = [self.corpus[index] for index in indices]
-        keys = torch.tensor([pair.target.key() for pair in pairs])  # of what is the same before it is changed at random
+        keys = torch.tensor([self._key(pair) for pair in pairs])  # of what is the same before it is changed at random
         if self.recipe.data.augment_up_to:
             seeds = [f"{self.recipe.seed} {step} {index}" for index in indices]
             pairs = [self._augmented(pair, seed) for pair, seed in zip(pairs, seeds, strict=True)]
@@ -115,6 +116,12 @@ class CorpusTask:
             target_keys=keys,
             num_latent_steps=state.num_latent_steps,
         )
+
+    def _key(self, pair: Pair) -> int:
+        try:
+            return pair.target.key()
+        except OSError as error:
+            raise ValueError(f"{pair.where}: target: cannot read {error.filename}: {error.strerror}.") from error
 
     def _augmented(self, pair: Pair, seed: str) -> Pair:
         data = self.recipe.data

@@ -210,6 +210,18 @@ def _parse_line(line: bytes, media_root: Path, where: str) -> Pair:
     return parse_pair(row, media_root, where)
 
 
+def check_shares(batch_size: int, world_size: int) -> None:
+    """Every process needs as many rows of a batch as any other.
+
+    Raises:
+        ValueError: they cannot be shared evenly.
+    """
+    if batch_size % world_size:
+        raise ValueError(
+            f"batch_size={batch_size} cannot be shared by {world_size} processes evenly; make it a multiple of that."
+        )
+
+
 class SubsetBalancedBatches:
     """Numbers of the pairs of each step. A batch comes from one sub-dataset: its negatives are the harder.
 

@@ -76,17 +76,23 @@ def latent_cosines(
 
 @torch.inference_mode()
 def explicit_cosines(
-    model: PlumeModel, processor: PlumeProcessor, samples: Sequence[Sample], target_latent_steps: int, points: int = 32
+    model: PlumeModel, processor: PlumeProcessor, samples: Sequence[Sample], target_writes: bool, points: int = 32
 ) -> torch.Tensor:
     """The same along a greedy chain of thought: [samples, points], the states from the last prefix token to `<gen_emb>`
     read at `points` places at equal distances, because rationales differ in length.
 
     Args:
         model ([`PlumeModel`]): Of stage 0, in eval mode.
+        target_writes (`bool`): Whether the model was trained with targets behind their rationale, as queries are, so
+            that they are read there; else in a single pass.
     """
     rows = []
     for chunk in _batches(samples):
-        targets = _target_embeddings(model, processor, chunk, target_latent_steps)
+        if target_writes:
+            batch = processor([sample.target for sample in chunk]).to(model.device)
+            targets = generate_rationale(model, batch).embeddings  # [B, D]
+        else:
+            targets = _target_embeddings(model, processor, chunk, 0)
         batch = processor([sample.query for sample in chunk]).to(model.device)
         written = generate_rationale(model, batch).token_ids
         ids = [torch.tensor(tokens, device=model.device) for tokens in written]

@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from plume_embed.training import checkpoints
+from plume_embed.training.ablation_archive import check_is_of
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.run import make_task
 from plume_embed.training.trainer import LOG_FILE
@@ -77,6 +78,7 @@ def fork(recipe: Recipe, trunk: Recipe) -> None:
     source = Path(trunk.output_dir) / f"checkpoint-{step}"
     if not source.is_dir():
         raise ValueError(f"No such checkpoint: {source}; run the trunk up to step {step}.")
+    check_is_of(source.parent, trunk)
     out = Path(recipe.output_dir)
     out.mkdir(parents=True, exist_ok=True)
     own = make_task(recipe, 0, 1).make_model()

@@ -47,13 +47,15 @@ class Gates:
         self._values: dict[str, deque] = {}
         self._stage: int | None = None
         self._lowest_gen = float("inf")
+        self._saw_stage_begin = False
 
     def wants_explicit(self, step: int) -> bool:
         """Whether greedy chain of thought is to be evaluated in front of this step: stage 0 has just ended."""
         curriculum = self.curriculum
         ends = curriculum.stage_ends()
         is_first_end = curriculum.stages[0] == 0 and len(ends) > 1 and step == ends[0]
-        return is_first_end and curriculum.has_suffix and self.settings.explicit_hit_at_1 is not None
+        writes = curriculum.num_latent_steps > 0  # else the embedding is read in front of the text
+        return is_first_end and writes and self.settings.explicit_hit_at_1 is not None
 
     def explicit(self, step: int, hit_at_1: float) -> list[str]:
         """What is wrong with this Hit@1 in front of `step`."""
@@ -70,6 +72,7 @@ class Gates:
         state = self.curriculum.at(step)
         if state.stage != self._stage:
             self._stage, self._values, self._lowest_gen = state.stage, {}, float("inf")
+            self._saw_stage_begin = state.stage_step == 0  # not in a run that goes on within the stage
         for name, value in terms.items():
             self._values.setdefault(name, deque(maxlen=WINDOW)).append(value)
         is_stage_end = state.stage_step == state.stage_length - 1
@@ -92,11 +95,12 @@ class Gates:
             return []
         if stage_step >= WINDOW - 1 or stage_step == last:
             self._lowest_gen = min(self._lowest_gen, self._mean("nce_gen"))
-        if stage_step < last or self._lowest_gen < limit:
+        if stage_step < last or self._lowest_gen < limit or not self._saw_stage_begin:
             return []
+        carrier = "the rollout" if self.curriculum.num_latent_steps else "the single pass"
         return [
             f"generative InfoNCE has not been below {limit:g} in the first {last + 1} steps of the last stage (lowest "
-            f"{self._lowest_gen:.2f} at step {step + 1}): the rollout does not carry the answer."
+            f"{self._lowest_gen:.2f} at step {step + 1}): {carrier} does not carry the answer."
         ]
 
     def _mean(self, name: str) -> float:

@@ -12,6 +12,7 @@ from plume_embed.rationale import generate_rationale
 from plume_embed.training import hops, mixed
 from plume_embed.training.batch_loss import TrainingBatch
 from plume_embed.training.curriculum import CurriculumState
+from plume_embed.training.data import check_shares
 from plume_embed.training.diagnostics import Sample
 from plume_embed.training.objective import SideBatch, make_side, with_suffixes
 from plume_embed.training.recipe import Recipe
@@ -33,6 +34,7 @@ class HopsTask:
     table: type = FilmTable
 
     def __init__(self, recipe: Recipe, rank: int = 0, world_size: int = 1):
+        check_shares(recipe.batch_size, world_size)
         self.recipe, self.curriculum = recipe, recipe.curriculum
         self.rows = range(rank, recipe.batch_size, world_size)
         self.processor = make_processor(self.data.tokenizer_texts(), VOCAB_SIZE, hops.SIDE, temporal_patch_size=1)

@@ -56,8 +56,8 @@ class _Checkpointed:
         cache: Cache | None = kwargs.pop(CACHE_ARGUMENT, None)
         if cache is None:
             raise RuntimeError(
-                f"A layer was called without {CACHE_ARGUMENT}: this transformers has another name for the cache, and nothing "
-                "would be recomputed. Set checkpoint_layers to false, or install a version that was tested."
+                f"A layer was called without {CACHE_ARGUMENT}: this transformers has another name for the cache, and "
+                "nothing would be recomputed. Set checkpoint_layers to false, or install a version that was tested."
             )
         run_layer = super().forward
         index = self.self_attn.layer_idx

@@ -52,16 +52,16 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     recipe, model = _load(run_dir)
     task = _task(recipe)
     queries = task.samples(10 * samples)
+    some = queries[::10][:samples]  # of every kind: a corpus is sorted by kind
     target_steps = recipe.curriculum.num_latent_steps if recipe.target_rollout else 0
     out.mkdir(parents=True, exist_ok=True)
-    numbers: dict = {"run": run_dir.name, "samples": min(samples, len(queries))}
+    numbers: dict = {"run": run_dir.name, "samples": len(some)}
     written = [_curve(run_dir, out / "curve.png")]
     if model.config.num_latent_steps > 0 and recipe.curriculum.stages[-1] > 0:
-        numbers["latent_cosine"] = _spread(latent_cosines(model, task.processor, queries[:samples], target_steps))
+        numbers["latent_cosine"] = _spread(latent_cosines(model, task.processor, some, target_steps))
         if explicit is not None:
             other, writer = _load(explicit)
-            steps = other.curriculum.num_latent_steps if other.target_rollout else 0
-            found = explicit_cosines(writer, _task(other).processor, queries[:samples], steps)
+            found = explicit_cosines(writer, _task(other).processor, some, other.target_rollout)
             numbers["explicit_cosine"] = _spread(found)
         written.append(_cosines(numbers, out / "latent_cosine.png"))
         if model.config.adapter_type == "moe":

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from rich.console import Console
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from plume_embed.training import checkpoints
 from plume_embed.training.corpus_task import CorpusTask
@@ -85,6 +85,13 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     if not resume and ((out / LOG_FILE).exists() or checkpoints.last_checkpoint(out) is not None):
         raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
     process = PartialState()
+    checkpoint = checkpoints.last_checkpoint(out) if resume else None
+    if resume and checkpoint is None:
+        console.print(f"{out} holds no checkpoint: the run begins anew.")
+        if process.is_main_process:
+            (out / LOG_FILE).unlink(missing_ok=True)
+        process.wait_for_everyone()
+    set_seed(recipe.seed)
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -108,10 +115,10 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         recipe.gates,
         callbacks=callbacks,
     )
-    checkpoint = checkpoints.last_checkpoint(out) if resume else None
     started, cpu_started = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     minutes = (time.perf_counter() - started) / 60
+    trainer.save_model(str(out / "model"))  # on every process: a sharded model is gathered first
     results: dict = {}
     last_stage = recipe.curriculum.at((stop_after or recipe.curriculum.max_steps) - 1).stage
     if process.is_main_process:
@@ -127,7 +134,6 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "warnings": _warnings(out / LOG_FILE),
             **task.evaluate(trainer.plume, last_stage),
         }
-        trainer.save_model(str(out / "model"))
         (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")

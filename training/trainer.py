@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_model
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
@@ -80,6 +80,21 @@ class CurriculumRate(torch.optim.lr_scheduler.LRScheduler):
             group["lr"] = rate
 
 
+class _LogsWhereARunMayGoOn(TrainerCallback):
+    """Logs in front of every checkpoint and at the end of every stage, whatever `logging_steps` is.
+
+    The sums between two logs are not part of a checkpoint, so a run that goes on there has the same log as one that was
+    never interrupted.
+    """
+
+    def __init__(self, curriculum: Curriculum):
+        self.curriculum = curriculum
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if control.should_save or self.curriculum.is_stage_start(state.global_step):
+            control.should_log = True
+
+
 class PlumeTrainer(Trainer):
     """Trains a [`PlumeModel`] through a curriculum.
 
@@ -120,6 +135,7 @@ class PlumeTrainer(Trainer):
         group_vision_attention(wrapped.plume)
         super().__init__(wrapped, args, train_dataset=dataset, processing_class=task.processor, **kwargs)
         self.remove_callback(PrinterCallback)
+        self.add_callback(_LogsWhereARunMayGoOn(curriculum))
 
     @property
     def plume(self) -> PlumeModel:
@@ -174,7 +190,7 @@ class PlumeTrainer(Trainer):
             raise RuntimeError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
         self._note(step, batch, terms)
         self._warn(step + 1, self.gates.after(step, terms))
-        return loss.detach()
+        return loss.detach() / self.args.world_size
 
     def _cached_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
         def forward(chunks, num_latent_steps):
@@ -263,7 +279,10 @@ class PlumeTrainer(Trainer):
             from peft.utils import load_peft_weights
 
             set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device=str(self.args.device)))
-        _cut_log(Path(self.args.output_dir) / LOG_FILE, json.loads((folder / _STATE_FILE).read_text())["global_step"])
+        if self.args.should_save:
+            step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
+            _cut_log(Path(self.args.output_dir) / LOG_FILE, step)
+        self.accelerator.wait_for_everyone()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -300,4 +319,6 @@ def _cut_log(path: Path, step: int) -> None:
     if path.is_file():
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         kept = [line for line in lines if json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text("".join(f"{line}\n" for line in kept))
+        partial.replace(path)
