@@ -53,6 +53,12 @@ def test_generative_infonce_has_so_many_steps_of_the_last_stage():
     assert list(too_late) == [189]
 
 
+def test_a_run_that_goes_on_within_the_last_stage_does_not_judge_what_it_has_not_seen():
+    gates = Gates(ALL, CURRICULUM)
+    terms = {"ce": torch.tensor(0.1), "nce_gen": torch.tensor(2.0)}
+    assert [warning for step in range(185, 200) for warning in gates.after(step, terms)] == []
+
+
 def test_a_last_stage_that_is_shorter_than_its_gate_is_judged_at_its_end():
     settings = dataclasses.replace(ALL, gen_nce_steps=500)
     assert list(warnings(settings, lambda step: 0.1, lambda step: 2.0)) == [199]
@@ -63,7 +69,8 @@ def test_explicit_chain_of_thought_is_evaluated_behind_stage_0_only():
     assert [step for step in range(200) if gates.wants_explicit(step)] == [40]
     assert gates.explicit(40, 0.96) == []
     assert "with 95.0 % Hit@1" in gates.explicit(40, 0.95)[0]
-    for other in ({"stages": (0,)}, {"num_latent_steps": 0}):
+    text = {"num_latent_steps": 0, "single_pass_text": True}
+    for other in ({"stages": (0,)}, {"num_latent_steps": 0}, text):
         never = Gates(ALL, dataclasses.replace(CURRICULUM, **other))
         assert not any(never.wants_explicit(step) for step in range(200))
 

@@ -83,16 +83,19 @@ def test_cosines_are_those_of_the_states_and_the_target_one_at_a_time(runs):
         assert found[row].tolist() == pytest.approx(expected, abs=1e-5)
 
 
-def test_explicit_cosines_begin_at_the_prefix_and_end_at_the_embedding(runs):
+@pytest.mark.parametrize("target_writes", [False, True])
+def test_explicit_cosines_begin_at_the_prefix_and_end_at_the_embedding(runs, target_writes):
     from plume_embed.rationale import generate_rationale
 
     model, processor = loaded(runs["explicit"])
     chosen = samples(runs["full"], 8)
-    found = explicit_cosines(model, processor, chosen, 0, points=7)
+    found = explicit_cosines(model, processor, chosen, target_writes, points=7)
     with torch.inference_mode():
         for row, sample in enumerate(chosen):
             batch = processor([sample.query])
             target = model(**processor([sample.target]), num_latent_steps=0).embeddings[0]
+            if target_writes:
+                target = generate_rationale(model, processor([sample.target])).embeddings[0]
             single = model(**batch, num_latent_steps=0).embeddings[0]
             written = generate_rationale(model, batch).embeddings[0]
             assert found[row, 0].item() == pytest.approx((single @ target).item(), abs=1e-5)

@@ -105,6 +105,31 @@ run(small(Path({str(tmp_path / "killed")!r}), save_steps=3))
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
+def test_a_run_goes_on_between_two_logs_with_the_log_of_one_that_was_never_interrupted(tmp_path):
+    whole, parts = (dataclasses.replace(small(tmp_path / name, save_steps=3), logging_steps=4) for name in "ab")
+    run(whole)
+    assert [entry["step"] for entry in log_of(whole.output_dir)] == [2, 3, 4, 6, 8, 9, 10]  # saves, stages and fours
+    run(parts, stop_after=7)
+    assert run(parts, resume=True)["resumed_from"] == "checkpoint-7"
+    mine, theirs = (
+        [entry for entry in without_clock(log_of(r.output_dir)) if entry["step"] != 7] for r in (parts, whole)
+    )
+    assert mine[:4] == theirs[:4] and mine[5:] == theirs[5:]
+    assert mine[4]["stage"] == theirs[4]["stage"]  # step 8 alone, and the mean of 7 and 8
+
+
+def test_resuming_without_a_checkpoint_begins_anew_and_says_so(tmp_path):
+    from rich.console import Console
+
+    recipe, console = small(tmp_path / "run", save_steps=0), Console(record=True, width=300)
+    Path(recipe.output_dir).mkdir(parents=True, exist_ok=True)
+    (Path(recipe.output_dir) / LOG_FILE).write_text('{"step": 1, "loss": 9}\n{"step": 5, "loss": 9}\n')
+    results = run(recipe, resume=True, console=console, stop_after=2)
+    assert results["resumed_from"] is None
+    assert "holds no checkpoint: the run begins anew" in console.export_text()
+    assert [entry["step"] for entry in log_of(recipe.output_dir)] == [1, 2]
+
+
 def test_a_checkpoint_that_was_not_finished_is_not_one(tmp_path):
     (tmp_path / "checkpoint-3").mkdir()
 
@@ -218,6 +243,24 @@ class TestRefusals:
             path.unlink()
         with pytest.raises(ValueError, match=r"train\.jsonl:\d+: \w+: No such image file: .*\.png"):
             run(recipe)
+
+    def test_a_missing_medium_of_a_target_is_named_as_well(self, tmp_path):
+        task = make_task(small(tmp_path / "run", save_steps=0))
+        (Path(task.recipe.data.media_root) / "red.png").unlink()
+        retrieval = task.corpus.subsets.index("retrieval")  # its first pair: "a red square" -> red.png
+        task.batches = [[retrieval]]
+        with pytest.raises(ValueError, match=r"train\.jsonl:\d+: target: No such image file: .*red\.png"):
+            task.batch(0, task.curriculum.at(0))
+
+    def test_pictures_in_files_are_not_augmented(self, tmp_path):
+        recipe = small(tmp_path / "run")
+        with pytest.raises(ValueError, match=r"augment_up_to is for data\.folder"):
+            make_task(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, augment_up_to=50)))
+
+    def test_rows_that_cannot_be_shared_evenly_are_refused(self, tmp_path):
+        for recipe in (small(tmp_path / "run"), load_recipe("hops", [])):
+            with pytest.raises(ValueError, match=r"cannot be shared by 3 processes evenly"):
+                make_task(recipe, 0, 3)
 
     def test_a_dry_run_is_for_a_corpus(self):
         with pytest.raises(ValueError, match="hops is small enough"):

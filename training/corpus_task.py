@@ -121,7 +121,7 @@ class CorpusTask:
         try:
             return pair.target.key()
         except OSError as error:
-            raise ValueError(f"{pair.where}: target: cannot read {error.filename}: {error.strerror}.") from error
+            raise ValueError(f"{pair.where}: target: No such image file: {error.filename}") from error
 
     def _augmented(self, pair: Pair, seed: str) -> Pair:
         data = self.recipe.data
