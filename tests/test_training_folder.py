@@ -103,7 +103,7 @@ def test_a_batch_of_the_folder_is_the_same_on_one_process_and_shared_by_two(fold
     assert torch.equal(never.targets[0].prefix["pixel_values"], pixels[0])
 
 
-@pytest.mark.parametrize("given", [[], ["data.files=[a.jsonl]", "data.folder=b"]])
+@pytest.mark.parametrize("given", [[], ["data.files=[a.jsonl]", "data.folder=b"], ["data.folder=b", "data.dataset=c"]])
 def test_files_or_a_folder_must_be_given(given):
     with pytest.raises(ValueError, match="one of them must be given"):
         CorpusTask(load_recipe("tiny", ["data.folder=null", *given]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -236,6 +237,20 @@ class TestRefusals:
         arguments = dataclasses.replace(training_arguments(recipe), gradient_accumulation_steps=2)
         with pytest.raises(ValueError, match="Set chunk_size"):
             PlumeTrainer(task.make_model(), arguments, task, recipe.curriculum, recipe.loss)
+
+    def test_a_data_set_trains_as_the_file_it_was_made_of(self, tmp_path):
+        recipe = small(tmp_path / "run")
+        saved = str(tmp_path / "saved")
+        Dataset.from_json(recipe.data.files[0], cache_dir=str(tmp_path / "cache")).save_to_disk(saved)
+        data = dataclasses.replace(recipe.data, files=(), dataset=saved)
+        batches = []
+        for chosen in (recipe, dataclasses.replace(recipe, data=data)):
+            task = make_task(chosen)
+            batches.append(task.batch(1, task.curriculum.at(1)))
+        assert torch.equal(batches[0].target_keys, batches[1].target_keys)
+        for mine, theirs in zip(*(b.queries + b.targets for b in batches), strict=True):
+            assert torch.equal(mine.prefix["input_ids"], theirs.prefix["input_ids"])
+            assert torch.equal(mine.suffix_ids, theirs.suffix_ids)
 
     def test_a_missing_medium_is_named_with_its_line(self, tmp_path):
         recipe = small(tmp_path / "run", save_steps=0)

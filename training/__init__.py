@@ -13,7 +13,7 @@ gates.py          warnings, early in a run, that it is not going to work
 layer_checkpoint.py  layers recomputed in the backward pass, with the cache
 vision_attention.py  one attention call for all pictures of a size
 ablations.py      the paper's tables 3 to 6 with paired seeds; ablation_rows.py, ablation_results.py,
-                  ablation_archive.py, and fork.py, by which rows share their stage 0; paradigms.py: plume-tiny four times
+                  ablation_archive.py, and fork.py: rows that share stage 0; paradigms.py: plume-tiny four times
 report.py         a run as pictures; diagnostics.py: their numbers; collect.py: runs in one file; memory.py: peak memory
 recipe.py         recipes/*.yaml as typed settings; dry_run.py; run.py: from a recipe to results.json; cli.py
 tiny_model.py     a fresh small model; tiny_backbone.py: one that `plume-embed init` takes; stills.py: plume-tiny's

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,18 +44,20 @@ class CorpusTask:
         report: Callable[[str], None] = lambda message: None,
     ):
         check_shares(recipe.batch_size, world_size)
-        if bool(recipe.data.files) == bool(recipe.data.folder):
+        if sum(map(bool, (recipe.data.files, recipe.data.folder, recipe.data.dataset))) != 1:
             raise ValueError(
-                "data.files and data.folder: one of them must be given, as in --set data.files=[a.jsonl] or --set "
-                "data.folder=.data/miniature."
+                "data.files, data.folder and data.dataset: one of them must be given, as in --set data.files=[a.jsonl] "
+                "or --set data.folder=.data/miniature."
             )
-        if recipe.data.files and recipe.data.augment_up_to:
+        if not recipe.data.folder and recipe.data.augment_up_to:
             raise ValueError("data.augment_up_to is for data.folder, whose pictures are in memory; set it to 0.")
         if recipe.gates.explicit_hit_at_1 is not None:
             raise ValueError("gates.explicit_hit_at_1 needs a task with an evaluation, such as hops; set it to null.")
         self.recipe, self.curriculum = recipe, recipe.curriculum
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
+        elif recipe.data.dataset:
+            self.corpus = Corpus.from_dataset(_dataset(recipe.data.dataset), Path(recipe.data.media_root))
         else:
             self.corpus = Corpus.from_jsonl(
                 [Path(name) for name in recipe.data.files],
@@ -159,3 +162,10 @@ class CorpusTask:
     def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 0) -> dict:
         """Nothing: a corpus has no test of its own, use `plume-embed evaluate` on the model."""
         return {}
+
+
+def _dataset(name: str) -> Any:
+    """A `datasets.Dataset` from a folder of `save_to_disk`, or from whatever `load_dataset` finds."""
+    from datasets import load_dataset, load_from_disk
+
+    return load_from_disk(name) if (Path(name) / "state.json").is_file() else load_dataset(name, split="train")

@@ -43,11 +43,13 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The corpus: JSONL files, or a folder.
+    """The corpus: JSONL files, a folder, or a data set of the `datasets` library.
 
     Args:
         files (`tuple[str]`): JSONL files.
         folder (`str`, *optional*): What `make miniature` wrote, instead of files.
+        dataset (`str`, *optional*): Instead of files, what `datasets.load_dataset` takes (a Hub id or a folder; its
+            split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
         enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side; 0: none.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
@@ -57,6 +59,7 @@ class DataSettings:
 
     files: tuple[str, ...] = ()
     folder: str | None = None
+    dataset: str | None = None
     augment_up_to: int = 0
     enlarge_to: int = 0
     never_augmented: tuple[str, ...] = ()
