@@ -266,7 +266,7 @@ def test_the_table_has_means_differences_and_seeds():
     assert row["mean"] == pytest.approx(0.92) and row["hit_at_1_by_presses"]["2"] == pytest.approx(0.46)
     assert row["difference_to_full"]["mean"] == pytest.approx(-0.07)
     line = markdown(results).splitlines()[-1]
-    assert line.startswith("| 3 | router without anchor | 92.0 | -7.0 (-19.7 to +5.7) | 90.0 94.0 | 92 46 |")
+    assert line.startswith("| 3 | router without anchor | 92.0 | -7.0 (-19.7 to +5.7) | 90.0 94.0 | 92 46 | 60.1 |")
 
 
 def test_an_unknown_row_is_named():

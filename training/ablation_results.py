@@ -45,8 +45,8 @@ def summarise(task: str, finished: list[Finished]) -> dict:
         finished: Row, seed and `results.json` of every run that has ended.
 
     Returns:
-        Per row `label`, `table`, `settings`, `parameters`, `runs` by seed, `mean`, `difference_to_full` (Hit@1, 0..1),
-        `hit_at_1_by_presses` and, where the task has them, `hit_at_1_by_family`: means over the seeds.
+        Per row `label`, `table`, `settings`, `paper`, `parameters`, `runs` by seed, `mean`, `difference_to_full`
+        (Hit@1, 0..1), `hit_at_1_by_presses` and, where the task has them, `hit_at_1_by_family`: means over the seeds.
     """
     by_row: dict[str, dict[int, dict]] = {}
     for row, seed, results in finished:
@@ -59,6 +59,7 @@ def summarise(task: str, finished: list[Finished]) -> dict:
             "label": row.label,
             "table": row.table,
             "settings": list(row.settings),
+            "paper": row.paper,
             "parameters": sorted({run["parameters"] for run in runs.values()}),
             "runs": {seed: _of_run(run) for seed, run in sorted(runs.items())},
             "mean": sum(hits[name].values()) / len(hits[name]),
@@ -103,10 +104,11 @@ def write_json(results: dict, path: Path) -> None:
 
 
 def markdown(results: dict) -> str:
-    """A table of the rows: mean Hit@1 in %, the paired difference to the full model with its interval, every seed."""
+    """A table of the rows: mean Hit@1 in %, the paired difference to the full model with its interval, every seed, and
+    last what the paper has for the same change on MMEB-v2."""
     lines = [
-        "| table | row | Hit@1 % | difference to full (95 % interval) | by seed | by presses 1 .. 8 |",
-        "|---|---|---|---|---|---|",
+        "| table | row | Hit@1 % | difference to full (95 % interval) | by seed | by presses 1 .. 8 | paper |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in results["rows"].values():
         difference = row["difference_to_full"]
@@ -119,5 +121,6 @@ def markdown(results: dict) -> str:
             shown = "{} ({} to {})".format(*shown.split())
         seeds = " ".join(f"{100 * run['hit_at_1']:.1f}" for run in row["runs"].values())
         presses = " ".join(f"{100 * hit:.0f}" for hit in row.get("hit_at_1_by_presses", {}).values())
-        lines.append(f"| {row['table']} | {row['label']} | {100 * row['mean']:.1f} | {shown} | {seeds} | {presses} |")
+        cells = (row["table"], row["label"], f"{100 * row['mean']:.1f}", shown, seeds, presses, row["paper"] or "")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
