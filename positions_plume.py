@@ -12,10 +12,10 @@ from itertools import groupby
 
 import torch
 import transformers
-from packaging.version import Version
 
 # Backbones and their layers take the key-value cache under this name; transformers 5.24 renamed it.
-CACHE_ARGUMENT = "cache" if Version(transformers.__version__) >= Version("5.24") else "past_key_values"
+_VERSION = tuple(int(number) for number in transformers.__version__.split(".")[:2])
+CACHE_ARGUMENT = "cache" if _VERSION >= (5, 24) else "past_key_values"
 
 
 def _qwen2_vl_prefix_positions(
