@@ -60,8 +60,9 @@ $(TINY_BASE): | miniature
 	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny-stills
 	$(BIN)/python -m training.tiny_base .data/plume-tiny-stills $(TINY_BASE) --data .data/miniature
 
-train-tiny: $(TINY_BASE)  ## train plume-tiny from scratch: stills first, then the curriculum on the whole miniature
-	$(BIN)/plume-embed train tiny --set output_dir=$(TINY_RUNS)/plume-tiny
+train-tiny: $(TINY_BASE)  ## train plume-tiny from scratch: stills, the curriculum on the whole miniature, more of its last stage
+	$(BIN)/plume-embed train tiny --set output_dir=$(TINY_RUNS)/plume-tiny-1
+	$(BIN)/plume-embed train tiny_more --set model.path=$(TINY_RUNS)/plume-tiny-1/model --set output_dir=$(TINY_RUNS)/plume-tiny
 	$(MAKE) ship-tiny RUN=$(TINY_RUNS)/plume-tiny
 
 paradigms: $(TINY_BASE)  ## the same by latent steps, explicit rationale, single pass and without curriculum, and its table

@@ -125,6 +125,20 @@ class TestBatches:
         assert [first[step] for step in range(5)] != [other[step] for step in range(5)]
         assert [first[step] for step in range(5)] != [first[step] for step in range(5, 10)]
 
+    def test_a_repeated_subset_comes_so_often_in_an_epoch(self):
+        batches = SubsetBalancedBatches(["a"] * 10 + ["b"] * 7, 4, 0, {"b": 2})
+        assert batches.batches_per_epoch == 6  # 24 pairs
+        for epoch in range(2):
+            drawn = [index for step in range(6) for index in batches[6 * epoch + step]]
+            assert len(drawn) == 24 and all(drawn.count(index) == 1 for index in range(10))
+            assert all(drawn.count(index) == 2 for index in range(10, 17))
+        assert [batches[step] for step in range(6)] != [batches[step] for step in range(6, 12)]
+
+    @pytest.mark.parametrize("repeat", [{"c": 2}, {"a": 0}])
+    def test_a_repeated_subset_that_there_is_not_or_never_is_refused(self, repeat):
+        with pytest.raises(ValueError, match=r"data\.repeat: .: .: must be one of a, b"):
+            SubsetBalancedBatches(["a"] * 10 + ["b"] * 7, 4, 0, repeat)
+
     def test_fewer_pairs_than_a_batch_are_refused(self):
         with pytest.raises(ValueError, match="20 pairs are fewer than batch_size=21"):
             SubsetBalancedBatches(self.SUBSETS, 21, seed=0)

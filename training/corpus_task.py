@@ -65,7 +65,7 @@ class CorpusTask:
                 recipe.data.max_bad_lines,
                 report if rank == 0 else lambda message: None,
             )
-        self.batches = SubsetBalancedBatches(self.corpus.subsets, recipe.batch_size, recipe.seed)
+        self.batches = SubsetBalancedBatches(self.corpus.subsets, recipe.batch_size, recipe.seed, recipe.data.repeat)
         self.rows = slice(rank, None, world_size)
         self.processor = self._processor()
 

@@ -9,10 +9,11 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -232,18 +233,25 @@ class SubsetBalancedBatches:
         subsets (`Sequence[str]`): The sub-dataset of every pair.
         batch_size (`int`): Pairs in a batch.
         seed (`int`): Of the order.
+        repeat (`Mapping[str, int]`): Sub-datasets that an epoch goes through so many times; the others once.
 
     Raises:
-        ValueError: fewer pairs than a batch.
+        ValueError: fewer pairs than a batch, a sub-dataset that there is not, or less than once.
     """
 
-    def __init__(self, subsets: Sequence[str], batch_size: int, seed: int):
+    def __init__(
+        self, subsets: Sequence[str], batch_size: int, seed: int, repeat: Mapping[str, int] = MappingProxyType({})
+    ):
         if len(subsets) < batch_size:
             raise ValueError(f"{len(subsets)} pairs are fewer than batch_size={batch_size}; lower it.")
         names = np.array(subsets)
         self.members = {name: np.flatnonzero(names == name).tolist() for name in sorted(set(subsets))}
-        self.batch_size, self.seed = batch_size, seed
-        self.batches_per_epoch = len(subsets) // batch_size
+        for name, times in repeat.items():
+            if name not in self.members or times < 1:
+                raise ValueError(f"data.repeat: {name}: {times}: must be one of {', '.join(self.members)}, at least 1.")
+        self.batch_size, self.seed, self.repeat = batch_size, seed, repeat
+        pairs = sum(len(members) * repeat.get(name, 1) for name, members in self.members.items())
+        self.batches_per_epoch = pairs // batch_size
         self._epoch = lru_cache(maxsize=2)(self._make_epoch)
 
     def __getitem__(self, step: int) -> list[int]:
@@ -253,11 +261,12 @@ class SubsetBalancedBatches:
     def _make_epoch(self, epoch: int) -> list[list[int]]:
         rng = random.Random(f"batches {self.seed} {epoch}")
         batches, pooled = [], []
-        for members in self.members.values():
-            order = rng.sample(members, len(members))
-            whole = len(order) - len(order) % self.batch_size
-            batches += [order[start : start + self.batch_size] for start in range(0, whole, self.batch_size)]
-            pooled += order[whole:]
+        for name, members in self.members.items():
+            for _ in range(self.repeat.get(name, 1)):
+                order = rng.sample(members, len(members))
+                whole = len(order) - len(order) % self.batch_size
+                batches += [order[start : start + self.batch_size] for start in range(0, whole, self.batch_size)]
+                pooled += order[whole:]
         rng.shuffle(pooled)
         mixed = range(0, len(pooled) - self.batch_size + 1, self.batch_size)
         batches += [pooled[start : start + self.batch_size] for start in mixed]

@@ -53,6 +53,7 @@ class DataSettings:
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
         enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side; 0: none.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
+        repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
         media_root (`str`): What media paths in them are relative to.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
     """
@@ -63,6 +64,7 @@ class DataSettings:
     augment_up_to: int = 0
     enlarge_to: int = 0
     never_augmented: tuple[str, ...] = ()
+    repeat: dict = field(default_factory=dict)
     media_root: str = "."
     max_bad_lines: int = 0
 
