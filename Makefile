@@ -53,33 +53,30 @@ format: $(VENV)/.dev  ## ruff, in place
 miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm and apt-get)
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
 
-TINY_BASE := .data/plume-tiny-base
-TINY_RUNS := .data/runs
+train-tiny: miniature  ## train the shipped plume-tiny from scratch, on stills (36 CPU minutes on each of 2 cores)
+	rm -rf .data/plume-tiny
+	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny
+	$(MAKE) ship-tiny
 
-$(TINY_BASE): | miniature
-	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny-stills
-	$(BIN)/python -m training.tiny_base .data/plume-tiny-stills $(TINY_BASE) --data .data/miniature
-
-train-tiny: $(TINY_BASE)  ## train plume-tiny from scratch: stills, the curriculum on the whole miniature, more of its last stage
-	$(BIN)/plume-embed train tiny --set output_dir=$(TINY_RUNS)/plume-tiny-1
-	$(BIN)/plume-embed train tiny_more --set model.path=$(TINY_RUNS)/plume-tiny-1/model --set output_dir=$(TINY_RUNS)/plume-tiny
-	$(MAKE) ship-tiny RUN=$(TINY_RUNS)/plume-tiny
-
-paradigms: $(TINY_BASE)  ## the same by latent steps, explicit rationale, single pass and without curriculum, and its table
-	$(BIN)/python -m training.paradigms --out $(TINY_RUNS) --jobs 2 --json training/results/tiny.json
-	$(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256 \
-		$(foreach row,single_pass-0 no_curriculum-0 full-0,--model $(TINY_RUNS)/tiny/$(row)/model) \
-		--model $(TINY_RUNS)/tiny/explicit_cot-0/model@cot \
-		--json evaluation/results/paradigms.json --plot evaluation/results/paradigms.svg
-	$(BIN)/plume-embed report $(TINY_RUNS)/tiny/full-0 --explicit $(TINY_RUNS)/tiny/explicit_cot-0 --to training/results/plume-tiny
-
-ship-tiny:  ## RUN/model -> checkpoints/plume-tiny, its code as links to the files at the root
-	test -f $(RUN)/model/model.safetensors
+ship-tiny:  ## .data/plume-tiny -> checkpoints/plume-tiny, its code as links to the files at the root
 	rm -rf checkpoints/plume-tiny
 	mkdir -p checkpoints/plume-tiny
-	cp $(RUN)/results.json checkpoints/plume-tiny/training.json
-	cd $(RUN)/model && cp $$(ls -p | grep -v / | grep -v '\.py$$') $(CURDIR)/checkpoints/plume-tiny/
-	cd checkpoints/plume-tiny && for file in $$(ls ../../*_plume.py); do ln -s $$file .; done
+	cp $(filter-out %.py,$(wildcard .data/plume-tiny/*)) checkpoints/plume-tiny/
+	cd checkpoints/plume-tiny && for file in $(notdir $(wildcard .data/plume-tiny/*_plume.py)); do ln -s ../../$$file $$file; done
+
+RUNS := .data/runs
+EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256
+
+.data/plume-tiny-base: | miniature
+	$(BIN)/python -m training.tiny_base checkpoints/plume-tiny $@ --data .data/miniature
+
+paradigms: .data/plume-tiny-base  ## plume-tiny through the curriculum, by explicit rationale, by single pass, and the table
+	$(BIN)/python -m training.paradigms --out $(RUNS) --jobs 2 --json training/results/tiny.json
+	$(BIN)/plume-embed train tiny_more --set model.path=$(RUNS)/tiny/full-0/model --set output_dir=$(RUNS)/tiny_more
+	$(EVALUATE) $(foreach run,tiny/single_pass-0 tiny/no_curriculum-0 tiny/full-0 tiny_more,--model $(RUNS)/$(run)/model) \
+		--model $(RUNS)/tiny/explicit_cot-0/model@cot --model checkpoints/plume-tiny \
+		--json evaluation/results/paradigms.json --plot evaluation/results/paradigms.svg
+	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/results/plume-tiny
 
 evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
 	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --steps 0,2,4,6,8 --keep .data/scores \

@@ -1,7 +1,6 @@
 """What the recipe `tiny` starts from: plume-tiny's first edition under a tokenizer that has seen the rationales.
 
-    python -m training.stills --data .data/miniature --out .data/plume-tiny-stills
-    python -m training.tiny_base .data/plume-tiny-stills .data/plume-tiny-base --data .data/miniature
+    python -m training.tiny_base checkpoints/plume-tiny .data/plume-tiny-base --data .data/miniature
 
 It stands where a pretrained backbone stands for a large model. The first edition's tokenizer knows names and keywords
 only and cuts a rationale into half as many tokens again; here each new token starts as the mean of the old tokens that
