@@ -33,8 +33,8 @@ from plume_embed.training.ablation_rows import (
 from plume_embed.training.recipe import Recipe
 
 RESULTS = "results.json"
-# One thread a run. glibc keeps the memory of a step for the next one, in huge pages: a step of `tiny` fills some gigabytes,
-# and a page fault for each 4 KiB of them takes time. Elsewhere the last four mean nothing.
+# One thread a run. glibc keeps the memory of a step for the next one, in huge pages: a step of `tiny` fills some
+# gigabytes, and a page fault for each 4 KiB of them takes time. Elsewhere the last four mean nothing.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
