@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from plume_embed.evaluation.miniature_report import markdown as nine_tasks
 from plume_embed.training.ablation_archive import archive_of, read_archive
 from plume_embed.training.ablation_results import markdown as ablation_table
 from plume_embed.training.collect import collect, markdown
+from plume_embed.training.paradigms import PARADIGMS
+from plume_embed.training.paradigms import markdown as paradigm_table
 
 ROOT = Path(__file__).parent.parent
 HOPS = json.loads((ROOT / "training" / "results" / "hops.json").read_text())
@@ -35,6 +38,28 @@ def test_the_readme_shows_the_committed_ablation_and_its_archive_has_the_same_ru
     }
     assert archived == shown
     assert results["rows"]["full"]["mean"] >= 0.95 and results["rows"]["no_curriculum"]["mean"] < 0.30
+
+
+def test_the_readme_shows_the_committed_paradigms_of_equal_data_and_steps():
+    readme = (ROOT / "README.md").read_text()
+    runs = json.loads((ROOT / "training" / "results" / "tiny.json").read_text())
+    scores = json.loads((ROOT / "evaluation" / "results" / "paradigms.json").read_text())
+    assert paradigm_table(runs) in readme and nine_tasks(scores) in readme
+    assert list(runs) == list(PARADIGMS)
+    recipes = [run["recipe"] for run in runs.values()]
+    assert len({(r["curriculum"]["max_steps"], r["batch_size"], r["seed"], r["model"]["path"]) for r in recipes}) == 1
+    assert all(run["train_cpu_minutes"] + run["train_cpu_minutes_shared"] <= 120 for run in runs.values())  # 2 cores
+    named = {model["model"]: model for model in scores["models"]}
+    for name in ("single_pass-0 single pass", "no_curriculum-0 K=8", "full-0 K=8", "explicit_cot-0 CoT"):
+        assert named[name]["means"]["mean"] is not None and not named[name]["failed"]
+
+
+def test_the_figures_of_plume_tiny_and_their_numbers_are_there():
+    folder = ROOT / "training" / "results" / "plume-tiny"
+    report = json.loads((folder / "report.json").read_text())
+    assert len(report["latent_cosine"]["mean"]) == 10 and len(report["experts_by_task"]) == 17
+    for name in ("curve", "latent_cosine", "experts_by_task", "experts_by_input"):
+        assert (folder / f"{name}.png").stat().st_size > 10_000
 
 
 def test_a_run_that_has_not_ended_and_two_of_one_name_are_refused(tmp_path):
