@@ -75,7 +75,7 @@ paradigms: .data/plume-tiny-base  ## plume-tiny through the curriculum, by expli
 	$(BIN)/plume-embed train tiny_more --set model.path=$(RUNS)/tiny/full-0/model --set output_dir=$(RUNS)/tiny_more
 	$(EVALUATE) $(foreach run,tiny/single_pass-0 tiny/no_curriculum-0 tiny/full-0 tiny_more,--model $(RUNS)/$(run)/model) \
 		--model $(RUNS)/tiny/explicit_cot-0/model@cot --model checkpoints/plume-tiny \
-		--json evaluation/results/paradigms.json --plot evaluation/results/paradigms.svg
+		--json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/results/plume-tiny
 
 evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
