@@ -1,4 +1,4 @@
-"""The miniature's folder as a corpus, small changes of pictures, and a model under another tokenizer."""
+"""The miniature's folder as a corpus, small changes of pictures, and what the second edition starts from."""
 
 import io
 import random
@@ -15,7 +15,7 @@ from plume_embed.training.corpus_task import CorpusTask
 from plume_embed.training.data import Side as TrainingSide
 from plume_embed.training.folder_corpus import read_folder
 from plume_embed.training.recipe import load_recipe
-from plume_embed.training.tiny_base import with_tokenizer_of
+from plume_embed.training.tiny_base import main
 from plume_embed.training.tiny_model import make_model, make_processor
 
 
@@ -77,18 +77,19 @@ def test_a_change_is_a_function_of_the_seed_and_leaves_large_pictures_and_videos
     assert augment_side(video, "a", 56) is video
 
 
-def test_half_of_the_pictures_are_enlarged_to_any_side_up_to_the_largest():
+def test_half_of_the_pictures_are_enlarged_and_half_of_these_to_the_largest_side():
     picture = Image.new("RGB", (60, 30))
     sides = [enlarge(picture, 120, random.Random(seed)).size for seed in range(200)]
     assert 70 < sum(side == (60, 30) for side in sides) < 130
-    assert {width for width, _ in sides} > {60, 80, 100, 120} and max(width for width, _ in sides) == 120
+    assert 30 < sum(side == (120, 60) for side in sides) < 70
+    assert len({width for width, _ in sides}) > 20 and max(width for width, _ in sides) == 120
     assert all(abs(width - 2 * height) <= 1 for width, height in sides)
     assert enlarge(picture, 50, random.Random(0)) is picture and enlarge(picture, 0, random.Random(0)) is picture
 
 
 def test_a_batch_of_the_folder_is_the_same_on_one_process_and_shared_by_two(folder):
     changes = [f"data.folder={folder}", "batch_size=4", "model.path=null", "model.side=28", "model.vocab_size=400"]
-    changes += ["data.enlarge_to=0"]
+    changes += ["data.enlarge_to=0", "data.repeat={}"]
     recipe = load_recipe("tiny", [*changes, "data.augment_up_to=60"])
     whole, shares = CorpusTask(recipe), [CorpusTask(recipe, rank, 2) for rank in range(2)]
     state = recipe.curriculum.at(0)
@@ -109,26 +110,23 @@ def test_files_or_a_folder_must_be_given(given):
         CorpusTask(load_recipe("tiny", ["data.folder=null", *given]))
 
 
-def test_another_tokenizer_leaves_all_weights_but_the_embeddings_and_the_model_loads_again(tmp_path):
-    old = make_processor(["red fox", "blue whale"] * 20, 330, 28)
-    model = make_model(old, 48, 2, 64, 32, 1, 0.05, seed=0).eval()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    texts = ["The picture shows a red fox.", "It is a kind of animal."] * 20
-    model, new = with_tokenizer_of(model, old, texts, 360, 28, 56)
-    embeddings = model.get_input_embeddings().weight
-    for name, tensor in model.state_dict().items():
-        assert "embed_tokens" in name or torch.equal(tensor, before[name]), name
-    (name,) = (name for name in before if "embed_tokens" in name)
-    known, vocabulary = old.tokenizer.get_vocab(), new.tokenizer.get_vocab()
-    for token in set(known) & set(vocabulary):
-        assert torch.equal(embeddings[vocabulary[token]], before[name][known[token]]), token
-    added = next(token for token in vocabulary if token not in known and token.isascii() and len(token) > 1)
-    pieces = old.tokenizer.encode(added)
-    torch.testing.assert_close(embeddings[vocabulary[added]], before[name][pieces].mean(dim=0))
-    model.save_pretrained(tmp_path)
-    new.save_pretrained(tmp_path)
-    again, processor = PlumeModel.from_pretrained(tmp_path), PlumeProcessor.from_pretrained(tmp_path)
-    item = {"text": "a red fox", "image": Image.new("RGB", (56, 56))}
-    with torch.no_grad():
-        found, expected = (m(**p([item])).embeddings for m, p in ((again, processor), (model, new)))
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+def test_the_start_of_the_second_edition_is_the_first_with_pictures_at_their_size(tmp_path):
+    processor = make_processor(["red fox", "blue whale"] * 20, 330, 28)
+    model = make_model(processor, 48, 2, 64, 32, 1, 0.05, seed=0).eval()
+    model.save_pretrained(tmp_path / "first")
+    processor.save_pretrained(tmp_path / "first")
+    main(tmp_path / "first", tmp_path / "base", side=56, max_side=112)
+    base, after = PlumeModel.from_pretrained(tmp_path / "base"), PlumeProcessor.from_pretrained(tmp_path / "base")
+    assert all(torch.equal(tensor, base.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert after.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
+
+    def tokens(shown: PlumeProcessor, **item) -> int:
+        ids = shown([item])["input_ids"][0].tolist()
+        return ids.count(base.config.backbone_config.image_token_id) + ids.count(
+            base.config.backbone_config.video_token_id
+        )
+
+    sides = (28, 56, 84, 112, 400)
+    assert [tokens(processor, image=Image.new("RGB", (side, side))) for side in sides] == [1, 1, 1, 1, 1]
+    assert [tokens(after, image=Image.new("RGB", (side, side))) for side in sides] == [4, 4, 9, 16, 16]
+    assert tokens(after, video=[Image.new("RGB", (200, 200))] * 4) == 8, "two times two frames of 56 x 56"

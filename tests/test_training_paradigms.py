@@ -13,7 +13,7 @@ from plume_embed.training.trainer import LOG_FILE
 
 SMALL = ["batch_size=4", "model.path=null", "model.side=28", "model.vocab_size=400", "model.hidden_size=64"]
 SMALL += ["model.vision_size=32", "model.vision_depth=1", "curriculum.max_steps=10", "curriculum.warmup=1"]
-SMALL += ["curriculum.shares=[2,2,2,2,2]", "logging_steps=1", "save_steps=0", "data.enlarge_to=0"]
+SMALL += ["curriculum.shares=[2,2,2,2,2]", "logging_steps=1", "save_steps=0", "data.enlarge_to=0", "data.repeat={}"]
 
 
 @pytest.fixture(scope="module")

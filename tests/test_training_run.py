@@ -199,6 +199,19 @@ def test_lora_trains_saves_and_reloads(tmp_path):
     assert not [name for name in changed if "visual" in name or ("norm.weight" in name and "adapter" not in name)]
 
 
+def test_a_lora_run_that_stopped_goes_on_as_if_it_had_not(tmp_path):
+    whole, parts = (small(tmp_path / name, save_steps=3, lora=LoraSettings(rank=4)) for name in "ab")
+    run(whole)
+    run(parts, stop_after=6)
+    assert run(parts, resume=True)["resumed_from"] == "checkpoint-6"
+    mine, theirs = (without_clock(log_of(recipe.output_dir)) for recipe in (parts, whole))
+    assert mine == theirs
+    files = [Path(recipe.output_dir) / "model" / "adapter_model.safetensors" for recipe in (whole, parts)]
+    weights = [load_file(file) for file in files]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("setting", "complaint"),

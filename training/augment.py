@@ -53,8 +53,9 @@ def augment_side(side: Side, seed: str, max_side: int, enlarge_to: int = 0, keep
         seed (`str`): Of this side in this step.
         max_side (`int`): Larger pictures are left as they are: what stands where in a scene is part of its meaning, and
             a page is to be read. So are videos, whose frames must fit each other.
-        enlarge_to (`int`): Half of the pictures are shown larger, at a random side up to this one; 0: none. A model
-            that has seen a thing at one size only does not know it at another.
+        enlarge_to (`int`): Half of the pictures are shown larger, half of these at this side, as any large picture will
+            be, the others at a random one below; 0: none. A model that has seen a thing at one size only does not know
+            it at another.
         keeps_look (`bool`): Whether colour, shape and softness stay.
     """
     images = side.item.get("image", [])
@@ -71,9 +72,9 @@ def augment_side(side: Side, seed: str, max_side: int, enlarge_to: int = 0, keep
 
 
 def enlarge(image: Image.Image, up_to: int, rng: random.Random) -> Image.Image:
-    """The picture as it is, or in half of the cases with its longer side anywhere from what it is to `up_to`."""
+    """The picture as it is, or in half of the cases larger, as [`augment_side`] says."""
     longer = max(image.size)
     if longer >= up_to or rng.random() < 0.5:
         return image
-    scale = rng.randint(longer, up_to) / longer
-    return image.resize([round(length * scale) for length in image.size], Image.Resampling.BICUBIC)
+    side = up_to if rng.random() < 0.5 else rng.randint(longer, up_to)
+    return image.resize([round(length * side / longer) for length in image.size], Image.Resampling.BICUBIC)

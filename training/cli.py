@@ -1,5 +1,6 @@
 """The command: `plume-embed train RECIPE`, or `python -m training.cli RECIPE`."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -21,7 +22,7 @@ def train(
 ) -> None:
     """Train a model by a recipe; the folder output_dir gets log.jsonl, checkpoints, model/ and results.json.
 
-    On several GPUs: accelerate launch -m training.cli RECIPE ...
+    On several GPUs: accelerate launch -m plume_embed train RECIPE ...; on CPUs: torchrun --nproc-per-node 2 -m ...
     """
     import transformers
     from rich.console import Console
@@ -36,14 +37,8 @@ def train(
     if dry_run:
         chosen = dry_recipe(chosen)
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    console.quiet = not _is_main_process()
+    console.quiet = os.environ.get("RANK", "0") != "0"  # of torchrun and accelerate launch
     run(chosen, resume, console)
-
-
-def _is_main_process() -> bool:
-    from accelerate import PartialState
-
-    return PartialState().is_main_process
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

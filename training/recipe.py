@@ -51,7 +51,7 @@ class DataSettings:
         dataset (`str`, *optional*): Instead of files, what `datasets.load_dataset` takes (a Hub id or a folder; its
             split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
-        enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side; 0: none.
+        enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side (augment.py); 0: no.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
         repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
         media_root (`str`): What media paths in them are relative to.

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from rich.console import Console
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
@@ -84,7 +83,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     out = Path(recipe.output_dir)
     if not resume and ((out / LOG_FILE).exists() or checkpoints.last_checkpoint(out) is not None):
         raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
-    process = PartialState()
+    arguments = training_arguments(recipe)  # first of all: it is what says which of how many processes this one is
+    process = arguments.distributed_state
     checkpoint = checkpoints.last_checkpoint(out) if resume else None
     if resume and checkpoint is None:
         console.print(f"{out} holds no checkpoint: the run begins anew.")
@@ -107,7 +107,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     callbacks = [] if stop_after is None else [_StopAfter(stop_after)]
     trainer = PlumeTrainer(
         model,
-        training_arguments(recipe),
+        arguments,
         task,
         recipe.curriculum,
         recipe.loss,

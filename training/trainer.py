@@ -273,12 +273,12 @@ class PlumeTrainer(Trainer):
         wrapped = self.model.model
         folder = Path(resume_from_checkpoint)
         if isinstance(wrapped, PlumeModel):
-            load_model(wrapped, folder / "model.safetensors", device=str(self.args.device))
+            load_model(wrapped, folder / "model.safetensors")  # on the CPU, and from there where the model is
         else:
             from peft import set_peft_model_state_dict
             from peft.utils import load_peft_weights
 
-            set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device=str(self.args.device)))
+            set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
         if self.args.should_save:
             step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
             _cut_log(Path(self.args.output_dir) / LOG_FILE, step)
@@ -293,11 +293,15 @@ class PlumeTrainer(Trainer):
             self.lr_scheduler.go_to(self.state.global_step)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            path = Path(checkpoint) / f"random-{self.args.process_index}.safetensors"
-            if not path.is_file():
-                raise ValueError(f"No such file: {path}; resume with as many processes as the run had.")
-            checkpoints.load_random_state(path)
+        if checkpoint is None:
+            return
+        saved = sorted(Path(checkpoint).glob("random-*.safetensors"))
+        if len(saved) != self.args.world_size:
+            raise ValueError(
+                f"{checkpoint} was written by {len(saved)} processes, not {self.args.world_size}; resume with as many "
+                "processes as the run had."
+            )
+        checkpoints.load_random_state(Path(checkpoint) / f"random-{self.args.process_index}.safetensors")
 
 
 def zero_moments(optimizer: torch.optim.Optimizer) -> None:
