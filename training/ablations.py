@@ -12,9 +12,9 @@ import multiprocessing
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -56,6 +56,7 @@ class Grid:
         out (`Path`): Folder of the runs: out/TASK/ROW-SEED.
         settings (`tuple[str]`): Changes to every row's recipe, as behind `--set`.
         archive (`Path`, *optional*): Runs that ended elsewhere (`ablation_archive.py`).
+        settings_of (`dict`): More changes by row.
     """
 
     task: str
@@ -64,12 +65,14 @@ class Grid:
     out: Path
     settings: tuple[str, ...] = ()
     archive: Path | None = None
+    settings_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def folder(self, row: str, seed: int) -> Path:
         return self.out / self.task / f"{row}-{seed}"
 
     def recipe(self, row: str, seed: int) -> Recipe:
-        return recipe_of(row_named(row), self.task, seed, str(self.folder(row, seed)), list(self.settings))
+        settings = [*self.settings, *self.settings_of.get(row, ())]
+        return recipe_of(row_named(row), self.task, seed, str(self.folder(row, seed)), settings)
 
     def needs_trunk(self, row: str) -> bool:
         return row_named(row).forks

@@ -83,18 +83,7 @@ class CorpusTask:
                 settings.path, dtype=torch.float32, num_latent_steps=steps, **settings.plume
             )
         else:
-            model = make_model(
-                self.processor,
-                hidden_size=settings.hidden_size,
-                layers=settings.layers,
-                intermediate_size=settings.intermediate_size,
-                vision_size=settings.vision_size,
-                vision_depth=settings.vision_depth,
-                initializer_range=settings.initializer_range,
-                seed=self.recipe.seed,
-                num_latent_steps=steps,
-                **settings.plume,
-            )
+            model = make_model(self.processor, seed=self.recipe.seed, num_latent_steps=steps, **settings.fresh())
         if settings.freeze_vision:
             model.backbone.visual.requires_grad_(False)
             model.backbone.visual.merger.requires_grad_(True)

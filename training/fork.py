@@ -18,7 +18,8 @@ from plume_embed.training.recipe import Recipe
 from plume_embed.training.run import make_task
 from plume_embed.training.trainer import LOG_FILE
 
-_OF_LATER_STAGES = ("num_latent_steps", "stages", "shares", "num_segments", "learning_rates")
+# The length of the run is read through the end of stage 0 and the rates in it, which are compared.
+_OF_LATER_STAGES = ("max_steps", "num_latent_steps", "stages", "shares", "num_segments", "learning_rates")
 
 
 def fork_step(recipe: Recipe) -> int:

@@ -45,20 +45,12 @@ class HopsTask:
 
     def make_model(self) -> PlumeModel:
         """Random weights from the recipe's seed."""
-        settings = self.recipe.model
-        steps = self.curriculum.num_latent_steps
         return make_model(
             self.processor,
-            hidden_size=settings.hidden_size,
-            layers=settings.layers,
-            intermediate_size=settings.intermediate_size,
-            vision_size=settings.vision_size,
-            vision_depth=settings.vision_depth,
-            initializer_range=settings.initializer_range,
             seed=self.recipe.seed,
             temporal_patch_size=1,
-            num_latent_steps=steps,
-            **settings.plume,
+            num_latent_steps=self.curriculum.num_latent_steps,
+            **self.recipe.model.fresh(),
         )
 
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:

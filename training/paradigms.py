@@ -3,8 +3,9 @@
     python -m training.paradigms --jobs 2 --json training/results/tiny.json
     plume-embed evaluate miniature --model .data/runs/tiny/single_pass-0 ...   # the command prints it whole
 
-Same data, same start, as many steps of as many pairs; what differs after stage 0 goes on from one stage 0. A corpus has
-no test of its own, so the scores are `plume-embed evaluate`'s; the JSON holds what training took and ended with.
+Same data, same start, same batches; what differs after stage 0 goes on from one stage 0. Three take as many steps, the
+explicit rationale about as many CPU minutes as the latent steps: its steps cost twice as much. A corpus has no test of
+its own, so the scores are `plume-embed evaluate`'s; the JSON holds what training took and ended with.
 """
 
 import json
@@ -18,11 +19,25 @@ from plume_embed.training.ablation_results import write_json
 from plume_embed.training.ablation_rows import TRUNK_ROW, row_named
 from plume_embed.training.ablations import RESULTS, Grid, run_grid
 from plume_embed.training.fork import fork_step
+from plume_embed.training.recipe import load_recipe
 from plume_embed.training.trainer import LOG_FILE
 
 # Row of the ablations: how its model is read in `evaluate miniature`, "" for as it was trained.
 PARADIGMS = {"single_pass": "", "explicit_cot": "@cot", "no_curriculum": "", "full": ""}
+EXPLICIT_SHARE = 0.55  # of the steps
+LABELS = {"explicit_cot": "explicit chain of thought, about as many CPU minutes as full"}
 _ENDED_WITH = ("nce_gen", "nce_anchor", "ce", "balance", "router_entropy")
+
+
+def grid_of(out: Path, seed: int, settings: tuple[str, ...] = ()) -> Grid:
+    """The four runs below a folder.
+
+    Args:
+        settings (`tuple[str]`): Changes to every run, as behind `--set`.
+    """
+    steps = round(EXPLICIT_SHARE * load_recipe("tiny", list(settings)).curriculum.max_steps)
+    explicit = {"explicit_cot": (f"curriculum.max_steps={steps}",)}
+    return Grid("tiny", tuple(PARADIGMS), (seed,), out, settings, settings_of=explicit)
 
 
 def collected(grid: Grid, seed: int) -> dict[str, dict[str, Any]]:
@@ -40,7 +55,7 @@ def collected(grid: Grid, seed: int) -> dict[str, dict[str, Any]]:
         last = [entry for entry in entries if "loss" in entry][-1]
         results["recipe"].pop("output_dir")
         found[row] = {
-            "label": row_named(row).label,
+            "label": LABELS.get(row, row_named(row).label),
             "steps_shared": fork_step(grid.recipe(TRUNK_ROW, seed)) if shared else 0,
             **{f"{name}_shared": stage_0[name] for name in ("train_minutes", "train_cpu_minutes")},
             **{name: results[name] for name in ("train_minutes", "train_cpu_minutes", "parameters", "device", "torch")},
@@ -81,7 +96,7 @@ def main(
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    grid = Grid("tiny", tuple(PARADIGMS), (seed,), out, tuple(settings or ()))
+    grid = grid_of(out, seed, tuple(settings or ()))
     failed = run_grid(grid, jobs, console.print)
     runs = collected(grid, seed)
     if to is not None:

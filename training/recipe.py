@@ -40,6 +40,11 @@ class ModelSettings:
     initializer_range: float = 0.04
     plume: dict = field(default_factory=dict)
 
+    def fresh(self) -> dict:
+        """What [`tiny_model.make_model`] takes of it."""
+        names = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range")
+        return {name: getattr(self, name) for name in names} | self.plume
+
 
 @dataclass(frozen=True)
 class DataSettings:

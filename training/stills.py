@@ -31,6 +31,7 @@ from plume_embed.evaluation.miniature.tasks import Row, label_text, load
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
 from plume_embed.training.augment import augment
+from plume_embed.training.grad_cache import average_gradients
 from plume_embed.training.losses import balance_loss, gather_rows, info_nce
 from plume_embed.training.tiny_model import make_model, make_processor
 
@@ -153,8 +154,8 @@ def train(rank: int, world_size: int, data: Path, out: Path, settings: Settings)
             if not math.isfinite(loss.item()):
                 raise RuntimeError(f"The loss of step {step} is {loss.item()}.")
             optimizer.zero_grad(set_to_none=False)
-            loss.backward()
-            sum_gradients(parameters)
+            (world_size * loss).backward()  # see `gather_rows`
+            average_gradients(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             log.append({"step": step, "latent_steps": num_latent_steps, "lr": rate} | item_values(losses))
@@ -220,16 +221,6 @@ def step_losses(
         router_probs = torch.cat((picture_output.router_probs, text_output.router_probs))
         losses["balance"] = settings.balance_weight * balance_loss(router_probs)
     return losses
-
-
-def sum_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Sums the gradients over the processes, see `gather_rows`; parameters out of use count as zero."""
-    if not dist.is_initialized():
-        return
-    flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
-    dist.all_reduce(flat)
-    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter).clone()
 
 
 def item_values(losses: dict[str, torch.Tensor]) -> dict[str, float]:
