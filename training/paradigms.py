@@ -29,15 +29,15 @@ LABELS = {"explicit_cot": "explicit chain of thought, about as many CPU minutes 
 _ENDED_WITH = ("nce_gen", "nce_anchor", "ce", "balance", "router_entropy")
 
 
-def grid_of(out: Path, seed: int, settings: tuple[str, ...] = ()) -> Grid:
-    """The four runs below a folder.
+def grid_of(out: Path, seed: int, settings: tuple[str, ...] = (), rows: tuple[str, ...] = tuple(PARADIGMS)) -> Grid:
+    """The runs below a folder.
 
     Args:
         settings (`tuple[str]`): Changes to every run, as behind `--set`.
     """
     steps = round(EXPLICIT_SHARE * load_recipe("tiny", list(settings)).curriculum.max_steps)
     explicit = {"explicit_cot": (f"curriculum.max_steps={steps}",)}
-    return Grid("tiny", tuple(PARADIGMS), (seed,), out, settings, settings_of=explicit)
+    return Grid("tiny", rows, (seed,), out, settings, settings_of=explicit)
 
 
 def collected(grid: Grid, seed: int) -> dict[str, dict[str, Any]]:
@@ -90,19 +90,24 @@ def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     seed: Annotated[int, typer.Option(help="Of all runs.")] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 2,
+    rows: Annotated[str, typer.Option(help="Which of the four.")] = ",".join(PARADIGMS),
     settings: Annotated[list[str] | None, typer.Option("--set", help="Changes to every run.")] = None,
 ) -> None:
     """Train plume-tiny in the paradigms of the paper's figure 2, and say how to evaluate them."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    grid = grid_of(out, seed, tuple(settings or ()))
+    chosen = tuple(rows.split(","))
+    for row in chosen:
+        if row not in PARADIGMS:
+            raise typer.BadParameter(f"no paradigm {row!r}; there are {', '.join(PARADIGMS)}")
+    grid = grid_of(out, seed, tuple(settings or ()), chosen)
     failed = run_grid(grid, jobs, console.print)
     runs = collected(grid, seed)
     if to is not None:
         write_json(runs, to)
     console.print(markdown(runs))
-    models = " ".join(f"--model {grid.folder(row, seed)}/model{way}" for row, way in PARADIGMS.items())
+    models = " ".join(f"--model {grid.folder(row, seed)}/model{PARADIGMS[row]}" for row in chosen)
     console.print(f"plume-embed evaluate miniature {models}")
     for line in failed:
         print(f"failed: {line}", file=sys.stderr)
