@@ -7,6 +7,7 @@ safetensors that appear complete or not at all.
 
 import json
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import torch
 from accelerate.utils import DistributedType
 from rich.console import Console
 from safetensors.torch import load_model
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
@@ -179,18 +181,30 @@ class PlumeTrainer(Trainer):
             )  # of this step: a resumed run makes it anew
         model.train()
         batch = inputs.to(self.args.device)
-        if len(batch.queries) == len(batch.targets) == 1:
-            with self.compute_loss_context_manager():
-                queries, targets = model(batch.queries + batch.targets, batch.num_latent_steps)
-                loss, terms = batch_losses(queries, targets, batch, self.weights)
-            self.accelerator.backward(loss)
-        else:
-            loss, terms = self._cached_step(model, batch)
+        is_whole = len(batch.queries) == len(batch.targets) == 1
+        with self._attention():
+            loss, terms = (self._whole_step if is_whole else self._cached_step)(model, batch)
         if not torch.isfinite(loss):
             raise RuntimeError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
         self._note(step, batch, terms)
         self._warn(step + 1, self.gates.after(step, terms))
         return loss.detach() / self.args.world_size
+
+    def _attention(self) -> AbstractContextManager:
+        """With bf16 on a CPU plain attention, also where the backward pass recomputes a layer.
+
+        There the fused kernel's backward pass is slow even for the one query a row has in a latent step: it took a
+        third of a step of `tiny`. In float32 it is the faster one.
+        """
+        is_slow = self.args.bf16 and self.args.device.type == "cpu"
+        return sdpa_kernel(SDPBackend.MATH) if is_slow else nullcontext()
+
+    def _whole_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
+        with self.compute_loss_context_manager():
+            queries, targets = model(batch.queries + batch.targets, batch.num_latent_steps)
+            loss, terms = batch_losses(queries, targets, batch, self.weights)
+        self.accelerator.backward(loss)
+        return loss, terms
 
     def _cached_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
         def forward(chunks, num_latent_steps):
