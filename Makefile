@@ -62,21 +62,26 @@ EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-si
 .data/plume-tiny-base: | .data/plume-tiny-first
 	$(BIN)/python -m training.tiny_base .data/plume-tiny-first $@
 
-train-tiny: .data/plume-tiny-base  ## train the shipped plume-tiny: stills from scratch, then the curriculum (2 to 3 core hours)
+MORE := $(BIN)/plume-embed train tiny_more --set model.path=$(RUNS)/tiny/full-0/model --set output_dir=$(RUNS)/tiny_more
+SHIPPED := $(RUNS)/tiny_more
+
+train-tiny: .data/plume-tiny-base  ## train the shipped plume-tiny: stills from scratch, then the curriculum (3 core hours)
 	$(BIN)/python -m training.paradigms --rows full --out $(RUNS)
+	test -f $(SHIPPED)/results.json || $(MORE)
 	$(MAKE) ship-tiny
 
 ship-tiny:  ## what train-tiny made -> checkpoints/plume-tiny, its code as links to the files at the root
 	rm -rf checkpoints/plume-tiny
 	mkdir -p checkpoints/plume-tiny
-	cp $(filter-out %.py,$(wildcard $(RUNS)/tiny/full-0/model/*)) checkpoints/plume-tiny/
-	cp $(RUNS)/tiny/full-0/results.json checkpoints/plume-tiny/training.json
-	cd checkpoints/plume-tiny && for file in $(notdir $(wildcard $(RUNS)/tiny/full-0/model/*_plume.py)); do ln -s ../../$$file $$file; done
+	cp $(filter-out %.py,$(wildcard $(SHIPPED)/model/*)) checkpoints/plume-tiny/
+	cp $(SHIPPED)/results.json checkpoints/plume-tiny/training.json
+	cd checkpoints/plume-tiny && for file in $(notdir $(wildcard $(SHIPPED)/model/*_plume.py)); do ln -s ../../$$file $$file; done
 
 paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit rationale, single pass, without curriculum; the table
 	$(BIN)/python -m training.paradigms --out $(RUNS) --jobs 2 --json training/results/tiny.json
+	test -f $(SHIPPED)/results.json || $(MORE)
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
-		--model $(RUNS)/tiny/explicit_cot-0/model@cot --model .data/plume-tiny-first \
+		--model $(RUNS)/tiny/explicit_cot-0/model@cot --model $(SHIPPED)/model --model .data/plume-tiny-first \
 		--json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/results/plume-tiny
 
