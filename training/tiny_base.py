@@ -1,6 +1,6 @@
 """What the recipe `tiny` starts from: plume-tiny's first edition, which shows pictures by their size.
 
-    python -m training.tiny_base .data/plume-tiny-first .data/plume-tiny-base
+    python -m training.tiny_base checkpoints/plume-tiny .data/plume-tiny-base
 
 It stands where a pretrained backbone stands for a large model. The first edition has seen stills only, all of them at
 84 x 84 pixels (9 tokens). Here the processor leaves crops (4 tokens), stills (9) and scenes (24) at their size, and
