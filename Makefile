@@ -54,7 +54,7 @@ miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
 
 RUNS := .data/runs
-EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256
+EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256 --latency-rounds 0
 
 .data/plume-tiny-base: | miniature
 	$(BIN)/python -m training.tiny_base checkpoints/plume-tiny $@

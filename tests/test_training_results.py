@@ -9,7 +9,7 @@ from plume_embed.evaluation.miniature_report import markdown as nine_tasks
 from plume_embed.training.ablation_archive import archive_of, read_archive
 from plume_embed.training.ablation_results import markdown as ablation_table
 from plume_embed.training.collect import collect, markdown
-from plume_embed.training.paradigms import PARADIGMS
+from plume_embed.training.paradigms import EXPLICIT_SHARE, PARADIGMS
 from plume_embed.training.paradigms import markdown as paradigm_table
 
 ROOT = Path(__file__).parent.parent
@@ -40,15 +40,20 @@ def test_the_readme_shows_the_committed_ablation_and_its_archive_has_the_same_ru
     assert results["rows"]["full"]["mean"] >= 0.95 and results["rows"]["no_curriculum"]["mean"] < 0.30
 
 
-def test_the_readme_shows_the_committed_paradigms_of_equal_data_and_steps():
+def test_the_readme_shows_the_committed_paradigms_of_equal_data_and_budget():
     readme = (ROOT / "README.md").read_text()
     runs = json.loads((ROOT / "training" / "results" / "tiny.json").read_text())
     scores = json.loads((ROOT / "evaluation" / "results" / "paradigms.json").read_text())
     assert paradigm_table(runs) in readme and nine_tasks(scores) in readme
     assert list(runs) == list(PARADIGMS)
-    recipes = [run["recipe"] for run in runs.values()]
-    assert len({(r["curriculum"]["max_steps"], r["batch_size"], r["seed"], r["model"]["path"]) for r in recipes}) == 1
-    assert all(run["train_cpu_minutes"] + run["train_cpu_minutes_shared"] <= 120 for run in runs.values())  # 2 cores
+    recipes = {row: run["recipe"] for row, run in runs.items()}
+    assert len({(r["batch_size"], r["seed"], r["model"]["path"], str(r["data"])) for r in recipes.values()}) == 1
+    steps = {row: recipe["curriculum"]["max_steps"] for row, recipe in recipes.items()}
+    assert steps["single_pass"] == steps["no_curriculum"] == steps["full"]
+    assert steps["explicit_cot"] == round(EXPLICIT_SHARE * steps["full"])
+    minutes = {row: run["train_cpu_minutes"] + run["train_cpu_minutes_shared"] for row, run in runs.items()}
+    assert max(minutes.values()) <= 120  # an hour on 2 cores
+    assert 0.7 <= minutes["explicit_cot"] / minutes["full"] <= 1.25
     named = {model["model"]: model for model in scores["models"]}
     for name in ("single_pass-0 single pass", "no_curriculum-0 K=8", "full-0 K=8", "explicit_cot-0 CoT"):
         assert named[name]["means"]["mean"] is not None and not named[name]["failed"]

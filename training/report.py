@@ -133,8 +133,18 @@ def _stage_bands(axes: "Axes", entries: list[dict]) -> None:
         is_last = index == len(entries) - 1
         if is_last or entries[index + 1]["stage"] != entry["stage"]:
             axes.axvspan(start, entry["step"], color=STAGE_SHADES[entry["stage"] % 2], zorder=0)
-            middle, text = (start + entry["step"]) / 2, f"stage {entry['stage']}\nK = {entry['latent_steps']}"
-            axes.text(middle, 1.01, text, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=7)
+            stage, steps = entry["stage"], entry["latent_steps"]
+            is_narrow = entry["step"] - start < 0.08 * entries[-1]["step"]  # numbers alone, or labels overlap
+            text = f"{stage}\n{steps}" if is_narrow else f"stage {stage}\nK = {steps}"
+            axes.text(
+                (start + entry["step"]) / 2,
+                1.01,
+                text,
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="bottom",
+                fontsize=7,
+            )
             start = entry["step"]
 
 
