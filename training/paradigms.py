@@ -4,7 +4,7 @@
     plume-embed evaluate miniature --model .data/runs/tiny/single_pass-0 ...   # the command prints it whole
 
 Same data, same start, same batches; what differs after stage 0 goes on from one stage 0. Three take as many steps, the
-explicit rationale about as many CPU minutes as the latent steps: its steps cost twice as much. A corpus has no test of
+explicit rationale a share of them, because its steps cost about twice as much. A corpus has no test of
 its own, so the scores are `plume-embed evaluate`'s; the JSON holds what training took and ended with.
 """
 
@@ -25,7 +25,7 @@ from plume_embed.training.trainer import LOG_FILE
 # Row of the ablations: how its model is read in `evaluate miniature`, "" for as it was trained.
 PARADIGMS = {"single_pass": "", "explicit_cot": "@cot", "no_curriculum": "", "full": ""}
 EXPLICIT_SHARE = 0.55  # of the steps
-LABELS = {"explicit_cot": "explicit chain of thought, about as many CPU minutes as full"}
+LABELS = {"explicit_cot": f"explicit chain of thought, {EXPLICIT_SHARE:.0%} of the steps"}
 _ENDED_WITH = ("nce_gen", "nce_anchor", "ce", "balance", "router_entropy")
 
 
