@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-slow lint format miniature train-tiny paradigms ship-tiny evaluate-tiny clean help
+.PHONY: demo space test test-slow lint format miniature train-tiny train-stills paradigms evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,33 +56,33 @@ miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/
 RUNS := .data/runs
 EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256 --latency-rounds 0
 
+TRAIN := $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node 2 -m plume_embed train
+
 .data/plume-tiny-base: | miniature
-	$(BIN)/python -m training.tiny_base checkpoints/plume-tiny $@
+	$(BIN)/python -m training.tiny_base checkpoints/plume-tiny-stills $@
 
-MORE := $(BIN)/plume-embed train tiny_more --set model.path=$(RUNS)/tiny/full-0/model --set output_dir=$(RUNS)/tiny_more
+$(RUNS)/tiny/full-0/results.json: export OMP_NUM_THREADS := 1
+$(RUNS)/tiny/full-0/results.json: | .data/plume-tiny-base
+	$(TRAIN) tiny --resume --set output_dir=$(@D)
 
-train-tiny: miniature  ## train the shipped plume-tiny from scratch, on stills (36 CPU minutes on each of 2 cores)
-	rm -rf .data/plume-tiny
-	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny
-	$(MAKE) ship-tiny
+train-tiny: export OMP_NUM_THREADS := 1
+train-tiny: $(RUNS)/tiny/full-0/results.json  ## train the shipped plume-tiny through the curriculum, on two cores
+	$(BIN)/python -m training.tiny_base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
+	$(TRAIN) tiny_more --resume --set output_dir=$(RUNS)/tiny_more
+	$(BIN)/python -m training.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more
 
-ship-tiny:  ## .data/plume-tiny -> checkpoints/plume-tiny, its code as links to the files at the root
-	rm -rf checkpoints/plume-tiny
-	mkdir -p checkpoints/plume-tiny
-	cp $(filter-out %.py,$(wildcard .data/plume-tiny/*)) checkpoints/plume-tiny/
-	cd checkpoints/plume-tiny && for file in $(notdir $(wildcard .data/plume-tiny/*_plume.py)); do ln -s ../../$$file $$file; done
+train-stills: miniature  ## train what the curriculum starts from, on stills alone (36 CPU minutes on each of 2 cores)
+	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny-stills
 
 paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit rationale, single pass, without curriculum; the table
 	$(BIN)/python -m training.paradigms --out $(RUNS) --jobs 2 --json training/results/tiny.json
-	test -f $(RUNS)/tiny_more/results.json || $(MORE)
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
-		--model $(RUNS)/tiny/explicit_cot-0/model@cot --model $(RUNS)/tiny_more/model --model checkpoints/plume-tiny \
-		--json evaluation/results/paradigms.json
+		--model $(RUNS)/tiny/explicit_cot-0/model@cot --json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/results/plume-tiny
 
 evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
-	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --steps 0,2,4,6,8 --keep .data/scores \
-		--json evaluation/results/miniature.json --plot evaluation/results/miniature.svg
+	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --model checkpoints/plume-tiny-stills@8 \
+		--steps 0,2,4,6,8 --keep .data/scores --json evaluation/results/miniature.json --plot evaluation/results/miniature.svg
 	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny \
 		--json evaluation/results/plume-tiny.json
 	$(BIN)/python -m evaluation.miniature.examples --json evaluation/results/plume-tiny-examples.json

@@ -26,6 +26,7 @@ _COSTS = {
     "wall_minutes": "minutes by the clock",
     "cpu_minutes_per_process": "CPU minutes of each process",
     "world_size": "processes",
+    "processes": "processes",
     "train_minutes": "minutes by the clock",
     "train_cpu_minutes": "CPU minutes of the main process",
     "torch": "PyTorch",
@@ -75,16 +76,22 @@ def _what_it_is(encoder: Encoder, is_bundled: bool) -> str:
 
 
 def _training(folder: Path) -> str:
-    told: dict[str, str] = {}
+    runs: list[dict[str, Any]] = []
     for name in ("training.json", "results.json"):
         file = folder / name
         if file.is_file():
-            run = json.loads(file.read_text())
-            recipe = run.get("recipe") or run.get("settings") or {}
-            told |= _named(recipe | recipe.get("curriculum", {}), _SETTINGS) | _named(run, _COSTS)
-    if not told:
+            record = json.loads(file.read_text())
+            runs += record.get("runs", [record])
+    lists = [_list(told) for told in map(_told, runs) if told]
+    if not lists:
         return "<h2>How it was trained</h2><p>No training record lies beside the weights.</p>"
-    return "<h2>How it was trained</h2><p>As the record beside the weights says:</p>" + _list(told)
+    in_turn = f", in {len(lists)} runs behind each other" if len(lists) > 1 else ""
+    return f"<h2>How it was trained</h2><p>As the record beside the weights says{in_turn}:</p>{''.join(lists)}"
+
+
+def _told(run: dict[str, Any]) -> dict[str, str]:
+    recipe = run.get("recipe") or run.get("settings") or {}
+    return _named(recipe | recipe.get("curriculum", {}), _SETTINGS) | _named(run, _COSTS)
 
 
 def _results(folder: Path) -> str:

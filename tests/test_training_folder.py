@@ -73,8 +73,18 @@ def test_a_change_is_a_function_of_the_seed_and_leaves_large_pictures_and_videos
     assert augment_side(side, "a", 55) is side
     kept = augment_side(side, "a", 56, keeps_look=True)
     assert kept.item["image"][0].tobytes() == picture.tobytes() and kept.item["text"] == "x"
-    video = TrainingSide({"video": [[picture]]}, "", None)
-    assert augment_side(video, "a", 56) is video
+
+
+def test_videos_are_changed_where_asked_for_and_all_frames_of_one_alike():
+    picture = Image.open(io.BytesIO(encoded(1))).convert("RGB")
+    side = TrainingSide({"video": [[picture] * 3, [picture]]}, "", None)
+    assert augment_side(side, "a", 56) is side
+    assert augment_side(side, "a", 56, keeps_look=True, videos=True) is side
+    one, again, other = (augment_side(side, seed, 0, videos=True).item["video"] for seed in ("a", "a", "b"))
+    frames = [[frame.tobytes() for frame in film] for film in one]
+    assert frames == [[frame.tobytes() for frame in film] for film in again]
+    assert len(set(frames[0])) == 1 and frames[0][0] != picture.tobytes(), "the frames of one fit each other"
+    assert frames[1][0] != frames[0][0] != other[0][0].tobytes(), "films are changed each in its own way"
 
 
 def test_half_of_the_pictures_are_enlarged_and_half_of_these_to_the_largest_side():
@@ -110,12 +120,12 @@ def test_files_or_a_folder_must_be_given(given):
         CorpusTask(load_recipe("tiny", ["data.folder=null", *given]))
 
 
-def test_the_start_of_the_second_edition_is_the_first_with_pictures_at_their_size(tmp_path):
+def test_other_limits_for_pictures_and_frames_leave_weights_and_tokenizer_as_they_are(tmp_path):
     processor = make_processor(["red fox", "blue whale"] * 20, 330, 28)
     model = make_model(processor, 48, 2, 64, 32, 1, 0.05, seed=0).eval()
     model.save_pretrained(tmp_path / "first")
     processor.save_pretrained(tmp_path / "first")
-    main(tmp_path / "first", tmp_path / "base", side=56, max_side=112)
+    main(tmp_path / "first", tmp_path / "base", side=56, max_side=112, frame_side=56)
     base, after = PlumeModel.from_pretrained(tmp_path / "base"), PlumeProcessor.from_pretrained(tmp_path / "base")
     assert all(torch.equal(tensor, base.state_dict()[name]) for name, tensor in model.state_dict().items())
     assert after.tokenizer.get_vocab() == processor.tokenizer.get_vocab()
@@ -129,4 +139,7 @@ def test_the_start_of_the_second_edition_is_the_first_with_pictures_at_their_siz
     sides = (28, 56, 84, 112, 400)
     assert [tokens(processor, image=Image.new("RGB", (side, side))) for side in sides] == [1, 1, 1, 1, 1]
     assert [tokens(after, image=Image.new("RGB", (side, side))) for side in sides] == [4, 4, 9, 16, 16]
-    assert tokens(after, video=[Image.new("RGB", (200, 200))] * 4) == 8, "two times two frames of 56 x 56"
+    film = [Image.new("RGB", (200, 200))] * 4
+    assert tokens(after, video=film) == 8, "two times two frames of 56 x 56"
+    main(tmp_path / "base", tmp_path / "frames", side=56, max_side=112, frame_side=84)
+    assert tokens(PlumeProcessor.from_pretrained(tmp_path / "frames"), video=film) == 18, "of 84 x 84"

@@ -16,6 +16,7 @@ ablations.py      the paper's tables 3 to 6 with paired seeds; ablation_rows.py,
                   ablation_archive.py, and fork.py: rows that share stage 0; paradigms.py: plume-tiny four times
 report.py         a run as pictures; diagnostics.py: their numbers; collect.py: runs in one file; memory.py: peak memory
 recipe.py         recipes/*.yaml as typed settings; dry_run.py; run.py: from a recipe to results.json; cli.py
-tiny_model.py     a fresh small model; tiny_backbone.py: one that `plume-embed init` takes; stills.py: plume-tiny's
-                  first edition; tiny_base.py: that with pictures at their size, from which the recipe `tiny` starts
+tiny_model.py     a fresh small model; tiny_backbone.py: one that `plume-embed init` takes
+stills.py         checkpoints/plume-tiny-stills, from which plume-tiny is trained; tiny_base.py: other limits for its
+                  pictures and frames; ship.py: what the runs made as checkpoints/plume-tiny
 """

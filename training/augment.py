@@ -46,29 +46,39 @@ def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (image.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def augment_side(side: Side, seed: str, max_side: int, enlarge_to: int = 0, keeps_look: bool = False) -> Side:
+def augment_side(
+    side: Side, seed: str, max_side: int, enlarge_to: int = 0, keeps_look: bool = False, videos: bool = False
+) -> Side:
     """A side with its pictures changed, a function of the seed.
 
     Args:
         seed (`str`): Of this side in this step.
         max_side (`int`): Larger pictures are left as they are: what stands where in a scene is part of its meaning, and
-            a page is to be read. So are videos, whose frames must fit each other.
+            a page is to be read.
         enlarge_to (`int`): Half of the pictures are shown larger, half of these at this side, as any large picture will
             be, the others at a random one below; 0: none. A model that has seen a thing at one size only does not know
             it at another.
         keeps_look (`bool`): Whether colour, shape and softness stay.
+        videos (`bool`): Whether videos are changed too, whatever their size, all frames of one alike.
     """
-    images = side.item.get("image", [])
-    if not images or any(max(image.size) > max_side for image in images):
-        return side
-    rng = random.Random(seed)
-    generator = torch.Generator().manual_seed(rng.getrandbits(63))
-    if not keeps_look:
-        pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in images]
-        images = [Image.fromarray(augment(p, generator)[0].permute(1, 2, 0).numpy()) for p in pixels]
-    return Side(
-        {**side.item, "image": [enlarge(image, enlarge_to, rng) for image in images]}, side.rationale, side.answer
-    )
+    images, films = side.item.get("image", []), side.item.get("video", [])
+    rng, changed = random.Random(seed), {}
+    if images and all(max(image.size) <= max_side for image in images):
+        generator = torch.Generator().manual_seed(rng.getrandbits(63))
+        images = images if keeps_look else [_augmented(image, generator) for image in images]
+        changed["image"] = [enlarge(image, enlarge_to, rng) for image in images]
+    if films and videos and not keeps_look:
+        number = rng.getrandbits(63)
+        changed["video"] = [
+            [_augmented(frame, torch.Generator().manual_seed(number + n)) for frame in film]
+            for n, film in enumerate(films)
+        ]
+    return Side({**side.item, **changed}, side.rationale, side.answer) if changed else side
+
+
+def _augmented(image: Image.Image, generator: torch.Generator) -> Image.Image:
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    return Image.fromarray(augment(pixels, generator)[0].permute(1, 2, 0).numpy())
 
 
 def enlarge(image: Image.Image, up_to: int, rng: random.Random) -> Image.Image:

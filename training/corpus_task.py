@@ -122,6 +122,7 @@ class CorpusTask:
             max_side=data.augment_up_to,
             enlarge_to=data.enlarge_to,
             keeps_look=pair.subset in data.never_augmented,
+            videos=data.augment_videos,
         )
         return replace(pair, query=change(pair.query, f"query {seed}"), target=change(pair.target, f"target {seed}"))
 

@@ -57,6 +57,7 @@ class DataSettings:
             split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
         enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side (augment.py); 0: no.
+        augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
         repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
         media_root (`str`): What media paths in them are relative to.
@@ -68,6 +69,7 @@ class DataSettings:
     dataset: str | None = None
     augment_up_to: int = 0
     enlarge_to: int = 0
+    augment_videos: bool = False
     never_augmented: tuple[str, ...] = ()
     repeat: dict = field(default_factory=dict)
     media_root: str = "."

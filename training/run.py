@@ -127,6 +127,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "seed": recipe.seed,
             "parameters": num_parameters,
             "train_minutes": round(minutes, 2),
+            "processes": process.num_processes,
             "train_cpu_minutes": round((time.process_time() - cpu_started) / 60, 2),
             "resumed_from": checkpoint.name if checkpoint else None,
             "torch": torch.__version__,

@@ -1,7 +1,7 @@
-"""plume-tiny, first edition: the simplest honest loop, on the emoji stills of the miniature benchmark.
+"""What plume-tiny starts from, and was in its first edition: the simplest honest loop, on the emoji stills of the miniature benchmark.
 
     python -m evaluation.miniature.build --out .data/miniature
-    python -m training.stills --data .data/miniature --out checkpoints/plume-tiny
+    python -m training.stills --data .data/miniature --out checkpoints/plume-tiny-stills
 
 For each concept of a batch: one text and two pictures in two styles, all three contrasted with each other by symmetric
 InfoNCE, and the pictures with the names of the subgroups. A single pass first, the whole K = 8 rollout for the last
@@ -254,7 +254,7 @@ def main(
     ] = None,
     processes: Annotated[int, typer.Option(help="Data-parallel processes, one thread each.")] = 2,
 ) -> None:
-    """Train plume-tiny, e.g. `python -m training.stills --data .data/miniature --out checkpoints/plume-tiny`."""
+    """Train it, e.g. `python -m training.stills --data .data/miniature --out checkpoints/plume-tiny-stills`."""
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(random.SystemRandom().randint(20000, 40000)))
     settings = parse_settings(set_ or [])
