@@ -1,4 +1,4 @@
-"""What plume-tiny starts from, and was in its first edition: the simplest honest loop, on the emoji stills of the miniature benchmark.
+"""What plume-tiny starts from, once its first edition: the simplest honest loop, on the miniature's emoji stills.
 
     python -m evaluation.miniature.build --out .data/miniature
     python -m training.stills --data .data/miniature --out checkpoints/plume-tiny-stills
