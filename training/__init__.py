@@ -6,7 +6,7 @@ batch_loss.py     the loss of a batch from its sides; losses.py: its terms
 grad_cache.py     a large batch in the memory of a small one, with equal gradients
 data.py           the JSONL corpus, subset-balanced batches; folder_corpus.py: the miniature's folder; augment.py: its
                   pictures changed at random; corpus_task.py: a corpus as a task for the trainer
-hops.py           the state-tracking task; mixed.py: five families of such tasks; hops_task.py: both for the trainer,
+hops.py           the state-tracking task; mixed.py: four families of such tasks; hops_task.py: both for the trainer,
                   sign_tables.py: their batches by index instead of by decoding
 trainer.py        transformers' Trainer with all that; checkpoints.py: safetensors, whole or not at all; lora.py
 gates.py          warnings, early in a run, that it is not going to work

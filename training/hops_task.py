@@ -152,7 +152,7 @@ def share(hits_of: list[tuple[Any, bool]], chosen: Callable[[Any], bool]) -> flo
 
 
 class MixedTask(HopsTask):
-    """`hops_mixed`: five families of queries in one batch; Hit@1 also by family."""
+    """`hops_mixed`: four families of queries in one batch; Hit@1 also by family."""
 
     data = mixed
     table = SignTable

@@ -1,9 +1,8 @@
-"""`hops_mixed`: five instruction families in three input types, all of serial computation (its data).
+"""`hops_mixed`: four instruction families in three input types, all of serial computation (its data).
 
     film   "north 3"      a film of presses            the machine's state after them, as in `hops`
     text   "north 3 L E T O X E E L"   no film         the same, the presses given as words (E: no press)
     count  "count L"      a film of presses            how many of them were L
-    after  "after 2 X"    a film of presses            which button came right behind the second X
     walk   "walk up E left left E E down right"   a picture of a board of 2 x 5 cells with a dot: where it goes
 
 In a walk a step against the edge of the board stays.
@@ -15,20 +14,18 @@ families, and only the prefix says which of them it is: there is something to ro
 import random
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from plume_embed.training import hops
 
-FAMILIES = ("film", "text", "count", "after", "walk")
-IN_A_FILM = ("film", "count", "after")
+FAMILIES = ("film", "text", "count", "walk")
+IN_A_FILM = ("film", "count")
 NO_PRESS = "E"
 BUTTONS = (*hops.GLYPHS[: hops.IDLE], NO_PRESS)  # by sign number
 MOVES = ("left", "right", "up", "down", NO_PRESS)  # by sign number
-NAMES = (*hops.STATES, *BUTTONS[: hops.IDLE])  # what targets say, by number
-MOST_ASKED = 2  # "after 2 X" is asked, "after 3 X" is not
+NAMES = hops.STATES  # what targets say, by number: a state, a count or a cell
 ROWS, COLUMNS = 2, 5  # of the board of a walk
 
 
@@ -114,19 +111,10 @@ def draw(rng: random.Random, is_test: bool = False, family: str | None = None) -
         start = rng.randrange(ROWS * COLUMNS)
         cells = tuple(str(cell) for cell in walk(start, signs))
         return Query(family, f"walk {words(MOVES, signs)}", signs, cells, (start,), renderings[:1])
-    if family == "count":
-        button = rng.randrange(hops.IDLE)  # pressed in half of the cases, or most answers would be 0 and 1
-        signs = tuple(sign if sign == hops.IDLE or rng.random() < 0.5 else button for sign in signs)
-        counts = tuple(str(count) for count in np.cumsum(np.array(signs) == button))
-        return Query(family, f"count {BUTTONS[button]}", signs, counts, signs, renderings)
-    places = [i for i, pair in enumerate(pairwise(signs)) if hops.IDLE not in pair]
-    places = [i for i in places if signs[: i + 1].count(signs[i]) <= MOST_ASKED]
-    if not places:  # no two presses behind each other
-        return draw(rng, is_test, family)
-    place = rng.choice(places)
-    button = signs[place]
-    number = signs[: place + 1].count(button)
-    return Query(family, f"after {number} {BUTTONS[button]}", signs, after(signs, button, number), signs, renderings)
+    button = rng.randrange(hops.IDLE)  # pressed in half of the cases, or most answers would be 0 and 1
+    signs = tuple(sign if sign == hops.IDLE or rng.random() < 0.5 else button for sign in signs)
+    counts = tuple(str(count) for count in np.cumsum(np.array(signs) == button))
+    return Query(family, f"count {BUTTONS[button]}", signs, counts, signs, renderings)
 
 
 def words(names: tuple[str, ...], signs: tuple[int, ...]) -> str:
@@ -145,19 +133,8 @@ def walk(start: int, signs: tuple[int, ...]) -> list[int]:
     return cells
 
 
-def after(signs: tuple[int, ...], button: int, number: int) -> tuple[str, ...]:
-    """How often the button was pressed, up to `number`; from the sign behind that on, that sign."""
-    states, seen, answer = [], 0, None
-    for sign in signs:
-        if answer is None and seen == number:
-            answer = BUTTONS[sign]
-        seen += sign == button and answer is None
-        states.append(answer or str(seen))
-    return tuple(states)
-
-
 def held_out_queries(count: int = hops.NUM_TEST_QUERIES, split: str = "test") -> list[Query]:
-    """The first queries of a set, as many of every family as of any other but one."""
+    """The first queries of a set, as many of every family as of any other."""
     rng = random.Random(f"hops_mixed {split}")
     return [draw(rng, split == "test", FAMILIES[index % len(FAMILIES)]) for index in range(count)]
 
@@ -176,9 +153,7 @@ def machines() -> list[str]:
 
 def film_prompts() -> list[str]:
     """Every text that goes with a film."""
-    buttons = BUTTONS[: hops.IDLE]
-    counts = [f"count {button}" for button in buttons]
-    return machines() + counts + [f"after {k} {button}" for k in range(1, MOST_ASKED + 1) for button in buttons]
+    return machines() + [f"count {button}" for button in BUTTONS[: hops.IDLE]]
 
 
 def tokenizer_texts() -> list[str]:
