@@ -269,6 +269,12 @@ def test_the_table_has_means_differences_and_seeds():
     assert line.startswith("| 3 | router without anchor | 92.0 | -7.0 (-19.7 to +5.7) | 90.0 94.0 | 92 46 | 60.1 |")
 
 
+def test_the_table_of_a_task_with_families_shows_them_instead_of_presses():
+    run = results_of(0.9, 0) | {"hit_at_1_by_family": {"film": 0.8, "walk": 1.0}}
+    head, _, line = markdown(summarise("hops_mixed", [("full", 0, run)])).splitlines()
+    assert "| by seed | by family: film, walk |" in head and "| 90.0 | 80 100 |" in line
+
+
 def test_an_unknown_row_is_named():
     with pytest.raises(ValueError, match="No row 'half'; there are full,"):
         row_named("half")

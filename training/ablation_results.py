@@ -104,10 +104,11 @@ def write_json(results: dict, path: Path) -> None:
 
 
 def markdown(results: dict) -> str:
-    """A table of the rows: mean Hit@1 in %, the paired difference to the full model with its interval, every seed, and
-    last what the paper has for the same change on MMEB-v2."""
+    """A table of the rows: mean Hit@1 in %, the paired difference to the full model with its interval, every seed, then
+    by family where there are several and by presses otherwise, and last what the paper has for the same change."""
+    parts = _parts(results)
     lines = [
-        "| table | row | Hit@1 % | difference to full (95 % interval) | by seed | by presses 1 .. 8 | paper |",
+        f"| table | row | Hit@1 % | difference to full (95 % interval) | by seed | by {parts[1]} | paper |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in results["rows"].values():
@@ -120,7 +121,15 @@ def markdown(results: dict) -> str:
             shown = " ".join(f"{100 * difference[name]:+.1f}" for name in ("mean", "low", "high"))
             shown = "{} ({} to {})".format(*shown.split())
         seeds = " ".join(f"{100 * run['hit_at_1']:.1f}" for run in row["runs"].values())
-        presses = " ".join(f"{100 * hit:.0f}" for hit in row.get("hit_at_1_by_presses", {}).values())
-        cells = (row["table"], row["label"], f"{100 * row['mean']:.1f}", shown, seeds, presses, row["paper"] or "")
+        by_part = " ".join(f"{100 * hit:.0f}" for hit in row.get(parts[0], {}).values())
+        cells = (row["table"], row["label"], f"{100 * row['mean']:.1f}", shown, seeds, by_part, row["paper"] or "")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def _parts(results: dict) -> tuple[str, str]:
+    """Which parts of the queries a table shows: the key in its rows, and what the column is called."""
+    families = [family for row in results["rows"].values() for family in row.get("hit_at_1_by_family", {})]
+    if families:
+        return "hit_at_1_by_family", f"family: {', '.join(dict.fromkeys(families))}"
+    return "hit_at_1_by_presses", "presses 1 .. 8"
