@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,17 @@ from safetensors.torch import load_file
 from plume_embed.training import ablations
 from plume_embed.training.ablation_archive import archive_of, read_archive, write_archive
 from plume_embed.training.ablation_results import markdown, paired_difference, summarise
-from plume_embed.training.ablation_rows import ROWS, matched_inner_size, recipe_of, row_named, row_names, with_segments
-from plume_embed.training.ablations import Grid, best_rate, run_one
+from plume_embed.training.ablation_rows import (
+    ROWS,
+    TUNED_RATES,
+    matched_inner_size,
+    recipe_of,
+    row_named,
+    row_names,
+    with_rate,
+    with_segments,
+)
+from plume_embed.training.ablations import Grid, best_rate, chosen_rate, run_one
 from plume_embed.training.fork import fork, fork_step, why_not_forked
 from plume_embed.training.hops_task import HopsTask
 from plume_embed.training.recipe import Recipe, load_recipe
@@ -230,6 +240,21 @@ class TestGrid:
             results = {"hit_at_1": [0.1, 0.2, 0.7, 0.3, 0.2][index], "recipe": dataclasses.asdict(recipe)}
             (folder / "results.json").write_text(json.dumps(results))
         assert best_rate(grid) == 2e-3
+
+    def test_the_rate_is_chosen_once_and_stays_for_seeds_that_come_later(self, tmp_path, monkeypatch):
+        asked: list[Recipe] = []
+        monkeypatch.setattr(ablations, "ProcessPoolExecutor", lambda jobs, **settings: ThreadPoolExecutor(jobs))
+        monkeypatch.setattr(ablations, "run_one", lambda recipe, *trunk: asked.append(recipe) or "done")
+        archive = archive_of(tmp_path / "results.json")
+        grid = dataclasses.replace(self.grid(tmp_path, ("single_pass_tuned",)), archive=archive)
+        assert chosen_rate(grid) is None
+        (failed,) = ablations.run_grid(grid, 1, lambda line: None)
+        assert len(asked) == len(TUNED_RATES) and "the tuning has not ended" in failed
+        made_by = with_rate(grid.recipe("single_pass_tuned", 3), 2e-3)
+        write_archive(archive, [("single_pass_tuned", 3, {"recipe": dataclasses.asdict(made_by)})])
+        asked.clear()
+        assert ablations.run_grid(dataclasses.replace(grid, seeds=(4,)), 1, lambda line: None) == []
+        assert [recipe.seed for recipe in asked] == [4] and set(asked[0].curriculum.learning_rates) == {2e-3}
 
 
 def results_of(hit: float, seed: int) -> dict:

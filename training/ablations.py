@@ -122,7 +122,8 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
     ended = {(row, seed) for row, seed, _ in finished(grid)}
     missing = [(row, seed) for seed in grid.seeds for row in grid.rows if (row, seed) not in ended]
     trunks = {seed: grid.recipe(TRUNK_ROW, seed) for row, seed in missing if grid.needs_trunk(row)}
-    tunes = any(row == "single_pass_tuned" for row, _ in missing)
+    rate = chosen_rate(grid)
+    tunes = rate is None and any(row == "single_pass_tuned" for row, _ in missing)
     failed: list[str] = []
     os.environ.update(ENVIRONMENT)  # of the workers, which are started afresh
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet)
@@ -131,7 +132,7 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
         if tunes:
             first |= {pool.submit(run_one, recipe, None): recipe.output_dir for recipe in grid.tuning().values()}
         _wait(first, on_done, failed)
-        rate, second = None, {}
+        second = {}
         if tunes:
             try:
                 rate = best_rate(grid)
@@ -163,6 +164,15 @@ def _wait(futures: dict[Future, str], on_done: Callable[[str], None], failed: li
         if error is not None:
             failed.append(f"{futures[future]}: {type(error).__name__}: {error}")
         on_done(future.result() if error is None else f"FAILED {failed[-1]}")
+
+
+def chosen_rate(grid: Grid) -> float | None:
+    """The learning rate of the tuned single passes that have ended, here or in the archive, whatever their seed; `None`
+    without any. It is chosen once."""
+    archived = {} if grid.archive is None else read_archive(grid.archive)
+    seeds = tuple(sorted({*grid.seeds, *(seed for _, seed in archived)}))
+    runs = finished(replace(grid, rows=("single_pass_tuned",), seeds=seeds))
+    return next((results["recipe"]["curriculum"]["learning_rates"][0] for _, _, results in runs), None)
 
 
 def best_rate(grid: Grid) -> float:
@@ -241,7 +251,8 @@ def main(
         ended = {(row, seed) for row, seed, _ in finished(grid)}
         todo = [(row, seed) for row in names for seed in grid.seeds if (row, seed) not in ended]
         trunks = len({seed for row, seed in todo if grid.needs_trunk(row)})
-        tuning = len(TUNED_RATES) * any(row == "single_pass_tuned" for row, _ in todo)
+        tunes = any(row == "single_pass_tuned" for row, _ in todo) and chosen_rate(grid) is None
+        tuning = len(TUNED_RATES) * tunes
         total, done = trunks + tuning + sum(row != TRUNK_ROW for row, _ in todo), 0
         with progress_bar("training", "runs") as on_progress:
 
