@@ -58,6 +58,10 @@ EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-si
 
 TRAIN := $(BIN)/python -m torch.distributed.run --standalone --nproc-per-node 2 -m plume_embed train
 
+# Once more by the same recipe, slower, and with more pairs of pictures in two styles.
+LAST := $(addprefix --set ,model.path=$(RUNS)/tiny_more/model seed=2 curriculum.max_steps=500 \
+	curriculum.learning_rates=[5e-4,5e-4,5e-4,5e-4,5e-4] data.repeat.I-RET-other-style=8)
+
 .data/plume-tiny-base: | miniature
 	$(BIN)/python -m training.tiny_base checkpoints/plume-tiny-stills $@
 
@@ -69,7 +73,8 @@ train-tiny: export OMP_NUM_THREADS := 1
 train-tiny: $(RUNS)/tiny/full-0/results.json  ## train the shipped plume-tiny through the curriculum, on two cores
 	$(BIN)/python -m training.tiny_base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
 	$(TRAIN) tiny_more --resume --set output_dir=$(RUNS)/tiny_more
-	$(BIN)/python -m training.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more
+	$(TRAIN) tiny_more --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
+	$(BIN)/python -m training.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
 
 train-stills: miniature  ## train what the curriculum starts from, on stills alone (36 CPU minutes on each of 2 cores)
 	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny-stills

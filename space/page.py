@@ -53,7 +53,7 @@ def _search_tab(service: Service, handlers: "Handlers") -> None:
         with gr.Column(scale=2, min_width=280):
             text = gr.Textbox(
                 label="Query text",
-                placeholder="a short name, for example: cactus",
+                placeholder="a short name, for example: banana",
                 max_length=limits.text_characters,
                 lines=1,
             )

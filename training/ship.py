@@ -36,7 +36,7 @@ def ship(runs: list[Path], to: Path) -> None:
     to.mkdir(parents=True)
     for file in sorted((runs[-1] / "model").iterdir()):
         if file.suffix != ".py":
-            shutil.copy(file, to / file.name)
+            shutil.copyfile(file, to / file.name)
     for file in sorted(ROOT.glob("*_plume.py")):
         (to / file.name).symlink_to(os.path.relpath(file, to.resolve()))
     told = [results | {"losses": _losses(run)} for results, run in zip(told, runs, strict=True)]

@@ -120,7 +120,7 @@ def test_one_click_finds_the_right_item_first_for_at_least_eight_of_ten_prepared
 def test_each_kind_of_query_and_a_combination_find_the_right_item_by_hand(visit):
     queries = ROOT / "examples" / "queries"
     film = ROOT / "space" / "queries" / "frog.mp4"
-    assert "cactus" in search(visit(), "cactus")
+    assert "banana" in search(visit(), "banana")
     assert "sunflower" in search(visit(), image=queries / "sunflower.png")
     assert "frog" in search(visit(), video=film)
     page = visit()
@@ -136,7 +136,7 @@ def test_results_show_pictures_films_and_documents_with_rank_score_and_alternati
     assert [caption.split(" · ")[0] for caption in captions] == [str(rank) for rank in range(1, 13)]
     scores = [float(caption.split(" · ")[1]) for caption in captions]
     assert scores == sorted(scores, reverse=True)
-    search(page, "cactus")
+    search(page, "banana")
     kinds = {c.split(" · ")[-1] for c in [*captions, *page.locator("#results .caption-label").all_inner_texts()]}
     assert kinds == {"picture", "film", "document"}
     for image in page.locator("#results img").all():
@@ -199,7 +199,7 @@ def test_the_rollout_tab_shows_a_point_for_every_latent_step(visit, steps):
     page = visit()
     page.get_by_label("number input for Latent steps").fill(str(steps))
     page.get_by_label("number input for Latent steps").press("Tab")
-    search(page, "cactus")
+    search(page, "banana")
     page.get_by_role("tab", name="Inside the rollout").click()
     page.locator("#timing .bars .point").nth(steps + 1).wait_for()
     lines = page.locator("#trajectories .scatterlayer .trace")
@@ -219,7 +219,7 @@ def test_a_single_pass_has_no_rollout_to_show_and_says_so(visit):
     page.get_by_role("tab", name="Search").click()
     page.get_by_label("number input for Latent steps").fill("0")
     page.get_by_label("number input for Latent steps").press("Tab")
-    search(page, "cactus")
+    search(page, "banana")
     page.get_by_role("tab", name="Inside the rollout").click()
     page.get_by_text("was a single pass: there were no latent steps").wait_for()
     assert page.locator("#trajectories").count() == 0 or not page.locator("#trajectories").is_visible()
@@ -227,9 +227,9 @@ def test_a_single_pass_has_no_rollout_to_show_and_says_so(visit):
 
 def test_compare_shows_three_ways_side_by_side(visit):
     page = visit()
-    search(page, "cactus")
+    search(page, "banana")
     page.get_by_role("tab", name="Compare").click()
-    page.get_by_text("The last query: “cactus”.").wait_for()
+    page.get_by_text("The last query: “banana”.").wait_for()
     page.get_by_role("button", name="Compare").click()
     page.locator("#compared-state", has_text="Done.").wait_for()
     headings = page.locator("#ways h3").all_inner_texts()
@@ -293,7 +293,7 @@ def test_an_upload_is_limited_in_size_and_never_lands_outside_its_folder(address
 
 def test_the_page_works_at_320_pixels(visit):
     page = visit(width=320, height=640)
-    search(page, "cactus")
+    search(page, "banana")
     for tab in ("Inside the rollout", "Compare", "About", "Search"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(400)
@@ -307,8 +307,8 @@ def test_the_page_works_at_320_pixels(visit):
 def test_the_page_works_by_keyboard_and_names_everything(visit):
     page = visit()
     page.get_by_label("Query text").focus()
-    page.keyboard.type("cactus")
-    assert "cactus" in found_by(page, lambda: page.keyboard.press("Enter"))
+    page.keyboard.type("banana")
+    assert "banana" in found_by(page, lambda: page.keyboard.press("Enter"))
     focused = []
     page.get_by_label("Query text").focus()
     for _ in range(12):
@@ -338,7 +338,7 @@ def test_the_page_works_by_keyboard_and_names_everything(visit):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_charts_are_readable_in_light_and_dark_mode(visit, theme):
     page = visit(query=f"/?__theme={theme}", color_scheme=theme)
-    search(page, "cactus")
+    search(page, "banana")
     page.get_by_role("tab", name="Inside the rollout").click()
     page.locator("#timing .bars .point").first.wait_for()
     for chart in ("trajectories", "routing", "timing"):
@@ -384,7 +384,7 @@ def held(monkeypatch):
 def test_a_query_in_flight_can_be_cancelled(visit, held, monkeypatch):
     begun, go = held
     page = visit()
-    page.get_by_label("Query text").fill("cactus")
+    page.get_by_label("Query text").fill("banana")
     page.get_by_role("button", name="Search").click()
     for _ in range(200):
         if begun:
@@ -399,7 +399,7 @@ def test_a_query_in_flight_can_be_cancelled(visit, held, monkeypatch):
     assert page.locator("#status").inner_text() == "Cancelled."
     assert page.locator("#results img").count() == 0
     monkeypatch.undo()
-    assert "cactus" in search(page, "cactus")
+    assert "banana" in search(page, "banana")
 
 
 def test_a_full_queue_is_told_to_the_visitor(visit, held, service, encoder):
@@ -410,7 +410,7 @@ def test_a_full_queue_is_told_to_the_visitor(visit, held, service, encoder):
     try:
         pages = [visit(at=address) for _ in range(3)]
         for page in pages:
-            page.get_by_label("Query text").fill("cactus")
+            page.get_by_label("Query text").fill("banana")
             page.get_by_role("button", name="Search").click()
             page.wait_for_timeout(700)
         told = pages[2].get_by_text(re.compile("busy|queue is full", re.IGNORECASE)).first
@@ -436,19 +436,19 @@ def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, enc
         page = visit(at=address)
         bar = page.get_by_role("progressbar")
         assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("57", "178")
-        page.get_by_label("Query text").fill("cactus")
+        page.get_by_label("Query text").fill("banana")
         sentence = refusal_of(page, page.get_by_role("button", name="Search").click)
         assert "57 of 178 items" in sentence
         starting.collection = service.collection
         page.locator("#collection-state", has_text="holds 160 pictures").wait_for()
-        assert "cactus" in search(page, "cactus")
+        assert "banana" in search(page, "banana")
     finally:
         blocks.close(verbose=False)
 
 
 def test_a_second_visit_starts_empty(visit):
     first = visit()
-    search(first, "cactus")
+    search(first, "banana")
     second = visit()
     second.get_by_role("tab", name="Inside the rollout").click()
     second.get_by_text("Nothing has been asked yet").first.wait_for()
