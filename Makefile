@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUERY ?= fruit
-PICTURE ?= examples/queries/turtle.png
+QUERY ?= vehicle
+PICTURE ?= examples/queries/airplane.png
 SEARCH = $(BIN)/plume-embed search examples/pictures --to .data/demo-index --top 5
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1

@@ -82,11 +82,19 @@ def _training(folder: Path) -> str:
         if file.is_file():
             record = json.loads(file.read_text())
             runs += record.get("runs", [record])
-    lists = [_list(told) for told in map(_told, runs) if told]
-    if not lists:
-        return "<h2>How it was trained</h2><p>No training record lies beside the weights.</p>"
-    in_turn = f", in {len(lists)} runs behind each other" if len(lists) > 1 else ""
-    return f"<h2>How it was trained</h2><p>As the record beside the weights says{in_turn}:</p>{''.join(lists)}"
+    told = [(run.get("name", "run"), _told(run)) for run in runs if _told(run)]
+    head = "<h2>How it was trained</h2>"
+    if not told:
+        return f"{head}<p>No training record lies beside the weights.</p>"
+    if len(told) == 1:
+        return f"{head}<p>As the record beside the weights says:</p>{_list(told[0][1])}"
+    settings = dict.fromkeys(name for _, values in told for name in values)
+    rows = [[name, *(values.get(name, "–") for _, values in told)] for name in settings]
+    return head + _table(
+        f"As the record beside the weights says, in {len(told)} runs, each of which went on from the one before",
+        ["", *(name for name, _ in told)],
+        rows,
+    )
 
 
 def _told(run: dict[str, Any]) -> dict[str, str]:
@@ -150,9 +158,11 @@ def _limits(is_bundled: bool) -> str:
     if not is_bundled:
         return ""
     return (
-        "<h2>Limits</h2><p>plume-tiny is small enough to be trained and run on a processor. It was trained on emoji "
-        "pictures of everyday things and texts about them, and knows no photographs. The method is meant for backbones "
-        "that are a thousand times larger; set <code>PLUME_MODEL</code> to serve one.</p>"
+        "<h2>Limits</h2><p>plume-tiny is small enough to be trained and run on a processor. It was trained on drawings of "
+        "everyday things, in pictures, clips and scenes, and on texts about them, and knows no photographs. It once "
+        "learnt to write rationales, but most of its training was of latent steps, and what is left of its words makes "
+        "little sense. The method is meant for backbones that are a thousand times larger; set <code>PLUME_MODEL</code> "
+        "to serve one.</p>"
     )
 
 

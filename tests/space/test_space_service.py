@@ -12,7 +12,7 @@ from small_files import write_pdf, write_picture, write_video
 
 from plume_embed.rationale import Rationale
 from plume_embed.space import check_queries, compare, render
-from plume_embed.space.about import about
+from plume_embed.space.about import _training, about
 from plume_embed.space.collection import Collection, NotReadyError
 from plume_embed.space.service import Service, Upload
 from plume_embed.space.trace import finish
@@ -250,6 +250,17 @@ def test_about_tells_the_figures_of_the_result_files(encoder):
         if data.get("benchmark") == "miniature":
             assert f"{100 * data['models'][0]['means']['mean'][0]:.1f}" in page
     assert f"K = {encoder.model.config.num_latent_steps}" in page and "2604.02073" in page
+    runs = json.loads((encoder.folder / "training.json").read_text())["runs"]
+    for run in runs:
+        assert f'<th scope="col">{run["name"]}</th>' in page
+        assert f"<td>{run['recipe']['curriculum']['max_steps']}</td>" in page
+        assert f"<td>{run['train_minutes']:,.1f}</td>" in page
+
+
+def test_about_tells_one_run_as_a_list_and_says_where_there_is_no_record(tmp_path):
+    assert "No training record" in _training(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps({"recipe": {"batch_size": 7}, "processes": 2}))
+    assert "<li>batch: 7</li><li>processes: 2</li>" in _training(tmp_path)
 
 
 def test_about_another_model_shows_no_results_of_ours(encoder, released_model_dir):
