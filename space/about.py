@@ -158,11 +158,11 @@ def _limits(is_bundled: bool) -> str:
     if not is_bundled:
         return ""
     return (
-        "<h2>Limits</h2><p>plume-tiny is small enough to be trained and run on a processor. It was trained on drawings of "
-        "everyday things, in pictures, clips and scenes, and on texts about them, and knows no photographs. It once "
+        "<h2>Limits</h2><p>plume-tiny is small enough to be trained and run on a processor. It was trained on drawings "
+        "of everyday things, in pictures, clips and scenes, and on texts about them, and knows no photographs. It once "
         "learnt to write rationales, but most of its training was of latent steps, and what is left of its words makes "
-        "little sense. The method is meant for backbones that are a thousand times larger; set <code>PLUME_MODEL</code> "
-        "to serve one.</p>"
+        "little sense. The method is meant for backbones that are a thousand times larger; set "
+        "<code>PLUME_MODEL</code> to serve one.</p>"
     )
 
 
