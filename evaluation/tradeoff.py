@@ -84,10 +84,13 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
             label=_LABELS[paradigm] if paradigm not in shown else None,
         )
         shown.add(paradigm)
+        name = _short(model, report["models"][0]["weights"])
+        to_the_left = len(name) > 6 and at > (min(times) + max(times)) / 2  # a long name stays inside
         axes.annotate(
-            _short(model),
+            name,
             (at, mean),
-            xytext=(7, -4),
+            xytext=(-7 if to_the_left else 7, -4),
+            ha="right" if to_the_left else "left",
             textcoords="offset points",
             fontsize=9,
             bbox={"boxstyle": "round,pad=0.1", "color": "white", "alpha": 0.8},
@@ -105,9 +108,9 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
     return file
 
 
-def _short(model: Mapping[str, Any]) -> str:
-    """A point's name where the colour already tells the paradigm."""
-    if model["num_latent_steps"] is None:
+def _short(model: Mapping[str, Any], weights: str | None) -> str:
+    """A point's name: its steps for the model whose weights these are, where the colour already tells the paradigm."""
+    if model["num_latent_steps"] is None or model["weights"] != weights:
         return model["model"]
     return "CoT" if model["paradigm"] == "cot" else f"K={model['num_latent_steps']}"
 

@@ -503,9 +503,12 @@ def test_a_plot_without_points_or_of_an_unknown_format_is_refused(data, tmp_path
 def test_a_paradigm_that_is_far_off_is_drawn_on_a_logarithmic_axis(data, tmp_path, slowest):
     _, _, report = run(data, ColourEmbedder(), ColourEmbedder(name="others"))
     for model, paradigm, ms in zip(report["models"], ("latent", "cot"), (2.0, slowest), strict=True):
-        model |= {"paradigm": paradigm, "ms_per_item": {"1": ms}}
+        model |= {"paradigm": paradigm, "ms_per_item": {"1": ms}, "weights": "one"}
     drawn = write_plot(report, tmp_path / "figure.svg").read_text()
     assert all(f"<!-- {text} -->" in drawn for text in ("ms per item, batch 1", "CoT", "explicit CoT"))
     assert ("<!-- 10 -->" in drawn and "<!-- 100 -->" in drawn) == (slowest > 100)
+    report["models"][1]["weights"] = "two"
+    named = write_plot(report, tmp_path / "named.svg").read_text()
+    assert f"<!-- {report['models'][1]['model']} -->" in named and "<!-- CoT -->" not in named
     alone = write_plot(report, tmp_path / "alone.svg", of="V-RET").read_text()
     assert "<!-- V-RET, % -->" in alone
