@@ -21,7 +21,7 @@ SETTINGS = ["curriculum.max_steps=10", "curriculum.shares=[2,2,2,2,2]", "batch_s
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
-    """A run of ten steps in five families, one of stage 0 alone, a single pass."""
+    """A run of ten steps in four families, one of stage 0 alone, a single pass."""
     base, whole = tmp_path_factory.mktemp("runs"), HopsTask._evaluate
     changes = {"full": [], "explicit": ["curriculum.stages=[0]"], "single": ["curriculum.num_latent_steps=0"]}
     with pytest.MonkeyPatch.context() as patch:
@@ -56,7 +56,7 @@ def test_a_report_has_its_pictures_and_numbers(runs, tmp_path):
         assert min(pixels.shape[:2]) > 200 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
     numbers = json.loads(files[-1].read_text())
     assert numbers["samples"] == 15 and numbers["expert_samples"] == 150
-    assert set(numbers["experts_by_task"]) == {"film", "text", "count", "after", "walk"}
+    assert set(numbers["experts_by_task"]) == {"film", "text", "count", "walk"}
     assert set(numbers["experts_by_input"]) == {"text", "text + image", "text + video"}
     for shares in (*numbers["experts_by_task"].values(), *numbers["experts_by_input"].values()):
         assert sum(shares) == pytest.approx(2) and len(shares) == 4
