@@ -82,7 +82,7 @@ def _training(folder: Path) -> str:
         if file.is_file():
             record = json.loads(file.read_text())
             runs += record.get("runs", [record])
-    told = [(run.get("name", "run"), _told(run)) for run in runs if _told(run)]
+    told = [(run.get("name", "run"), values) for run in runs if (values := _told(run))]
     head = "<h2>How it was trained</h2>"
     if not told:
         return f"{head}<p>No training record lies beside the weights.</p>"

@@ -31,7 +31,8 @@ def ship(runs: list[Path], to: Path) -> None:
     Raises:
         ValueError: a run has not ended, and what to do.
     """
-    told = [{"name": name} | results for name, results in collect(runs).items()]
+    named = zip(runs, collect(runs).items(), strict=True)
+    told = [{"name": name} | results | {"losses": _losses(run)} for run, (name, results) in named]
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
     for file in sorted((runs[-1] / "model").iterdir()):
@@ -39,7 +40,6 @@ def ship(runs: list[Path], to: Path) -> None:
             shutil.copyfile(file, to / file.name)
     for file in sorted(ROOT.glob("*_plume.py")):
         (to / file.name).symlink_to(os.path.relpath(file, to.resolve()))
-    told = [results | {"losses": _losses(run)} for results, run in zip(told, runs, strict=True)]
     (to / "training.json").write_text(json.dumps({"runs": told}, indent=1) + "\n")
 
 

@@ -302,6 +302,8 @@ def test_the_page_works_at_320_pixels(visit):
         )
         page.wait_for_timeout(400)
         assert page.evaluate("document.documentElement.scrollWidth") <= 320, tab
+        text = page.get_by_role("tabpanel").locator("visible=true").first.inner_text()
+        assert len(text) > 100, tab
     button = page.get_by_role("button", name="Search").bounding_box()
     assert button["x"] >= 0 and button["x"] + button["width"] <= 320
 
