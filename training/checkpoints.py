@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -22,13 +23,20 @@ def last_checkpoint(output_dir: Path) -> Path | None:
     return max(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), default=None)
 
 
-@contextmanager
-def written_at_once(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `folder` that takes its name when it is complete and on the disk."""
-    partial = folder.with_name(f".partial-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
+def begin(folder: Path) -> None:
+    """Makes the folder that several processes may write into before [`finish`] gives it the name of `folder`."""
+    shutil.rmtree(partial_of(folder), ignore_errors=True)
+    partial_of(folder).mkdir(parents=True)
+
+
+def partial_of(folder: Path) -> Path:
+    """Where a checkpoint lies while it is written."""
+    return folder.with_name(f".partial-{folder.name}")
+
+
+def finish(folder: Path) -> None:
+    """Puts a complete checkpoint on the disk and under its name."""
+    partial = partial_of(folder)
     for path in [*partial.rglob("*"), partial]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -41,6 +49,14 @@ def written_at_once(folder: Path) -> Iterator[Path]:
     os.close(descriptor)
 
 
+@contextmanager
+def written_at_once(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `folder` that takes its name when it is complete and on the disk."""
+    begin(folder)
+    yield partial_of(folder)
+    finish(folder)
+
+
 def remove_old(output_dir: Path, keep: int) -> None:
     """Removes all but the `keep` last checkpoints."""
     found = sorted(
@@ -51,18 +67,32 @@ def remove_old(output_dir: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
-def save_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """The tensors of the optimiser's state, by parameter number; settings come from the recipe."""
-    state = optimizer.state_dict()["state"]
-    tensors = {f"{number}.{name}": tensor for number, entry in state.items() for name, tensor in entry.items()}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+def optimizer_tensors(optimizer: torch.optim.Optimizer, keep: bool = True) -> dict[str, torch.Tensor]:
+    """The tensors of the optimiser's state, by parameter number; settings come from the recipe.
+
+    Sharded ones are gathered, so all processes must call this.
+
+    Args:
+        keep (`bool`): Whether this process wants them; else {}.
+    """
+    tensors = {}
+    for number, entry in optimizer.state_dict()["state"].items():
+        for name, tensor in entry.items():
+            whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if keep:
+                tensors[f"{number}.{name}"] = whole.cpu().contiguous()
+    return tensors
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
-    """Reads what [`save_optimizer`] wrote."""
+    """Reads the file that [`optimizer_tensors`] were saved in."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(path).items():
         number, key = name.split(".", 1)
+        parameter = parameters[int(number)]
+        if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
+            tensor = distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)
         state.setdefault(int(number), {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

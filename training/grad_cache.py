@@ -17,10 +17,16 @@ from plume_embed.training.batch_loss import LossWeights, TrainingBatch, batch_lo
 from plume_embed.training.objective import SideBatch, SideOutput
 
 Forward = Callable[[list[SideBatch], int], list[SideOutput]]
+Backward = Callable[[torch.Tensor, bool], None]
+
+
+def backward(share: torch.Tensor, is_last: bool) -> None:
+    """Autograd's own: adds to the gradients."""
+    share.backward()
 
 
 def cached_backward(
-    forward: Forward, batch: TrainingBatch, weights: LossWeights
+    forward: Forward, batch: TrainingBatch, weights: LossWeights, backward: Backward = backward
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Adds the gradient of the batch's loss to the parameters, chunk by chunk.
 
@@ -29,6 +35,7 @@ def cached_backward(
             [`average_gradients`] behind it.
         batch ([`TrainingBatch`]): Its chunks are what fits into memory.
         weights ([`LossWeights`]): Of the loss.
+        backward: Called with a scalar for each chunk and whether it is the last; DeepSpeed has one of its own.
 
     Returns:
         The loss and its terms, as [`batch_losses`] gives them, detached.
@@ -47,12 +54,12 @@ def cached_backward(
     for chunk, leaf, state in zip(chunks, leaves, states, strict=True):
         with state.replayed():
             output = forward([chunk], batch.num_latent_steps)[0]
-        pairs = [
-            (tensor, cache.grad)
+        share = sum(  # its gradient with regard to the output is that of the batch's loss
+            (tensor * cache.grad).sum()
             for tensor, cache in zip(_tensors(output), _tensors(leaf), strict=True)
             if tensor is not None and cache.grad is not None and tensor.requires_grad
-        ]
-        torch.autograd.backward([tensor for tensor, _ in pairs], [gradient for _, gradient in pairs])
+        )
+        backward(share, chunk is chunks[-1])
     return loss.detach(), terms
 
 

@@ -6,6 +6,7 @@ inputs of the checkpoint; those that it adds are outputs. What is kept of the ca
 every latent step, suffix): pieces are joined inside the checkpoint, so no joined copy waits for the backward pass.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -89,5 +90,6 @@ def checkpoint_layers(model: PlumeModel) -> None:
             layer.__class__ = _checkpointed_class(type(layer))
 
 
+@cache  # one class for all layers: FSDP looks for instances of the first that it finds
 def _checkpointed_class(layer_class: type[nn.Module]) -> type[nn.Module]:
     return type(layer_class.__name__, (_Checkpointed, layer_class), {"__module__": __name__})

@@ -5,7 +5,7 @@ comes after every position that counts, so under causal attention it changes non
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import nn
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
 from plume_embed.rationale import next_token_logits
+from plume_embed.training.sharded import missing_media
 
 
 @dataclass
@@ -149,11 +150,16 @@ class PlumeForTraining(nn.Module):
 
     Args:
         model ([`PlumeModel`] or a `PeftModel` over one): The model to train.
+
+    Attributes:
+        calls_everything (`bool`): Run the vision tower equally often whatever a side holds (`sharded.py`).
     """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
+        self.calls_everything = False  # PlumeTrainer sets it where weights are sharded
+        self._no_split_modules = sorted(self.plume._no_split_modules)  # what FSDP shards one by one, unless told
 
     @property
     def plume(self) -> PlumeModel:
@@ -162,4 +168,9 @@ class PlumeForTraining(nn.Module):
 
     def forward(self, sides: list[SideBatch], num_latent_steps: int) -> list[SideOutput]:
         """[`run_side`] for each."""
-        return [run_side(self.plume, side, num_latent_steps) for side in sides]
+        outputs = []
+        for side in sides:
+            nothing = missing_media(self.plume, side.prefix) if self.calls_everything else None
+            output = run_side(self.plume, side, num_latent_steps)
+            outputs.append(output if nothing is None else replace(output, gen=output.gen + nothing))
+        return outputs

@@ -9,17 +9,21 @@ import torch
 from rich.console import Console
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from plume_embed.modeling_plume import PlumeModel
 from plume_embed.training import checkpoints
 from plume_embed.training.corpus_task import CorpusTask
 from plume_embed.training.hops_task import HopsTask, MixedTask
 from plume_embed.training.layer_checkpoint import checkpoint_layers
 from plume_embed.training.lora import add_lora
+from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
-from plume_embed.training.trainer import LOG_FILE, PlumeTrainer
+from plume_embed.training.sharded import asks_for_deepspeed, refuse_stage_3
+from plume_embed.training.trainer import LOG_FILE, PlumeTrainer, load_weights
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:
     """The recipe in the Trainer's words. What is not set here is the curriculum's or the task's."""
+    is_cpu, deepspeed = not torch.accelerator.is_available(), asks_for_deepspeed()
     return TrainingArguments(
         output_dir=recipe.output_dir,
         max_steps=recipe.curriculum.max_steps,
@@ -29,7 +33,8 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         adam_beta2=recipe.adam_beta2,
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
-        use_cpu=not torch.accelerator.is_available(),  # else bf16 is refused there
+        use_cpu=is_cpu and not deepspeed,  # else bf16 is refused there; with it DeepSpeed would be left out
+        ddp_backend="gloo" if is_cpu and deepspeed else None,  # else every process would take itself for all of them
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
         save_strategy="steps" if recipe.save_steps else "no",
@@ -84,6 +89,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     if not resume and ((out / LOG_FILE).exists() or checkpoints.last_checkpoint(out) is not None):
         raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
     arguments = training_arguments(recipe)  # first of all: it is what says which of how many processes this one is
+    refuse_stage_3(arguments.deepspeed_plugin)
     process = arguments.distributed_state
     checkpoint = checkpoints.last_checkpoint(out) if resume else None
     if resume and checkpoint is None:
@@ -133,13 +139,25 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "torch": torch.__version__,
             "device": str(trainer.args.device),
             "warnings": _warnings(out / LOG_FILE),
-            **task.evaluate(trainer.plume, last_stage),
+            **task.evaluate(_whole_model(trainer, recipe, out / "model"), last_stage),
         }
         (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
     process.wait_for_everyone()
     return results
+
+
+def _whole_model(trainer: PlumeTrainer, recipe: Recipe, saved: Path) -> PlumeModel:
+    """What this process can run alone: the trained model, or where its weights are spread over processes a copy of what
+    was saved."""
+    if not trainer.is_fsdp_enabled:
+        return trainer.plume
+    model = trainer.task.make_model()
+    if recipe.lora is not None:
+        model = add_lora(model, recipe.lora)
+    load_weights(model, saved)
+    return PlumeForTraining(model).plume.to(trainer.args.device)
 
 
 def _warnings(log: Path) -> list[str]:

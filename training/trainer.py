@@ -14,11 +14,12 @@ from typing import Any, Protocol
 import torch
 from accelerate.utils import DistributedType
 from rich.console import Console
-from safetensors.torch import load_model
+from safetensors.torch import load_model, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
+from transformers.trainer_utils import TrainOutput
 
 from plume_embed.modeling_plume import PlumeModel
 from plume_embed.processing_plume import PlumeProcessor
@@ -28,6 +29,7 @@ from plume_embed.training.curriculum import Curriculum, CurriculumState
 from plume_embed.training.gates import Gates, GateSettings
 from plume_embed.training.grad_cache import average_gradients, cached_backward
 from plume_embed.training.objective import PlumeForTraining
+from plume_embed.training.sharded import check_strategy, is_sharded
 from plume_embed.training.vision_attention import group_vision_attention
 
 LOG_FILE = "log.jsonl"
@@ -136,6 +138,8 @@ class PlumeTrainer(Trainer):
         wrapped = PlumeForTraining(model)
         group_vision_attention(wrapped.plume)
         super().__init__(wrapped, args, train_dataset=dataset, processing_class=task.processor, **kwargs)
+        check_strategy(self.accelerator, self.gates.settings.explicit_hit_at_1 is not None)
+        wrapped.calls_everything = is_sharded(self.accelerator)
         self.remove_callback(PrinterCallback)
         self.add_callback(_LogsWhereARunMayGoOn(curriculum))
 
@@ -211,8 +215,11 @@ class PlumeTrainer(Trainer):
             with self.compute_loss_context_manager():
                 return model(chunks, num_latent_steps)
 
+        if self.is_deepspeed_enabled:  # it steps behind the last chunk
+            engine = self.accelerator.deepspeed_engine_wrapped
+            return cached_backward(forward, batch, self.weights, engine.backward)
         if self.accelerator.distributed_type not in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
-            return cached_backward(forward, batch, self.weights)  # one process, or sharded: reduced in every backward
+            return cached_backward(forward, batch, self.weights)  # one process, or FSDP: reduced in every backward
         with self.accelerator.no_sync(model):
             loss_and_terms = cached_backward(forward, batch, self.weights)
         average_gradients(model.parameters())
@@ -260,51 +267,62 @@ class PlumeTrainer(Trainer):
         wrapper.model.save_pretrained(folder, state_dict=state_dict)
         self.task.processor.save_pretrained(folder)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The whole model in its own format, however it is sharded while it trains. For all processes to call."""
+        if self.is_fsdp_enabled:
+            self._save(output_dir, self.accelerator.get_state_dict(self.model))
+        else:
+            super().save_model(output_dir, _internal_call)
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # sharded states have formats of their own
-            super()._save_checkpoint(model, trial)
-            return
         output_dir = Path(self.args.output_dir)
         folder = output_dir / f"checkpoint-{self.state.global_step}"
-        random_states = output_dir / f".random-{self.args.process_index}.safetensors"
-        checkpoints.save_random_state(random_states)
+        partial = checkpoints.partial_of(folder)
+        if self.args.should_save:
+            checkpoints.begin(folder)
+        self.accelerator.wait_for_everyone()
+        checkpoints.save_random_state(partial / f"random-{self.args.process_index}.safetensors")
+        self.save_model(str(partial), _internal_call=True)
+        if self.is_deepspeed_enabled:  # moments and shards in files of its own
+            self.model_wrapped.save_checkpoint(str(partial))
+        else:
+            moments = checkpoints.optimizer_tensors(self.optimizer, keep=self.args.should_save)
+            if self.args.should_save:
+                save_file(moments, partial / "optimizer.safetensors")
+        if self.args.should_save:
+            self.state.save_to_json(str(partial / _STATE_FILE))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            with checkpoints.written_at_once(folder) as partial:
-                self._save(str(partial))
-                checkpoints.save_optimizer(self.optimizer, partial / "optimizer.safetensors")
-                for rank in range(self.args.world_size):
-                    (output_dir / f".random-{rank}.safetensors").rename(partial / f"random-{rank}.safetensors")
-                self.state.save_to_json(str(partial / _STATE_FILE))
+            checkpoints.finish(folder)
             if self.args.save_total_limit:
                 checkpoints.remove_old(output_dir, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        wrapped = self.model.model
-        folder = Path(resume_from_checkpoint)
-        if isinstance(wrapped, PlumeModel):
-            load_model(wrapped, folder / "model.safetensors")  # on the CPU, and from there where the model is
-        else:
-            from peft import set_peft_model_state_dict
-            from peft.utils import load_peft_weights
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> TrainOutput:
+        """Trains; with a checkpoint's folder it goes on from there.
 
-            set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
-        if self.args.should_save:
-            step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
-            _cut_log(Path(self.args.output_dir) / LOG_FILE, step)
-        self.accelerator.wait_for_everyone()
+        Args:
+            resume_from_checkpoint (`str`, *optional*): A `checkpoint-N` of a run in as many processes.
+        """
+        if resume_from_checkpoint is not None:
+            folder = Path(resume_from_checkpoint)
+            if not self.is_deepspeed_enabled:
+                load_weights(self.model.model, folder)
+            if self.args.should_save:
+                step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
+                _cut_log(Path(self.args.output_dir) / LOG_FILE, step)
+            self.accelerator.wait_for_everyone()
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        """Nothing: [`train`] reads the weights, before anything shards them."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            super()._load_optimizer_and_scheduler(checkpoint)
-        elif checkpoint is not None:
+        if checkpoint is None:
+            return
+        if not self.is_deepspeed_enabled:  # which has read its moments with its weights
             checkpoints.load_optimizer(self.optimizer, Path(checkpoint) / "optimizer.safetensors")
-        if checkpoint is not None:
-            self.lr_scheduler.go_to(self.state.global_step)
+        self.lr_scheduler.go_to(self.state.global_step)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -316,6 +334,21 @@ class PlumeTrainer(Trainer):
                 "processes as the run had."
             )
         checkpoints.load_random_state(Path(checkpoint) / f"random-{self.args.process_index}.safetensors")
+
+
+def load_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Reads the weights that a run saved into `folder`.
+
+    Args:
+        model (`PlumeModel` or a `PeftModel` over one): As it is before training.
+    """
+    if isinstance(model, PlumeModel):
+        load_model(model, folder / "model.safetensors")  # on the CPU, and from there where the model is
+    else:
+        from peft import set_peft_model_state_dict
+        from peft.utils import load_peft_weights
+
+        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
 
 
 def zero_moments(optimizer: torch.optim.Optimizer) -> None:

@@ -1,0 +1,186 @@
+"""FSDP2 and DeepSpeed in two processes on CPUs: the curve of DDP, also where only one process has pictures."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from plume_embed.training.hops_task import HopsTask
+from plume_embed.training.layer_checkpoint import checkpoint_layers
+from plume_embed.training.objective import PlumeForTraining
+from plume_embed.training.recipe import load_recipe
+from plume_embed.training.sharded import missing_media
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = ["curriculum.max_steps=10", "curriculum.shares=[2,2,2,2,2]", "workers=0", "logging_steps=1"]
+SETTINGS += ["gates.explicit_hit_at_1=null", "save_steps=3"]
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+NAMES = ("loss", "grad_norm", "nce_gen", "nce_anchor", "ce")
+# One row a process: in nearly every step they hold a film and a text, or a picture and a text.
+ONE_ROW = ("hops_mixed", "batch_size=2")
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="pip install deepspeed")
+
+
+def train(
+    out: Path, strategy: str, task: str, *settings: str, resume: bool = False, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """Trains in two processes by "ddp", "fsdp" or "deepspeed"."""
+    script = [str(ROOT / "tests" / "fsdp_on_cpu.py")] if strategy == "fsdp" else ["-m", "training.cli"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *script, task]
+    for setting in (*SETTINGS, f"output_dir={out}", *settings):
+        command += ["--set", setting]
+    own = {"ddp": {}, "fsdp": FSDP, "deepspeed": {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DeepSpeed calls ninja
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PATH": path} | own[strategy] | (environment or {})
+    return subprocess.run(
+        command + ["--resume"] * resume, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=500
+    )
+
+
+def curve(out: Path, strategy: str, task: str, *settings: str, **kwargs) -> list[dict[str, float]]:
+    """What [`train`] logged, without the clock."""
+    done = train(out, strategy, task, *settings, **kwargs)
+    assert done.returncode == 0, done.stderr[-3000:]
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: entry[name] for name in ("step", *NAMES)} for entry in entries if "loss" in entry]
+
+
+def assert_same(mine: list[dict], theirs: list[dict]) -> None:
+    assert [entry["step"] for entry in theirs] == list(range(1, 11))
+    for name in NAMES:
+        assert [entry[name] for entry in theirs] == pytest.approx([entry[name] for entry in mine], rel=1e-4), name
+
+
+def zero_config(folder: Path, stage: int) -> dict[str, str]:
+    """The environment that `accelerate launch --use_deepspeed --deepspeed_config_file` makes."""
+    config = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 1.0,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": {"stage": stage},
+    }
+    (folder / "zero.json").write_text(json.dumps(config))
+    return {"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(folder / "zero.json")}
+
+
+def resumed(whole: Path, strategy: str, task: str, *settings: str, **kwargs) -> list[dict[str, float]]:
+    """The curve of a run that lost its last checkpoint and everything behind it, and went on."""
+    out = whole.with_name("resumed")
+    shutil.copytree(whole, out)
+    for name in ("checkpoint-10", "model"):
+        shutil.rmtree(out / name)
+    (out / "results.json").unlink()
+    entries = curve(out, strategy, task, *settings, resume=True, **kwargs)
+    assert json.loads((out / "results.json").read_text())["resumed_from"] == "checkpoint-9"
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (whole, out)]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    return entries
+
+
+def test_fsdp_trains_along_the_curve_of_ddp_where_one_process_has_pictures_and_one_has_none(tmp_path):
+    """The saved model is whole, evaluated as such, and checkpoints are the same safetensors as without FSDP."""
+    ddp, fsdp = (curve(tmp_path / strategy, strategy, *ONE_ROW) for strategy in ("ddp", "fsdp"))
+    assert_same(ddp, fsdp)
+    models = [load_file(tmp_path / strategy / "model" / "model.safetensors") for strategy in ("ddp", "fsdp")]
+    assert models[0].keys() == models[1].keys()
+    for name, tensor in models[0].items():
+        torch.testing.assert_close(models[1][name], tensor, rtol=0, atol=2e-4)
+    found = [sorted(path.name for path in (tmp_path / s / "checkpoint-9").iterdir()) for s in ("ddp", "fsdp")]
+    assert found[0] == found[1] and not any(name.endswith((".bin", ".pt", ".pth")) for name in found[1])
+    hits = [json.loads((tmp_path / s / "results.json").read_text())["hit_at_1"] for s in ("ddp", "fsdp")]
+    assert hits[1] == pytest.approx(hits[0], abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [("batch_size=8", "chunk_size=2", "checkpoint_layers=true"), ("batch_size=8", "lora={rank: 4, alpha: 8}")],
+    ids=["in chunks, layers recomputed", "LoRA"],
+)
+def test_fsdp_trains_along_the_curve_of_ddp_with(tmp_path, settings):
+    assert_same(*(curve(tmp_path / strategy, strategy, "hops", *settings) for strategy in ("ddp", "fsdp")))
+
+
+@pytest.mark.slow
+def test_fsdp_resumes_to_exactly_the_same_curve_and_weights(tmp_path):
+    whole = curve(tmp_path / "whole", "fsdp", *ONE_ROW)
+    assert resumed(tmp_path / "whole", "fsdp", *ONE_ROW) == whole
+
+
+@needs_deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "task",
+    [ONE_ROW, ("hops", "batch_size=8", "chunk_size=2", "checkpoint_layers=true")],
+    ids=["one row a process", "in chunks, layers recomputed"],
+)
+def test_deepspeed_stage_2_trains_along_the_curve_of_ddp_and_resumes_exactly(tmp_path, task):
+    zero = {"environment": zero_config(tmp_path, stage=2)}
+    whole = curve(tmp_path / "whole", "deepspeed", *task, **zero)
+    assert_same(curve(tmp_path / "ddp", "ddp", *task), whole)
+    assert resumed(tmp_path / "whole", "deepspeed", *task, **zero) == whole
+
+
+@needs_deepspeed
+@pytest.mark.slow
+def test_deepspeed_stage_3_is_refused(tmp_path):
+    done = train(tmp_path / "out", "deepspeed", *ONE_ROW, environment=zero_config(tmp_path, stage=3))
+    assert done.returncode != 0 and "Use stage 2, or FSDP" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "environment", "message"),
+    [
+        ("ddp", FSDP, "FSDP was asked for, but accelerate would run MULTI_CPU"),
+        ("fsdp", {"FSDP_VERSION": "1"}, "fsdp_version 2"),
+        ("fsdp", {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set checkpoint_layers instead"),
+    ],
+    ids=["FSDP without accelerators", "FSDP 1", "FSDP's own checkpointing"],
+)
+def test_it_is_refused(tmp_path, strategy, environment, message):
+    done = train(tmp_path / "out", strategy, *ONE_ROW, environment=environment)
+    assert done.returncode != 0 and message in done.stderr, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_evaluating_between_two_steps_is_refused_where_no_process_has_all_weights(tmp_path):
+    done = train(tmp_path / "out", "fsdp", "hops", "batch_size=8", "gates.explicit_hit_at_1=0.9")
+    assert done.returncode != 0 and "gates.explicit_hit_at_1" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def task() -> HopsTask:
+    return HopsTask(load_recipe("hops", []))
+
+
+@pytest.mark.parametrize("given", [[], ["image"], ["video"], ["image", "video"]], ids=" and ".join)
+def test_the_vision_tower_runs_twice_whatever_media_a_side_holds(task, given):
+    """Once for images and once for videos; a blank adds nothing and gives every weight of the tower a gradient."""
+    model = task.make_model()
+    pixels = {"image": "pixel_values", "video": "pixel_values_videos"}
+    calls = []
+    model.backbone.visual.register_forward_hook(lambda *_: calls.append(1))
+    nothing = missing_media(model, {pixels[kind]: torch.zeros(1) for kind in given})
+    assert nothing.item() == 0.0 and len(calls) == 2 - len(given)
+    if len(given) < 2:
+        nothing.backward()
+        assert all(p.grad is not None and not p.grad.any() for p in model.backbone.visual.parameters())
+
+
+def test_what_fsdp_shards_one_by_one_is_found_with_and_without_recomputed_layers(task):
+    model = task.make_model()
+    assert PlumeForTraining(model)._no_split_modules == ["Qwen2VLDecoderLayer", "Qwen2VLVisionBlock"]
+    checkpoint_layers(model)
+    layers = model.backbone.language_model.layers
+    assert type(layers[0]).__name__ == "Qwen2VLDecoderLayer"
+    assert all(isinstance(layer, type(layers[0])) for layer in layers)

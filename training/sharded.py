@@ -1,0 +1,103 @@
+"""What FSDP2 and DeepSpeed need beyond a Trainer: refusals, and the same calls on every process.
+
+Both spread weights, gradients or moments over the processes, which talk to each other in the hooks of single modules.
+So every process must call the same modules equally often, also when its rows hold no picture and those of another do.
+"""
+
+import os
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DeepSpeedPlugin, DistributedType
+
+from plume_embed.modeling_plume import PlumeModel
+
+PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether FSDP or DeepSpeed runs the training."""
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def asks_for_deepspeed() -> bool:
+    """Whether `accelerate launch` was told to use DeepSpeed, which has CPUs of its own."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
+
+
+def check_strategy(accelerator: Accelerator, evaluates_in_training: bool) -> None:
+    """Refuses what would train otherwise than asked for, or wait for ever; keeps FSDP's outputs in their own type.
+
+    Args:
+        evaluates_in_training (`bool`): Whether one process is going to run the model between two steps.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    asks_for_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if (asks_for_fsdp or asks_for_deepspeed()) and not is_sharded(accelerator):
+        raise ValueError(
+            f"{'FSDP' if asks_for_fsdp else 'DeepSpeed'} was asked for, but accelerate would run "
+            f"{accelerator.distributed_type.value} here: it needs several processes, FSDP an accelerator in each."
+        )
+    if dist.is_initialized() and dist.get_world_size() != accelerator.num_processes:
+        raise ValueError(
+            f"{dist.get_world_size()} processes run, and accelerate takes them for {accelerator.num_processes}: it "
+            "has no backend for this device."
+        )
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        refuse_stage_3(accelerator.state.deepspeed_plugin)
+    if accelerator.distributed_type != DistributedType.FSDP:
+        return
+    if evaluates_in_training:
+        raise ValueError(
+            "gates.explicit_hit_at_1 runs the model in one process, which does not hold all weights; set it to null."
+        )
+    plugin = accelerator.state.fsdp_plugin
+    if plugin.fsdp_version != 2:
+        raise ValueError(
+            "FSDP 1 cannot run a layer several times in a forward pass, as a rollout does: fsdp_version 2."
+        )
+    if plugin.activation_checkpointing:
+        raise ValueError(
+            "fsdp_activation_checkpointing would write every key into the cache twice: set checkpoint_layers instead."
+        )
+    if plugin.mixed_precision_policy is not None:  # embeddings leave the model in float32, and are compared in it
+        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
+
+
+def refuse_stage_3(plugin: DeepSpeedPlugin | None) -> None:
+    """For `run` to call before it makes a model, whose weights stage 3 would take away while they are drawn.
+
+    Raises:
+        ValueError: the plugin is of ZeRO stage 3.
+    """
+    if plugin is not None and plugin.zero_stage == 3:
+        raise ValueError(
+            "ZeRO stage 3 waits for ever where one process has pictures and another none: it fetches the weights of "
+            "single modules, the embedding's before the vision tower's. Use stage 2, or FSDP, which shards weights too."
+        )
+
+
+def missing_media(model: PlumeModel, prefix: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Zero, by way of the vision tower: one smallest blank picture for each of images and videos that a batch lacks.
+
+    Args:
+        prefix (`dict`): Of a [`SideBatch`].
+
+    Returns:
+        A scalar to add to what the loss uses, so that the tower's weights have a gradient (of zero) everywhere.
+    """
+    config = model.config.backbone_config.vision_config
+    side, device = config.spatial_merge_size, model.device
+    size = config.in_channels * config.temporal_patch_size * config.patch_size**2
+    zero = torch.zeros((), device=device)
+    for pixels in PIXELS.values():
+        if pixels not in prefix:
+            blank = torch.zeros(side * side, size, device=device)
+            grid = torch.tensor([[1, side, side]], device=device)
+            (features,) = model.backbone.get_image_features(blank, grid).pooler_output
+            zero = zero + 0.0 * features.float().sum()
+    return zero
