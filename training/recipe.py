@@ -97,7 +97,8 @@ class Recipe:
 
     Args:
         task (`str`): Which data: "hops" or "hops_mixed", which are made as they are needed, or "corpus".
-        output_dir (`str`): Checkpoints, log.jsonl, results.json and, at the end, `model/`.
+        output_dir (`str`): Checkpoints, log.jsonl, results.json and, at the end, `model/`; on a disk that all processes
+            share.
         batch_size (`int`): Pairs an optimiser step, over all processes.
         chunk_size (`int`, *optional*): Rows of one side that run together; lower it if you run out of memory, the
             gradient stays the same. `None`: all.
