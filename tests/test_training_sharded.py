@@ -12,19 +12,29 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from plume_embed.training.dry_run import dry_recipe
 from plume_embed.training.hops_task import HopsTask
 from plume_embed.training.layer_checkpoint import checkpoint_layers
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import load_recipe
+from plume_embed.training.run import run
 from plume_embed.training.sharded import missing_media
+from plume_embed.training.trainer import zero_moments
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ["curriculum.max_steps=10", "curriculum.shares=[2,2,2,2,2]", "workers=0", "logging_steps=1"]
 SETTINGS += ["gates.explicit_hit_at_1=null", "save_steps=3"]
-FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+FSDP = {  # what `accelerate launch` sets for the README's command
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+}
 NAMES = ("loss", "grad_norm", "nce_gen", "nce_anchor", "ce")
 # One row a process: in nearly every step they hold a film and a text, or a picture and a text.
 ONE_ROW = ("hops_mixed", "batch_size=2")
+# Two rows: also a film and a picture in one process, and two texts in the other.
+TWO_ROWS = ("hops_mixed", "batch_size=4")
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="pip install deepspeed")
 
 
@@ -58,16 +68,9 @@ def assert_same(mine: list[dict], theirs: list[dict]) -> None:
         assert [entry[name] for entry in theirs] == pytest.approx([entry[name] for entry in mine], rel=1e-4), name
 
 
-def zero_config(folder: Path, stage: int) -> dict[str, str]:
+def zero_config(folder: Path, stage: int = 2, **sections) -> dict[str, str]:
     """The environment that `accelerate launch --use_deepspeed --deepspeed_config_file` makes."""
-    config = {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": 1.0,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-        "zero_optimization": {"stage": stage},
-    }
+    config = {"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": stage}, **sections}
     (folder / "zero.json").write_text(json.dumps(config))
     return {"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(folder / "zero.json")}
 
@@ -96,8 +99,10 @@ def test_fsdp_trains_along_the_curve_of_ddp_where_one_process_has_pictures_and_o
         torch.testing.assert_close(models[1][name], tensor, rtol=0, atol=2e-4)
     found = [sorted(path.name for path in (tmp_path / s / "checkpoint-9").iterdir()) for s in ("ddp", "fsdp")]
     assert found[0] == found[1] and not any(name.endswith((".bin", ".pt", ".pth")) for name in found[1])
-    hits = [json.loads((tmp_path / s / "results.json").read_text())["hit_at_1"] for s in ("ddp", "fsdp")]
-    assert hits[1] == pytest.approx(hits[0], abs=0.01)
+    results = [json.loads((tmp_path / strategy / "results.json").read_text()) for strategy in ("ddp", "fsdp")]
+    assert results[1]["hit_at_1"] == pytest.approx(results[0]["hit_at_1"], abs=0.01)
+    assert results[0]["sharded_modules"] == 0
+    assert results[1]["sharded_modules"] >= 3 + 1 + 1  # decoder layers, vision blocks, the whole
 
 
 @pytest.mark.slow
@@ -111,6 +116,17 @@ def test_fsdp_trains_along_the_curve_of_ddp_with(tmp_path, settings):
 
 
 @pytest.mark.slow
+def test_fsdp_goes_on_from_a_folder_with_a_frozen_tower_along_the_curve_of_ddp(tmp_path):
+    """As `paper_2b` starts on GPUs: the first process alone reads the weights, the others get them from it."""
+    dry = dry_recipe(load_recipe("paper_2b", [f"output_dir={tmp_path / 'paper'}"]))
+    run(dry)
+    folder = Path(dry.output_dir)
+    settings = (f"model.path={folder / 'model'}", f"data.files=[{folder / 'data' / 'train.jsonl'}]", "bf16=false")
+    settings += (f"data.media_root={folder / 'data'}", "batch_size=4", "chunk_size=2")
+    assert_same(*(curve(tmp_path / strategy, strategy, "paper_2b", *settings) for strategy in ("ddp", "fsdp")))
+
+
+@pytest.mark.slow
 def test_fsdp_resumes_to_exactly_the_same_curve_and_weights(tmp_path):
     whole = curve(tmp_path / "whole", "fsdp", *ONE_ROW)
     assert resumed(tmp_path / "whole", "fsdp", *ONE_ROW) == whole
@@ -120,11 +136,11 @@ def test_fsdp_resumes_to_exactly_the_same_curve_and_weights(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "task",
-    [ONE_ROW, ("hops", "batch_size=8", "chunk_size=2", "checkpoint_layers=true")],
-    ids=["one row a process", "in chunks, layers recomputed"],
+    [ONE_ROW, TWO_ROWS, ("hops", "batch_size=8", "chunk_size=2", "checkpoint_layers=true")],
+    ids=["one row a process", "two rows a process", "in chunks, layers recomputed"],
 )
 def test_deepspeed_stage_2_trains_along_the_curve_of_ddp_and_resumes_exactly(tmp_path, task):
-    zero = {"environment": zero_config(tmp_path, stage=2)}
+    zero = {"environment": zero_config(tmp_path)}
     whole = curve(tmp_path / "whole", "deepspeed", *task, **zero)
     assert_same(curve(tmp_path / "ddp", "ddp", *task), whole)
     assert resumed(tmp_path / "whole", "deepspeed", *task, **zero) == whole
@@ -132,9 +148,18 @@ def test_deepspeed_stage_2_trains_along_the_curve_of_ddp_and_resumes_exactly(tmp
 
 @needs_deepspeed
 @pytest.mark.slow
-def test_deepspeed_stage_3_is_refused(tmp_path):
-    done = train(tmp_path / "out", "deepspeed", *ONE_ROW, environment=zero_config(tmp_path, stage=3))
-    assert done.returncode != 0 and "Use stage 2, or FSDP" in done.stderr
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"stage": 3}, "Use stage 2, or FSDP"),
+        ({"optimizer": {"type": "AdamW", "params": {"lr": 1e-3}}}, "a section optimizer"),
+        ({"gradient_clipping": 5.0}, "clips gradients at 5.0"),
+    ],
+    ids=["stage 3", "an optimiser", "another clipping"],
+)
+def test_a_deepspeed_config_that_trains_otherwise_is_refused(tmp_path, sections, message):
+    done = train(tmp_path / "out", "deepspeed", *ONE_ROW, environment=zero_config(tmp_path, **sections))
+    assert done.returncode != 0 and message in done.stderr, done.stderr[-2000:]
 
 
 @pytest.mark.slow
@@ -158,6 +183,18 @@ def test_evaluating_between_two_steps_is_refused_where_no_process_has_all_weight
     assert done.returncode != 0 and "gates.explicit_hit_at_1" in done.stderr
 
 
+def test_moments_and_steps_are_zeroed_whether_they_are_counted_in_tensors_or_numbers():
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([weight])
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    optimizer.state[weight]["step"] = 7  # as DeepSpeed's Adams have it
+    assert optimizer.state[weight]["exp_avg"].any()
+    zero_moments(optimizer)
+    assert optimizer.state[weight]["step"] == 0
+    assert not optimizer.state[weight]["exp_avg"].any() and not optimizer.state[weight]["exp_avg_sq"].any()
+
+
 @pytest.fixture(scope="module")
 def task() -> HopsTask:
     return HopsTask(load_recipe("hops", []))
@@ -170,7 +207,8 @@ def test_the_vision_tower_runs_twice_whatever_media_a_side_holds(task, given):
     pixels = {"image": "pixel_values", "video": "pixel_values_videos"}
     calls = []
     model.backbone.visual.register_forward_hook(lambda *_: calls.append(1))
-    nothing = missing_media(model, {pixels[kind]: torch.zeros(1) for kind in given})
+    ids = {"input_ids": torch.ones(1, 1, dtype=torch.long)}
+    nothing = missing_media(model, ids | {pixels[kind]: torch.zeros(1) for kind in given})
     assert nothing.item() == 0.0 and len(calls) == 2 - len(given)
     if len(given) < 2:
         nothing.backward()

@@ -1,4 +1,7 @@
-"""Checkpoints of a run: safetensors and JSON only, and never half a checkpoint under its final name."""
+"""Checkpoints of a run: safetensors and JSON only, and never half a checkpoint under its final name.
+
+DeepSpeed alone adds its own files, pickles that are to be trusted like a program.
+"""
 
 import json
 import os
@@ -41,9 +44,12 @@ def finish(folder: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+    old = folder.with_name(f".old-{folder.name}")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():  # of an earlier run beyond the step that this one resumed from
-        shutil.rmtree(folder)
+        folder.rename(old)
     partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     descriptor = os.open(folder.parent, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)

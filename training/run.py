@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from plume_embed.modeling_plume import PlumeModel
@@ -134,6 +135,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "parameters": num_parameters,
             "train_minutes": round(minutes, 2),
             "processes": process.num_processes,
+            "sharded_modules": sum(isinstance(module, FSDPModule) for module in trainer.model.modules()),
             "train_cpu_minutes": round((time.process_time() - cpu_started) / 60, 2),
             "resumed_from": checkpoint.name if checkpoint else None,
             "torch": torch.__version__,

@@ -10,10 +10,11 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DeepSpeedPlugin, DistributedType
+from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin, compare_versions
 
 from plume_embed.modeling_plume import PlumeModel
 
+_MIN_DEEPSPEED = "0.19"
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 
 
@@ -27,10 +28,11 @@ def asks_for_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
-def check_strategy(accelerator: Accelerator, evaluates_in_training: bool) -> None:
-    """Refuses what would train otherwise than asked for, or wait for ever; keeps FSDP's outputs in their own type.
+def settle_strategy(accelerator: Accelerator, max_grad_norm: float, evaluates_in_training: bool) -> None:
+    """Refuses what would train otherwise than asked for, or wait for ever, and keeps the recipe's word on the rest.
 
     Args:
+        max_grad_norm (`float`): Of the recipe.
         evaluates_in_training (`bool`): Whether one process is going to run the model between two steps.
 
     Raises:
@@ -49,13 +51,17 @@ def check_strategy(accelerator: Accelerator, evaluates_in_training: bool) -> Non
         )
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         refuse_stage_3(accelerator.state.deepspeed_plugin)
-    if accelerator.distributed_type != DistributedType.FSDP:
-        return
-    if evaluates_in_training:
-        raise ValueError(
-            "gates.explicit_hit_at_1 runs the model in one process, which does not hold all weights; set it to null."
-        )
-    plugin = accelerator.state.fsdp_plugin
+        _settle_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, max_grad_norm)
+    if accelerator.distributed_type == DistributedType.FSDP:
+        if evaluates_in_training:
+            raise ValueError(
+                "gates.explicit_hit_at_1 runs the model in one process, which does not hold all weights; set it to "
+                "null."
+            )
+        _settle_fsdp(accelerator.state.fsdp_plugin)
+
+
+def _settle_fsdp(plugin: FullyShardedDataParallelPlugin) -> None:
     if plugin.fsdp_version != 2:
         raise ValueError(
             "FSDP 1 cannot run a layer several times in a forward pass, as a rollout does: fsdp_version 2."
@@ -64,8 +70,34 @@ def check_strategy(accelerator: Accelerator, evaluates_in_training: bool) -> Non
         raise ValueError(
             "fsdp_activation_checkpointing would write every key into the cache twice: set checkpoint_layers instead."
         )
-    if plugin.mixed_precision_policy is not None:  # embeddings leave the model in float32, and are compared in it
-        plugin.mixed_precision_policy = replace(plugin.mixed_precision_policy, output_dtype=None)
+    if plugin.mixed_precision_policy is not None:
+        # Embeddings leave the model in float32, and gradients are summed in it, over processes and over chunks.
+        plugin.mixed_precision_policy = replace(
+            plugin.mixed_precision_policy, output_dtype=None, reduce_dtype=torch.float32
+        )
+
+
+def _settle_deepspeed(config: dict, max_grad_norm: float) -> None:
+    if compare_versions("deepspeed", "<", _MIN_DEEPSPEED):
+        raise ValueError(
+            f"DeepSpeed before {_MIN_DEEPSPEED} has not been tried, and old ones round the rotary frequencies to bf16; "
+            "install a newer one."
+        )
+    for section in ("optimizer", "scheduler"):
+        if section in config:
+            raise ValueError(
+                f"The DeepSpeed config has a section {section}, which would replace the recipe's; remove it."
+            )
+    if config.get("gradient_clipping", "auto") not in ("auto", max_grad_norm):
+        raise ValueError(
+            f"The DeepSpeed config clips gradients at {config['gradient_clipping']}, the recipe at {max_grad_norm}; "
+            "set max_grad_norm in the recipe and leave gradient_clipping out of the config."
+        )
+    config["gradient_clipping"] = max_grad_norm
+    # The recipe's own AdamW, also where its moments are offloaded; gradients are summed in float32.
+    config["zero_allow_untested_optimizer"], config["zero_force_ds_cpu_optimizer"] = True, False
+    config["communication_data_type"] = "fp32"
+    config.setdefault("data_types", {})["grad_accum_dtype"] = "fp32"
 
 
 def refuse_stage_3(plugin: DeepSpeedPlugin | None) -> None:
@@ -89,11 +121,14 @@ def missing_media(model: PlumeModel, prefix: dict[str, torch.Tensor]) -> torch.T
 
     Returns:
         A scalar to add to what the loss uses, so that the tower's weights have a gradient (of zero) everywhere.
+
+    DeepSpeed sums gradients in the order in which they are complete. A gradient is complete with what was computed
+    first, so a token is looked up before any picture: the embedding's is the last one on every process.
     """
     config = model.config.backbone_config.vision_config
     side, device = config.spatial_merge_size, model.device
     size = config.in_channels * config.temporal_patch_size * config.patch_size**2
-    zero = torch.zeros((), device=device)
+    zero = 0.0 * model.get_input_embeddings()(prefix["input_ids"][:1, :1]).float().sum()
     for pixels in PIXELS.values():
         if pixels not in prefix:
             blank = torch.zeros(side * side, size, device=device)

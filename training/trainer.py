@@ -2,7 +2,7 @@
 
 DDP, FSDP, DeepSpeed, bf16, LoRA, reporting and the loop itself are the ecosystem's own. Ours are: batches that are a
 function of the step, moments zeroed at a stage change, the learning rate of each stage, named losses, checkpoints in
-safetensors that appear complete or not at all.
+safetensors that appear complete or not at all (DeepSpeed adds files of its own, which are pickles).
 """
 
 import json
@@ -29,7 +29,7 @@ from plume_embed.training.curriculum import Curriculum, CurriculumState
 from plume_embed.training.gates import Gates, GateSettings
 from plume_embed.training.grad_cache import average_gradients, cached_backward
 from plume_embed.training.objective import PlumeForTraining
-from plume_embed.training.sharded import check_strategy, is_sharded
+from plume_embed.training.sharded import is_sharded, settle_strategy
 from plume_embed.training.vision_attention import group_vision_attention
 
 LOG_FILE = "log.jsonl"
@@ -138,7 +138,8 @@ class PlumeTrainer(Trainer):
         wrapped = PlumeForTraining(model)
         group_vision_attention(wrapped.plume)
         super().__init__(wrapped, args, train_dataset=dataset, processing_class=task.processor, **kwargs)
-        check_strategy(self.accelerator, self.gates.settings.explicit_hit_at_1 is not None)
+        evaluates = self.gates.settings.explicit_hit_at_1 is not None
+        settle_strategy(self.accelerator, args.max_grad_norm, evaluates)
         wrapped.calls_everything = is_sharded(self.accelerator)
         self.remove_callback(PrinterCallback)
         self.add_callback(_LogsWhereARunMayGoOn(curriculum))
@@ -269,8 +270,8 @@ class PlumeTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The whole model in its own format, however it is sharded while it trains. For all processes to call."""
-        if self.is_fsdp_enabled:
-            self._save(output_dir, self.accelerator.get_state_dict(self.model))
+        if is_sharded(self.accelerator):
+            self._save(output_dir, self.accelerator.get_state_dict(self.model_wrapped))
         else:
             super().save_model(output_dir, _internal_call)
 
@@ -354,9 +355,11 @@ def load_weights(model: torch.nn.Module, folder: Path) -> None:
 def zero_moments(optimizer: torch.optim.Optimizer) -> None:
     """Adam starts afresh: moments and step counts are zero, what was minimised before is another function."""
     for entry in optimizer.state.values():
-        for value in entry.values():
+        for name, value in entry.items():
             if isinstance(value, torch.Tensor):
                 value.zero_()
+            elif name == "step":  # of optimisers that count with a number
+                entry[name] = 0
 
 
 def _log_line(step: int, logs: dict[str, float]) -> str:
