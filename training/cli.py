@@ -24,6 +24,7 @@ def train(
 
     On several GPUs: accelerate launch -m plume_embed train RECIPE ...; on CPUs: torchrun --nproc-per-node 2 -m ...
     """
+    import torch.distributed as dist
     import transformers
     from rich.console import Console
 
@@ -39,6 +40,8 @@ def train(
     console = Console(markup=False, highlight=False, soft_wrap=True)
     console.quiet = os.environ.get("RANK", "0") != "0"  # of torchrun and accelerate launch
     run(chosen, resume, console)
+    if dist.is_initialized():  # together, before one process closes what another still listens to
+        dist.destroy_process_group()
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
