@@ -170,7 +170,7 @@ def test_a_deepspeed_config_that_trains_otherwise_is_refused(tmp_path, sections,
     ("strategy", "environment", "message"),
     [
         ("ddp", FSDP, "FSDP was asked for, but accelerate would run MULTI_CPU"),
-        ("fsdp", {"FSDP_VERSION": "1"}, "fsdp_version 2"),
+        ("fsdp", {"FSDP_VERSION": "1", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}, "fsdp_version 2"),
         ("fsdp", {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set checkpoint_layers instead"),
     ],
     ids=["FSDP without accelerators", "FSDP 1", "FSDP's own checkpointing"],
