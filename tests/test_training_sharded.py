@@ -48,7 +48,7 @@ def train(
         command += ["--set", setting]
     own = {"ddp": {}, "fsdp": FSDP, "deepspeed": {"ACCELERATE_USE_DEEPSPEED": "true", "DS_ACCELERATOR": "cpu"}}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # DeepSpeed calls ninja
-    # Trainings in this process leave their precision behind, for accelerate to find.
+    # What the shell around the tests tells accelerate is not theirs.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "FSDP_"))}
     variables = kept | {"OMP_NUM_THREADS": "1", "PATH": path} | own[strategy] | (environment or {})
     return subprocess.run(
@@ -169,11 +169,12 @@ def test_a_deepspeed_config_that_trains_otherwise_is_refused(tmp_path, sections,
 @pytest.mark.parametrize(
     ("strategy", "environment", "message"),
     [
+        ("ddp", {"ACCELERATE_MIXED_PRECISION": "bf16"}, "mixed precision bf16, the recipe says no"),
         ("ddp", FSDP, "FSDP was asked for, but accelerate would run MULTI_CPU"),
         ("fsdp", {"FSDP_VERSION": "1", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}, "fsdp_version 2"),
         ("fsdp", {"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "set checkpoint_layers instead"),
     ],
-    ids=["FSDP without accelerators", "FSDP 1", "FSDP's own checkpointing"],
+    ids=["another precision", "FSDP without accelerators", "FSDP 1", "FSDP's own checkpointing"],
 )
 def test_it_is_refused(tmp_path, strategy, environment, message):
     done = train(tmp_path / "out", strategy, *ONE_ROW, environment=environment)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin, compare_versions
+from transformers import TrainingArguments
 
 from plume_embed.modeling_plume import PlumeModel
 
@@ -28,16 +29,22 @@ def asks_for_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
-def settle_strategy(accelerator: Accelerator, max_grad_norm: float, evaluates_in_training: bool) -> None:
+def settle_strategy(accelerator: Accelerator, args: TrainingArguments, evaluates_in_training: bool) -> None:
     """Refuses what would train otherwise than asked for, or wait for ever, and keeps the recipe's word on the rest.
 
     Args:
-        max_grad_norm (`float`): Of the recipe.
+        args (`TrainingArguments`): Precision and clipping of the recipe.
         evaluates_in_training (`bool`): Whether one process is going to run the model between two steps.
 
     Raises:
         ValueError: with the remedy.
     """
+    precision = "bf16" if args.bf16 else "no"
+    if accelerator.mixed_precision != precision:
+        raise ValueError(
+            f"accelerate was launched with mixed precision {accelerator.mixed_precision}, the recipe says {precision}; "
+            "leave --mixed_precision out and set bf16 in the recipe."
+        )
     asks_for_fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     if (asks_for_fsdp or asks_for_deepspeed()) and not is_sharded(accelerator):
         raise ValueError(
@@ -51,7 +58,7 @@ def settle_strategy(accelerator: Accelerator, max_grad_norm: float, evaluates_in
         )
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         refuse_stage_3(accelerator.state.deepspeed_plugin)
-        _settle_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, max_grad_norm)
+        _settle_deepspeed(accelerator.state.deepspeed_plugin.deepspeed_config, args.max_grad_norm)
     if accelerator.distributed_type == DistributedType.FSDP:
         if evaluates_in_training:
             raise ValueError(

@@ -139,7 +139,7 @@ class PlumeTrainer(Trainer):
         group_vision_attention(wrapped.plume)
         super().__init__(wrapped, args, train_dataset=dataset, processing_class=task.processor, **kwargs)
         evaluates = self.gates.settings.explicit_hit_at_1 is not None
-        settle_strategy(self.accelerator, args.max_grad_norm, evaluates)
+        settle_strategy(self.accelerator, args, evaluates)
         wrapped.calls_everything = is_sharded(self.accelerator)
         self.remove_callback(PrinterCallback)
         self.add_callback(_LogsWhereARunMayGoOn(curriculum))
