@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-slow lint format miniature train-tiny train-stills paradigms evaluate-tiny clean help
+.PHONY: demo space test test-slow lint format miniature train-tiny paradigms evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,9 +42,10 @@ test: $(VENV)/.dev  ## the whole test suite, offline
 test-slow: $(VENV)/.dev  ## what takes minutes each
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.dev  ## ruff, format and rules
+lint: $(VENV)/.dev  ## ruff (format and rules), and pyright over the package and its neighbours
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(VENV)/.dev  ## ruff, in place
 	$(BIN)/ruff check --fix .
@@ -63,34 +64,29 @@ LAST := $(addprefix --set ,model.path=$(RUNS)/tiny_more/model seed=2 curriculum.
 	curriculum.learning_rates=[5e-4,5e-4,5e-4,5e-4,5e-4] data.repeat.I-RET-other-style=8)
 
 .data/plume-tiny-base: | miniature
-	$(BIN)/python -m training.tiny_base checkpoints/plume-tiny-stills $@
+	$(BIN)/python -m training.plume_tiny.base checkpoints/plume-tiny-stills $@
 
 $(RUNS)/tiny/full-0/results.json: export OMP_NUM_THREADS := 1
 $(RUNS)/tiny/full-0/results.json: | .data/plume-tiny-base
-	$(TRAIN) tiny --resume --set output_dir=$(@D)
+	$(TRAIN) training/plume_tiny/tiny.yaml --resume --set output_dir=$(@D)
 
 train-tiny: export OMP_NUM_THREADS := 1
 train-tiny: $(RUNS)/tiny/full-0/results.json  ## train the shipped plume-tiny through the curriculum (64 CPU minutes on each of 2 cores)
-	$(BIN)/python -m training.tiny_base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
-	$(TRAIN) tiny_more --resume --set output_dir=$(RUNS)/tiny_more
-	$(TRAIN) tiny_more --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
-	$(BIN)/python -m training.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
-
-train-stills: miniature  ## train what the curriculum starts from, on stills alone (36 CPU minutes on each of 2 cores)
-	$(BIN)/python -m training.stills --data .data/miniature --out .data/plume-tiny-stills
+	$(BIN)/python -m training.plume_tiny.base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
+	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_more
+	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
+	$(BIN)/python -m training.plume_tiny.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
 
 paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit rationale, single pass, without curriculum; the table
-	$(BIN)/python -m training.paradigms --out $(RUNS) --jobs 2 --json training/results/tiny.json
+	$(BIN)/python -m training.plume_tiny.paradigms --out $(RUNS) --jobs 2 --json training/plume_tiny/results/paradigms.json
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
 		--model $(RUNS)/tiny/explicit_cot-0/model@cot --json evaluation/results/paradigms.json
-	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/results/plume-tiny
+	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/plume_tiny/results/report
 
 evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
 	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --model checkpoints/plume-tiny-stills@8 \
 		--steps 0,2,4,6,8 --keep .data/scores --json evaluation/results/miniature.json --plot evaluation/results/miniature.svg
-	$(BIN)/python -m evaluation.miniature.evaluate --data .data/miniature --model checkpoints/plume-tiny \
-		--json evaluation/results/plume-tiny.json
-	$(BIN)/python -m evaluation.miniature.examples --json evaluation/results/plume-tiny-examples.json
+	$(BIN)/python -m training.plume_tiny.examples --json evaluation/results/plume-tiny-examples.json
 
 clean:  ## remove what was built
 	rm -rf $(VENV) .data build dist

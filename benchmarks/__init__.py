@@ -1,1 +1,1 @@
-"""Speed, side by side in one run: `plume-embed bench` on any machine, `python -m benchmarks.gpu_suite` on a GPU."""
+"""What is measured now and then: the GPU suite, the memory of training; results of all benchmarks."""

@@ -1,1 +1,1 @@
-"""Evaluation of PLUME embedders: MMEB-v2, the miniature benchmark and the metrics."""
+"""Builders of benchmarks, and results. What scores a model is in `plume_embed.evaluation`."""

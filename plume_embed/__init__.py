@@ -1,24 +1,34 @@
 """plume-embed: PLUME (arXiv 2604.02073), universal multimodal embeddings by latent reasoning.
 
-The model lives in the `*_plume.py` files, which the Hub copies as they stand. In a checkout or an editable install they
-are one folder up and join this package's path; in a wheel they lie beside this file.
+Importing this package imports nothing else. The first use of a public name imports it, and the first use of a model
+class registers PLUME with the Auto classes of transformers.
 """
 
-from pathlib import Path as _Path
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-if not (_Path(__file__).parent / "modeling_plume.py").is_file():
-    __path__.append(str(_Path(__file__).parent.parent))
+if TYPE_CHECKING:
+    from plume_embed.encode.encoder import Encoder
+    from plume_embed.model import PlumeAdapter, PlumeConfig, PlumeModel, PlumeOutput, PlumeProcessor
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
+__version__ = "0.2.0"
 
-from plume_embed.adapter_plume import PlumeAdapter
-from plume_embed.configuration_plume import PlumeConfig
-from plume_embed.modeling_plume import PlumeModel, PlumeOutput
-from plume_embed.processing_plume import PlumeProcessor
+_MODULES = {
+    "Encoder": "plume_embed.encode.encoder",
+    "PlumeAdapter": "plume_embed.model",
+    "PlumeConfig": "plume_embed.model",
+    "PlumeModel": "plume_embed.model",
+    "PlumeOutput": "plume_embed.model",
+    "PlumeProcessor": "plume_embed.model",
+}
+__all__ = ["Encoder", "PlumeAdapter", "PlumeConfig", "PlumeModel", "PlumeOutput", "PlumeProcessor", "__version__"]
 
-AutoConfig.register("plume", PlumeConfig, exist_ok=True)
-AutoModel.register(PlumeConfig, PlumeModel, exist_ok=True)
-AutoProcessor.register(PlumeConfig, PlumeProcessor, exist_ok=True)
 
-__version__ = "0.1.0"
-__all__ = ["PlumeAdapter", "PlumeConfig", "PlumeModel", "PlumeOutput", "PlumeProcessor", "__version__"]
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -20,8 +20,8 @@ if not __package__:  # run as a file: the packages lie one folder up, and this f
 if TYPE_CHECKING:
     import gradio as gr
 
-    from plume_embed.space.service import Service
-    from plume_embed.space.settings import Settings
+    from space.service import Service
+    from space.settings import Settings
 
 
 def prepare_environment() -> Path:
@@ -54,8 +54,8 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from plume_embed.space.door import Door
-    from plume_embed.space.page import make_page
+    from space.middleware import Door
+    from space.page.page import make_page
 
     settings, folder = service.settings, service.visits.upload_folder
     page = make_page(service)
@@ -64,8 +64,8 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
     options = {
         "theme": gr.themes.Default(primary_hue="blue", font=system, font_mono=["ui-monospace", "monospace"]),
         # Not as `css`, whose rules Gradio confines to a part of the page.
-        "head": f"<style>{(Path(__file__).parent / 'page.css').read_text()}</style>",
-        "js": (Path(__file__).parent / "page.js").read_text(),
+        "head": f"<style>{(Path(__file__).parent / 'page' / 'page.css').read_text()}</style>",
+        "js": (Path(__file__).parent / "page" / "page.js").read_text(),
         "app_kwargs": {"middleware": [Middleware(Door, limits=settings.limits, upload_folder=folder)]},
         "max_file_size": settings.limits.file_bytes,
         "footer_links": [],
@@ -84,10 +84,10 @@ def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Se
     """Loads the model and begins to prepare the collection."""
     import torch
 
-    from plume_embed.encoder import Encoder
-    from plume_embed.space.sandbox import warm_up
-    from plume_embed.space.service import Service
-    from plume_embed.space.settings import Settings
+    from plume_embed.encode.encoder import Encoder
+    from space.content.sandbox import warm_up
+    from space.service import Service
+    from space.settings import Settings
 
     settings = settings or Settings.from_environment()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.at_a_time))

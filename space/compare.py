@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import BatchFeature
 
-from plume_embed.encoder import Encoder
-from plume_embed.rationale import generate_rationale
-from plume_embed.space.trace import finish, trace_query
+from plume_embed.encode.encoder import Encoder
+from plume_embed.encode.rationale import generate_rationale
+from space.trace import finish, trace_query
 
 REPEATS = 3
 # A model that can write ends its rationales by itself; it is asked for this many, and these many must end.

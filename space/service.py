@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plume_embed.encoder import Encoder
-from plume_embed.files import FileItem, Kind
-from plume_embed.space import inside
-from plume_embed.space.collection import Collection
-from plume_embed.space.compare import Way, compare, writes_rationales
-from plume_embed.space.items import Hit, Item, merged, ranked
-from plume_embed.space.settings import Settings
-from plume_embed.space.thumbnails import thumbnail
-from plume_embed.space.trace import Trace, trace_query
-from plume_embed.space.uploads import RefusedError, read_upload, shown_name
-from plume_embed.space.visits import Asked, Visit, Visits
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.files import FileItem, Kind
+from space.compare import Way, compare, writes_rationales
+from space.content.collection import Collection
+from space.content.items import Hit, Item, merged, ranked
+from space.content.sessions import Asked, Visit, Visits
+from space.content.thumbnails import thumbnail
+from space.content.uploads import RefusedError, read_upload, shown_name
+from space.page import diagnostics as inside
+from space.settings import Settings
+from space.trace import Trace, trace_query
 
 _ITEMS_PER_PASS = 4  # between two passes an upload can be cancelled
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BatchFeature
 
-from plume_embed.encoder import Encoder
+from plume_embed.encode.encoder import Encoder
 
 Result = TypeVar("Result")
 

@@ -20,7 +20,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 @pytest.fixture(scope="session")
 def released_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A converted model of 300 thousand random weights, D = 64. Read only: all tests share it."""
-    from plume_embed.convert import convert_released
+    from plume_embed.hub.convert import convert_released
 
     out = tmp_path_factory.mktemp("models") / "released_tiny"
     return convert_released(FIXTURES / "released_layout_tiny" / "checkpoint", out)

@@ -6,10 +6,10 @@ import colorsys
 from collections.abc import Sequence
 from pathlib import Path
 
-from plume_embed.evaluation.miniature.concepts import TONES, Concept, family_of, split_of
-from plume_embed.evaluation.miniature.parts import Context, Still
-from plume_embed.evaluation.miniature.render import encoded, picture_hash, render
-from plume_embed.evaluation.miniature.sources import STYLE_PACKAGES
+from evaluation.miniature.parts import Context, Still
+from evaluation.miniature.sources.concepts import TONES, Concept, family_of, split_of
+from evaluation.miniature.sources.packages import STYLE_PACKAGES
+from evaluation.miniature.sources.render import encoded, picture_hash, render
 
 SORTS = {"animal-bird": "animals-nature", "tool": "objects", "food-fruit": "food-drink"}
 NAMES = ("alder", "birch", "cedar", "daisy", "elm", "fern", "gorse", "hazel", "iris", "jasmine", "kale", "larch")

@@ -19,20 +19,17 @@ from datasets import Dataset, Features, Image, List, Value, disable_progress_bar
 from rich.console import Console
 from rich.table import Table
 
-from plume_embed.evaluation.miniature import documents, scene_tasks, stills_tasks, videos
-from plume_embed.evaluation.miniature.check import check
-from plume_embed.evaluation.miniature.concepts import Concept, match_pictures, read_concepts
-from plume_embed.evaluation.miniature.pack import training_bytes
-from plume_embed.evaluation.miniature.parts import Context, Part, Still
-from plume_embed.evaluation.miniature.render import render_all
+from evaluation.miniature.check import check
+from evaluation.miniature.documents import documents
+from evaluation.miniature.films import videos
+from evaluation.miniature.pack import training_bytes
+from evaluation.miniature.parts import Context, Part, Still
+from evaluation.miniature.scenes import tasks as scene_tasks
+from evaluation.miniature.sources.concepts import Concept, match_pictures, read_concepts
+from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, FetchError, fetch
+from evaluation.miniature.sources.render import render_all
+from evaluation.miniature.stills import tasks as stills_tasks
 from plume_embed.evaluation.miniature.schema import Built, file_stem, write_media, write_pairs, write_tasks
-from plume_embed.evaluation.miniature.sources import (
-    CONCEPT_PACKAGE,
-    DEFAULT_CACHE,
-    STYLE_PACKAGES,
-    FetchError,
-    fetch,
-)
 
 # What is built from the stills, in this order: a name and a function `(Context) -> Built`, see `parts.py`.
 PARTS: dict[str, Part] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from plume_embed.evaluation.miniature.parts import Context
+from evaluation.miniature.parts import Context
 from plume_embed.evaluation.miniature.schema import Built, Side
-from plume_embed.evaluation.miniature.sources import TRAIN_STYLES
+from plume_embed.evaluation.miniature.stills import TRAIN_STYLES
 
 
 def check(built: Built, context: Context) -> None:

@@ -16,16 +16,10 @@ from typing import Annotated
 
 import typer
 
-from plume_embed.evaluation.miniature.concepts import Concept, match_pictures, read_concepts
-from plume_embed.evaluation.miniature.render import png_bytes, render
-from plume_embed.evaluation.miniature.sources import (
-    CONCEPT_PACKAGE,
-    DEFAULT_CACHE,
-    STYLE_PACKAGES,
-    TEST_STYLE,
-    Package,
-    fetch,
-)
+from evaluation.miniature.sources.concepts import Concept, match_pictures, read_concepts
+from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, Package, fetch
+from evaluation.miniature.sources.render import png_bytes, render
+from plume_embed.evaluation.miniature.stills import TEST_STYLE
 
 # How many pictures of each group, and from which of its subgroups: those whose members are told apart at a glance.
 WANTED = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plume_embed.evaluation.miniature.concepts import Concept
+from evaluation.miniature.sources.concepts import Concept
 from plume_embed.evaluation.miniature.schema import Built
 
 

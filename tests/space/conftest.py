@@ -12,7 +12,7 @@ os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="plume-space-test-")  # 
 
 @pytest.fixture(scope="session")
 def encoder():
-    from plume_embed.encoder import BUNDLED_MODEL, Encoder
+    from plume_embed.encode.encoder import BUNDLED_MODEL, Encoder
 
     return Encoder(BUNDLED_MODEL, device="cpu")
 
@@ -24,8 +24,8 @@ def upload_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def service(encoder, upload_folder, tmp_path_factory: pytest.TempPathFactory):
-    from plume_embed.space.service import Service
-    from plume_embed.space.settings import Settings
+    from space.service import Service
+    from space.settings import Settings
 
     service = Service(Settings(data=tmp_path_factory.mktemp("space")), encoder, upload_folder)
     service.collection.build()

@@ -10,8 +10,9 @@ import httpx
 import pytest
 from small_files import write_pdf, write_picture, write_video
 
-from plume_embed.space import app, check_queries, trace
-from plume_embed.space.service import Service
+from space import app, trace
+from space.service import Service
+from space.tools import check_queries
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here: apt-get install chromium")
@@ -430,7 +431,7 @@ def test_a_full_queue_is_told_to_the_visitor(visit, held, service, encoder):
 
 
 def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, encoder, tmp_path):
-    from plume_embed.space.collection import Collection
+    from space.content.collection import Collection
 
     starting = Service(service.settings, encoder, service.visits.upload_folder)
     starting.collection = Collection(encoder, tmp_path)

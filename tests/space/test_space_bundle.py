@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plume_embed.space.bundle import bundle
+from space.tools.bundle import bundle
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,7 +22,7 @@ def main():
     service = app["make_service"](folder)
     service.collection.wait(120)
     page, address = app["launch"](service, prevent_thread_lock=True, quiet=True)
-    import httpx, plume_embed.space.page as module
+    import httpx, space.page.page as module
     print(module.__file__)
     print(httpx.get(address).status_code, len(service.collection.items))
     page.close(verbose=False)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from plume_embed.space.door import API, Door
-from plume_embed.space.settings import Limits
+from space.middleware import API, Door
+from space.settings import Limits
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from plume_embed.space import charts, inside
-from plume_embed.space.trace import finish, trace_query
+from space.page import charts
+from space.page import diagnostics as inside
+from space.trace import finish, trace_query
 
 ITEMS = [
     {"text": "a cactus"},

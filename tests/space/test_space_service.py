@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 from small_files import write_pdf, write_picture, write_video
 
-from plume_embed.rationale import Rationale
-from plume_embed.space import check_queries, compare, render
-from plume_embed.space.about import _training, about
-from plume_embed.space.collection import Collection, NotReadyError
-from plume_embed.space.service import Service, Upload
-from plume_embed.space.trace import finish
+from plume_embed.encode.rationale import Rationale
+from space import compare
+from space.content.collection import Collection, NotReadyError
+from space.page import render
+from space.page.about import _training, about
+from space.service import Service, Upload
+from space.tools import check_queries
+from space.trace import finish
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -264,7 +266,7 @@ def test_about_tells_one_run_as_a_list_and_says_where_there_is_no_record(tmp_pat
 
 
 def test_about_another_model_shows_no_results_of_ours(encoder, released_model_dir):
-    from plume_embed.encoder import Encoder
+    from plume_embed.encode.encoder import Encoder
 
     page = about(Encoder(released_model_dir, device="cpu"))
     assert "No measured results are bundled for this model" in page and "Hit@1" not in page

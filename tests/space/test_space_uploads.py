@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
 
-from plume_embed.space.sandbox import LimitError, run_limited
-from plume_embed.space.settings import MEGABYTE, Limits
-from plume_embed.space.uploads import RefusedError, read_upload, shown_name
+from space.content.sandbox import LimitError, run_limited
+from space.content.uploads import RefusedError, read_upload, shown_name
+from space.settings import MEGABYTE, Limits
 
 LIMITS = Limits()
 ALL = ("image", "video", "page")

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from plume_embed.space.items import Item, merged, ranked
-from plume_embed.space.settings import Settings
-from plume_embed.space.visits import Visits
+from space.content.items import Item, merged, ranked
+from space.content.sessions import Visits
+from space.settings import Settings
 
 
 @pytest.fixture

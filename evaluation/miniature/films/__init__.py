@@ -1,0 +1,1 @@
+"""Tasks and training pairs over moving clips and the films made of them."""

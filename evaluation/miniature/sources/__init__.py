@@ -1,0 +1,1 @@
+"""Where the miniature's contents come from: packages, concepts, words, rationales, rendering."""

@@ -1,0 +1,1 @@
+"""Tasks and training pairs over single pictures."""

@@ -1,0 +1,1 @@
+"""Speed on this machine, always side by side in one run."""

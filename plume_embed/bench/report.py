@@ -1,0 +1,92 @@
+"""Results as JSON with their conditions, and as a table."""
+
+import json
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from plume_embed.bench.timing import clock_of
+
+ROOT = Path(__file__).parent.parent.parent
+_COLUMNS = ("name", "batch", "prefix", "kind", "steps", "ms_median", "ms_spread", "samples_per_s")
+_COLUMNS += ("ratio_to_single_pass", "times_ours", "times_model", "num_batches", "share_of_tokens_padded", "note")
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Machine, versions, commit and conditions."""
+    return {
+        "device": device_name(device),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "commit": commit(),
+        "clock": {"cpu": "process CPU time", "wall": "wall time"}[clock_of(device)],
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The maker's name of the GPU or the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" where files differ from it; "unknown" outside one."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def slug(name: str) -> str:
+    """A device name as a file name."""
+    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def write_json(path: Path, report: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows in aligned columns; columns that no row has are left out."""
+    columns = [column for column in _COLUMNS if any(row.get(column) is not None for row in rows)]
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    lines = [columns, ["-" * width for width in widths], *cells]
+    padded = ([cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(line) for line in padded)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table of the README: ratios only, absolute times say nothing about another machine."""
+    shown = [row for row in report["rows"] if row.get("ratio_to_single_pass") and row["name"] != "single pass"]
+    lines = ["| | batch | over a single pass | over ours (static) | |", "|---|---|---|---|---|"]
+    for row in shown:
+        ratios = f"{row['ratio_to_single_pass']:.2f} | {row['times_ours']:.2f}"
+        lines.append(f"| {row['name']} | {row['batch']} | {ratios} | {row.get('note') or ''} |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,251 @@
+"""The rollout against a single pass, the released style and explicit chain of thought: one run, the same weights."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from plume_embed.bench import cot
+from plume_embed.bench.inputs import random_batch
+from plume_embed.bench.released_style import embed_one_by_one
+from plume_embed.bench.timing import Timing, interleaved
+from plume_embed.model.modeling_plume import PlumeModel
+
+
+class NotAvailableError(RuntimeError):
+    """An implementation fell through to another, so that its time would be another's."""
+
+
+SINGLE_PASS = "single pass"
+RELEASED = "released style, one by one"
+CPU_IMPLEMENTATIONS = ("reference", "static", "compiled")
+CUDA_IMPLEMENTATIONS = (*CPU_IMPLEMENTATIONS, "cuda_graph")
+
+
+def implementations(device: torch.device) -> tuple[str, ...]:
+    """What is compared on a device; the last but one on CPU and the last on CUDA is what `"auto"` takes."""
+    return CUDA_IMPLEMENTATIONS if device.type == "cuda" else CPU_IMPLEMENTATIONS
+
+
+def ours(device: torch.device) -> str:
+    """What `"auto"` takes."""
+    return "cuda_graph" if device.type == "cuda" else "static"
+
+
+def embed_with(model: PlumeModel, inputs: dict[str, torch.Tensor], implementation: str, steps: int) -> torch.Tensor:
+    """Embeddings [B, D] by one implementation and no other.
+
+    Raises:
+        NotAvailableError: the implementation fell through to another, when it was first asked for.
+    """
+    model.rollout_implementation = implementation
+    with _as_asked(model), torch.no_grad():
+        return model(**inputs, num_latent_steps=steps).embeddings
+
+
+def rollout_rows(
+    model: PlumeModel,
+    batch: int,
+    prefix: int,
+    kind: str = "text",
+    steps: tuple[int, ...] = (4, 6, 8),
+    budget_s: float = 60,
+    min_rounds: int = 3,
+    released: bool = True,
+    names: Iterable[str] | None = None,
+) -> list[dict[str, Any]]:
+    """One batch size and prefix: a single pass (K = 0), every implementation at the largest K, the default one at the
+    other K, and the released style; then the rollout alone, without its prefix.
+
+    Args:
+        steps (`tuple[int, ...]`): K, the largest last.
+        released (`bool`): Whether to run the released style, which takes one sample at a time.
+        names (`Iterable[str]`, *optional*): The implementations; all of the device by default.
+    """
+    device, inputs = model.device, random_batch(model, batch, prefix, kind)
+    default, most, wanted = ours(device), steps[-1], tuple(names or implementations(device))
+    cases: dict[str, Callable[[], Any]] = {SINGLE_PASS: lambda: embed_with(model, inputs, default, 0)}
+    about: dict[str, int] = {SINGLE_PASS: 0}
+    missing: dict[str, str] = {}
+    for name in wanted:
+        try:
+            embed_with(model, inputs, name, most)
+        except NotAvailableError as error:
+            missing[name] = str(error)
+            continue
+        cases[name] = lambda name=name: embed_with(model, inputs, name, most)
+        about[name] = most
+    for k in () if default in missing else steps[:-1]:
+        cases[f"{default}, K = {k}"] = lambda k=k: embed_with(model, inputs, default, k)
+        about[f"{default}, K = {k}"] = k
+    if released:
+        cases[RELEASED] = lambda: embed_one_by_one(model, inputs, most)
+        about[RELEASED] = most
+    timings = interleaved(cases, device, budget_s, min_rounds)
+    where = {"batch": batch, "prefix": prefix, "kind": kind}
+    rows = [row(name, timing, timings, default, {**where, "steps": about[name]}) for name, timing in timings.items()]
+    rows += [{"name": name, **where, "steps": most, "note": f"not run: {why}"} for name, why in missing.items()]
+    alone = tuple(name for name in wanted if name not in missing)
+    return rows + _rollout_alone(model, inputs, where, most, budget_s / 4, min_rounds, alone)
+
+
+def row(name: str, timing: Timing, timings: dict[str, Timing], default: str, where: dict[str, Any]) -> dict[str, Any]:
+    """One row of the results, with the ratios of the same rounds."""
+    return {
+        "name": name,
+        **where,
+        "ms_median": timing.median,
+        "ms_spread": timing.spread,
+        "rounds": len(timing.times),
+        "samples_per_s": 1000 * where["batch"] / timing.median,
+        "ratio_to_single_pass": timing.ratio_to(timings[SINGLE_PASS]),
+        "times_ours": timing.ratio_to(timings[default]) if default in timings else None,
+        "peak_bytes": timing.peak_bytes,
+    }
+
+
+def _rollout_alone(
+    model: PlumeModel,
+    inputs: dict[str, torch.Tensor],
+    where: dict[str, Any],
+    steps: int,
+    budget_s: float,
+    min_rounds: int,
+    names: tuple[str, ...],
+) -> list[dict[str, Any]]:
+    """The rollout from a prefix that is there already, and the bytes it must read at least."""
+    with torch.no_grad():
+        prefix = model.prefix(**inputs)
+    # The reference appends to the cache it is given, so it is not among them.
+    names = tuple(name for name in names if name != "reference")
+
+    cases = {name: lambda name=name: _run_alone(model, prefix, steps, name) for name in names}
+    timings = interleaved(cases, model.device, budget_s, min_rounds)
+    moved = bytes_read(model, prefix, steps)
+    return [
+        {
+            "name": f"rollout alone, {name}",
+            **where,
+            "steps": steps,
+            "ms_median": timing.median,
+            "ms_spread": timing.spread,
+            "rounds": len(timing.times),
+            "bytes_read": moved,
+            "gigabytes_per_s": moved / timing.median / 1e6,
+            "peak_bytes": timing.peak_bytes,
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def bytes_read(model: PlumeModel, prefix: Any, steps: int) -> int:
+    """Bytes of weights and cached keys and values that K passes read, each once a pass."""
+    modules = (*model.backbone.get_decoder().layers, model.adapter)
+    weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    cache = sum(tensor.numel() * tensor.element_size() for c in prefix.cache.layers for tensor in (c.keys, c.values))
+    return steps * (weights + cache)
+
+
+def cot_rows(
+    model: PlumeModel,
+    batch: int,
+    prefix: int,
+    kind: str = "text",
+    measured_tokens: int = cot.NUM_TOKENS,
+    caches: tuple[str, ...] = ("growing", "static"),
+    rounds: int = 1,
+    steps: int = 8,
+) -> list[dict[str, Any]]:
+    """Explicit chain of thought beside ours and a single pass, in the same rounds.
+
+    Args:
+        measured_tokens (`int`): Where fewer than 403, the time beyond the prefix is scaled up to 403, and the row says
+            so; it flatters the chain of thought a little, whose later tokens cost more.
+    """
+    device, inputs, default = model.device, random_batch(model, batch, prefix, kind), ours(model.device)
+    generator = cot.language_model(model)
+    cases: dict[str, Callable[[], Any]] = {
+        SINGLE_PASS: lambda: embed_with(model, inputs, default, 0),
+        default: lambda: embed_with(model, inputs, default, steps),
+    }
+    for cache in caches:
+        cases[f"explicit CoT, {cache} cache"] = lambda cache=cache: cot.write_rationale(
+            generator, inputs, measured_tokens, static_cache=cache == "static"
+        )
+    for cache in caches:  # a short one of each, instead of a whole one, as the warm-up
+        cot.write_rationale(generator, inputs, 4, static_cache=cache == "static")
+    for name in (SINGLE_PASS, default):
+        cases[name]()
+    timings = interleaved(cases, device, budget_s=0, min_rounds=rounds, warm_up=0)
+    factor = cot.NUM_TOKENS / measured_tokens
+    if factor != 1:
+        for name in list(timings)[2:]:
+            pairs = zip(timings[name].times, timings[SINGLE_PASS].times, strict=True)
+            timings[name].times = [single + (time - single) * factor for time, single in pairs]
+    rows = []
+    for name, timing in timings.items():
+        where = {
+            "batch": batch,
+            "prefix": prefix,
+            "kind": kind,
+            "steps": None if name.startswith("explicit") else steps,
+        }
+        rows.append(row(name, timing, timings, default, where))
+        if name.startswith("explicit"):
+            rows[-1] |= {"tokens": cot.NUM_TOKENS, "tokens_measured": measured_tokens}
+            rows[-1]["note"] = "" if factor == 1 else f"scaled up from {measured_tokens} tokens"
+    rows[0]["steps"] = 0
+    return [*rows, _optimised_cot(model, inputs, timings, default, batch, prefix, kind, steps)]
+
+
+def _optimised_cot(
+    model: PlumeModel,
+    inputs: dict[str, torch.Tensor],
+    timings: dict[str, Timing],
+    default: str,
+    batch: int,
+    prefix: int,
+    kind: str,
+    steps: int,
+) -> dict[str, Any]:
+    """What 403 tokens would cost at the speed of our own steps: an estimate, for the fair comparison that it is.
+
+    The slope between two rollouts of different K is the cost of a step; a token has a language-modelling head instead
+    of an adapter, which is left out of it.
+    """
+    few = max(1, steps // 2)
+    with torch.no_grad():
+        embed_with(model, inputs, default, few)
+        pair = interleaved(
+            {str(k): lambda k=k: embed_with(model, inputs, default, k) for k in (few, steps)}, model.device, 10, 3, 7
+        )
+    step = max(0.0, pair[str(steps)].median - pair[str(few)].median) / (steps - few)
+    total = timings[SINGLE_PASS].median + step * cot.NUM_TOKENS
+    return {
+        "name": "explicit CoT at the speed of our steps",
+        "batch": batch,
+        "prefix": prefix,
+        "kind": kind,
+        "steps": None,
+        "tokens": cot.NUM_TOKENS,
+        "ms_median": total,
+        "samples_per_s": 1000 * batch / total,
+        "ratio_to_single_pass": total / timings[SINGLE_PASS].median,
+        "times_ours": total / timings[default].median,
+        "note": "estimate",
+    }
+
+
+def _run_alone(model: PlumeModel, prefix: Any, steps: int, name: str) -> None:
+    with _as_asked(model), torch.no_grad():
+        model.rollout_engine.run(model, prefix, steps, name)
+
+
+@contextmanager
+def _as_asked(model: PlumeModel) -> Iterator[None]:
+    """Raises where the engine falls through: a benchmark must not time something else than it says."""
+    before = len(model.rollout_engine.fall_throughs)
+    yield
+    for reason in model.rollout_engine.fall_throughs[before:]:
+        raise NotAvailableError(reason)

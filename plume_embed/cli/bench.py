@@ -1,0 +1,135 @@
+"""`plume-embed bench rollout | encode | adapter`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="bench", help="Measure the speed on this machine, side by side in one run.", no_args_is_help=True
+)
+
+_Json = Annotated[Path | None, typer.Option("--json", help="Write the results there, too.", metavar="FILE")]
+_Device = Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")]
+_Threads = Annotated[int, typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured.")]
+_Shape = Annotated[str | None, typer.Option(help="12x512, or 2b for Qwen2-VL-2B's. Default: 2b on CUDA.")]
+_Batches = Annotated[str, typer.Option(help="Batch sizes, with commas.")]
+
+
+@app.command(epilog="Example: plume-embed bench rollout --batches 1,8 --json rollout.json")
+def rollout(
+    shape: _Shape = None,
+    prefix: Annotated[int | None, typer.Option(min=16, help="Tokens. Default: 256, or 700 on CUDA.")] = None,
+    kind: Annotated[str | None, typer.Option(help="text, image or video. Default: text, or image on CUDA.")] = None,
+    batches: _Batches = "1,8,32",
+    cot: Annotated[bool, typer.Option(help="Whether to write explicit rationales, the slowest part.")] = True,
+    minutes: Annotated[float, typer.Option(min=0.1, help="About how long, rationales and compiling left out.")] = 6,
+    json_file: _Json = None,
+    device: _Device = None,
+    threads: _Threads = 1,
+) -> None:
+    """The rollout against a single pass, the released style and explicit chain of thought, on random weights."""
+    from plume_embed.bench.inputs import KINDS, SHAPES, random_model
+    from plume_embed.bench.rollout import cot_rows, rollout_rows
+
+    where = _device(device, threads)
+    on_cuda = where.type == "cuda"
+    shape, kind = shape or ("2b" if on_cuda else "12x512"), kind or ("image" if on_cuda else "text")
+    if shape not in SHAPES or kind not in KINDS:
+        raise ValueError(f"--shape must be one of {', '.join(SHAPES)} and --kind one of {', '.join(KINDS)}.")
+    prefix = prefix or (700 if on_cuda else 256)
+    sizes = _sizes(batches)
+    model = random_model(shape, str(where), _dtype(where))
+    rows = []
+    for batch in sizes:
+        typer.echo(f"batch {batch} ...", err=True)
+        small = batch < 32 or on_cuda
+        rows += rollout_rows(
+            model,
+            batch,
+            prefix,
+            kind,
+            steps=(4, 6, 8) if small else (8,),
+            budget_s=60 * minutes / len(sizes) / 2,
+            min_rounds=3 if small else 2,
+            released=small,
+        )
+        if cot and small:
+            rows += cot_rows(model, batch, prefix, kind, measured_tokens=403 if batch == 1 or on_cuda else 48)
+    _finish({"benchmark": "rollout", "shape": shape}, rows, where, json_file)
+
+
+@app.command(epilog="Example: plume-embed bench encode --model checkpoints/plume-tiny --batches 1,16")
+def encode(
+    model: Annotated[str | None, typer.Option(help="Model folder or Hub id.", metavar="DIR|ID")] = None,
+    batches: _Batches = "1,8,32",
+    json_file: _Json = None,
+    device: _Device = None,
+    threads: _Threads = 1,
+) -> None:
+    """Items to vectors with a real model: what the processor takes, what the model takes, and both at the same time."""
+    from plume_embed.bench.encode import encode_rows, padding_rows
+    from plume_embed.encode.encoder import Encoder
+
+    where = _device(device, threads)
+    encoder = Encoder(model, device=str(where))
+    rows = encode_rows(encoder, batches=tuple(_sizes(batches))) + padding_rows(encoder)
+    _finish({"benchmark": "encode", "model": encoder.folder.name}, rows, where, json_file)
+
+
+@app.command(epilog="Example: plume-embed bench adapter --shape 2b --batches 1,32")
+def adapter(
+    shape: _Shape = None,
+    batches: _Batches = "1,8,32",
+    json_file: _Json = None,
+    device: _Device = None,
+    threads: _Threads = 1,
+) -> None:
+    """The adapter as two batched products against a loop over the experts."""
+    from plume_embed.bench.adapter import adapter_rows
+    from plume_embed.bench.inputs import SHAPES, random_model
+
+    where = _device(device, threads)
+    shape = shape or ("2b" if where.type == "cuda" else "12x512")
+    if shape not in SHAPES:
+        raise ValueError(f"--shape must be one of {', '.join(SHAPES)}.")
+    rows = adapter_rows(random_model(shape, str(where), _dtype(where)), tuple(_sizes(batches)))
+    _finish({"benchmark": "adapter", "shape": shape}, rows, where, json_file)
+
+
+def _device(device: str | None, threads: int):
+    import torch
+
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if where.type == "cpu":
+        torch.set_num_threads(threads)
+    elif not torch.cuda.is_available():
+        raise ValueError(f"No such device here: {device}.")
+    return where
+
+
+def _dtype(device):
+    import torch
+
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"--batches takes whole numbers with commas between, like 1,8,32, got {text!r}.")
+    return sizes
+
+
+def _finish(about: dict[str, Any], rows: list[dict[str, Any]], device, json_file: Path | None) -> None:
+    from plume_embed.bench.report import environment, table, write_json
+    from plume_embed.bench.timing import copy_bandwidth
+
+    conditions = {**about, **environment(device), "copy_gigabytes_per_s": copy_bandwidth(device) / 1e9}
+    print(table(rows))
+    print("\n" + ", ".join(f"{name}: {value}" for name, value in conditions.items()))
+    if json_file is not None:
+        write_json(json_file, {**conditions, "rows": rows})

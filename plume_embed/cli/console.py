@@ -1,0 +1,145 @@
+"""What the command line shows: names and errors in one harmless line, progress, tables, reports."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from plume_embed.index.update import Hit, UpdateReport
+
+_WIDTH_OF_PIPES = 160
+_SNIPPET_WIDTH = 80
+
+
+def make_console(stderr: bool = False, quiet: bool = False) -> Console:
+    """A console that neither interprets markup nor breaks lines in a pipe at 80 columns."""
+    console = Console(stderr=stderr, quiet=quiet, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _WIDTH_OF_PIPES
+    return console
+
+
+def one_line(text: str) -> str:
+    """Text of any origin in one line, with whatever could move the cursor or change the terminal written out."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def error_line(message: str) -> str:
+    """A message in one line, its white space collapsed: libraries write paragraphs."""
+    return one_line(" ".join(message.split()))
+
+
+@contextmanager
+def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal; yields a function of (done, total)."""
+    console = make_console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    bar = Progress(
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else a stdout that goes to a file would land on the terminal
+    )
+    with bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def working(title: str) -> Iterator[None]:
+    """A spinner on stderr, where that is a terminal."""
+    console = make_console(stderr=True)
+    if console.is_terminal:
+        with console.status(title):
+            yield
+    else:
+        yield
+
+
+def print_hits(console: Console, hits: "list[Hit]") -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("rank", justify="right", no_wrap=True, min_width=4)
+    table.add_column("score", justify="right", no_wrap=True, min_width=6)
+    table.add_column("file", overflow="fold")
+    table.add_column("text", overflow="fold")
+    for rank, hit in enumerate(hits, start=1):
+        snippet = one_line(hit.snippet)
+        if len(snippet) > _SNIPPET_WIDTH:
+            snippet = snippet[: _SNIPPET_WIDTH - 1] + "…"
+        table.add_row(str(rank), f"{hit.score:.3f}", Text(place(hit)), Text(snippet))
+    console.print(table, soft_wrap=False)
+
+
+def place(hit: "Hit") -> str:
+    """A hit's file with the page or passage, in one line."""
+    return one_line(f"{hit.path}#{hit.locator}" if hit.locator else hit.path)
+
+
+def hits_as_json(hits: "list[Hit]", **around: Any) -> str:
+    """The machine-readable form of a search: what is `around`, then the results, best first."""
+    results = [
+        {
+            "rank": rank,
+            "score": round(hit.score, 6),
+            "path": hit.path,
+            "locator": hit.locator,
+            "kind": hit.kind,
+            "snippet": hit.snippet,
+        }
+        for rank, hit in enumerate(hits, start=1)
+    ]
+    return json.dumps({**around, "results": results}, indent=2)
+
+
+def print_unreadable(console: Console, path: str, reason: str) -> None:
+    console.print(f"unreadable: {one_line(path)}: {error_line(reason)}")
+
+
+def summary(report: "UpdateReport") -> str:
+    """An update in one line; what did not happen is left out, except the embedding."""
+    parts = [f"{counted(report.num_items, 'item')} of {counted(report.num_files, 'file')} in the index"]
+    parts.append(f"{report.embedded:,} embedded now")
+    if report.reused:
+        parts.append(f"{report.reused:,} reused from moved or equal files")
+    if report.removed_files:
+        parts.append(f"{counted(report.removed_files, 'file')} gone or changed")
+    if report.unreadable:
+        parts.append(f"{len(report.unreadable):,} unreadable")
+    if report.num_other:
+        parts.append(f"{counted(report.num_other, 'file')} of other types left out")
+    if report.num_links:
+        parts.append(f"{counted(report.num_links, 'link')} not followed")
+    return "; ".join(parts)
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def print_json(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f} {self.unit}/s" if task.speed else f"- {self.unit}/s")

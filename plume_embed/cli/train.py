@@ -1,0 +1,43 @@
+"""`plume-embed train RECIPE`."""
+
+import os
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (paper_2b), or a YAML file.", metavar="RECIPE")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, again for more, e.g. curriculum.stages=[0,4].", metavar="KEY=VALUE"
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="A random 2-layer backbone and made-up data: does it start?")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")] = False,
+) -> None:
+    """Train a model by a recipe; the folder output_dir gets log.jsonl, checkpoints, model/ and results.json.
+
+    On several GPUs: accelerate launch -m plume_embed train RECIPE ...; on CPUs: torchrun --nproc-per-node 2 -m ...
+    """
+    import torch.distributed as dist
+    import transformers
+    from rich.console import Console
+
+    from plume_embed.training.dry_run import dry_recipe
+    from plume_embed.training.recipe import load_recipe
+    from plume_embed.training.run import run
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    chosen = load_recipe(recipe, settings or [])
+    if dry_run:
+        chosen = dry_recipe(chosen)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.quiet = os.environ.get("RANK", "0") != "0"  # of torchrun and accelerate launch
+    run(chosen, resume, console)
+    if dist.is_initialized():  # together, before one process closes what another still listens to
+        dist.destroy_process_group()

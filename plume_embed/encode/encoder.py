@@ -1,0 +1,282 @@
+"""Encoder: a model folder or Hub id -> vectors, for the command line and everything behind it."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from transformers import BatchFeature
+
+from plume_embed.encode.batching import (
+    BATCH_SIZE,
+    THREADS_AHEAD,
+    TOKEN_BUDGET,
+    PaddingReport,
+    ProcessorCopies,
+    plan_batches,
+    run_ahead,
+)
+from plume_embed.encode.sizes import TokenEstimate
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.processing_plume import PlumeProcessor
+
+BUNDLED_MODEL = Path(__file__).parent.parent.parent / "checkpoints" / "plume-tiny"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+# All that decides a vector, code aside; the weights come on top.
+FINGERPRINT_FILES = ("config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json")
+_HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
+_MUST_BE_EMPTY = ("missing_keys", "unexpected_keys", "mismatched_keys")
+
+
+class Encoder:
+    """A PLUME model ready to embed.
+
+    Args:
+        model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
+        device (`str`, *optional*): Defaults to cuda where there is one, else cpu.
+        dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in.
+
+    Attributes:
+        num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
+        padding ([`PaddingReport`]): How much of all that was computed so far was padding.
+
+    Raises:
+        ValueError: no such model, not a PLUME model, weights missing, or no such device, with the remedy.
+    """
+
+    def __init__(self, model: str | Path | None = None, device: str | None = None, dtype: str = "auto"):
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+        self.device = _checked_device(device)
+        self.folder = resolve_model(model)
+        self.name = str(model or self.folder)
+        self.model = load_model(self.folder, dtype).to(self.device)
+        self.processor = PlumeProcessor.from_pretrained(self.folder)
+        self.padding = PaddingReport()
+        self.num_tokens = TokenEstimate(self.processor)
+        self._processors = ProcessorCopies(self.processor)
+
+    @property
+    def dimension(self) -> int:
+        """D, the size of a vector."""
+        return self.model.config.hidden_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the configuration, the tokenizer, the prompt, the weights and the type they are computed in."""
+        return hashlib.sha256(f"{fingerprint(self.folder)} {self.model.dtype}".encode()).hexdigest()
+
+    @cached_property
+    def _prompt_length(self) -> int:
+        return self.process([""])["input_ids"].shape[1]
+
+    def latent_steps(self, num_latent_steps: int | None = None) -> int:
+        """K as it will be used: the model's own unless given.
+
+        Raises:
+            ValueError: more steps than the model has.
+        """
+        config = self.model.config
+        steps = config.num_latent_steps if num_latent_steps is None else num_latent_steps
+        if not 0 <= steps <= config.num_step_embeddings:
+            raise ValueError(f"This model takes 0 to {config.num_step_embeddings} latent steps, got {steps}.")
+        return steps
+
+    def fits(self, text: str) -> bool:
+        """Whether the text fits into one row of the processor."""
+        with self._processors.borrow() as processor:
+            length = len(processor.tokenizer.encode(text, add_special_tokens=False))
+        return length + self._prompt_length <= self.processor.max_length
+
+    def encode(
+        self,
+        items: Sequence[Any],
+        batch_size: int = BATCH_SIZE,
+        num_latent_steps: int | None = None,
+        token_budget: float = TOKEN_BUDGET,
+    ) -> np.ndarray:
+        """Vectors of the items, float32 of shape [N, D], unit norm, in their order.
+
+        Args:
+            items: Anything that [`PlumeProcessor`] takes.
+            batch_size (`int`): Most items in a pass of the model.
+            num_latent_steps (`int`, *optional*): K, by default the model's own.
+            token_budget (`float`): Most tokens in a pass, visual ones and padding included; lower it if you run out of
+                memory. An item above it has a pass to itself.
+
+        Raises:
+            ValueError: an item that cannot be embedded, naming its place.
+        """
+        vectors, errors = self.encode_readable(items, batch_size, num_latent_steps, token_budget)
+        for index in sorted(errors):
+            raise ValueError(f"Item {index}: {errors[index]}")
+        return vectors
+
+    def encode_readable(
+        self,
+        items: Sequence[Any],
+        batch_size: int = BATCH_SIZE,
+        num_latent_steps: int | None = None,
+        token_budget: float = TOKEN_BUDGET,
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """As [`encode`], but an item that cannot be embedded leaves a row of NaN and its reason, by its place."""
+        vectors = np.full((len(items), self.dimension), np.nan, dtype=np.float32)
+        errors: dict[int, str] = {}
+        groups = plan_batches([self.num_tokens(item) for item in items], token_budget, batch_size)
+        batches = [[items[place] for place in places] for places in groups]
+        results = self.encode_batches(batches, num_latent_steps, num_threads=min(THREADS_AHEAD, len(groups) - 1))
+        for places, (part, refused) in zip(groups, results, strict=True):
+            vectors[places] = part
+            errors |= {places[index]: reason for index, reason in refused.items()}
+        return vectors, errors
+
+    def encode_batches(
+        self,
+        batches: Iterable[list[Any]],
+        num_latent_steps: int | None = None,
+        num_threads: int = THREADS_AHEAD,
+    ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+        """Batch after batch as they stand, the processor running ahead of the model in threads.
+
+        Args:
+            batches: Lists of items, taken a few before they are needed.
+            num_latent_steps (`int`, *optional*): K, by default the model's own.
+            num_threads (`int`): Threads of the processor; 0 or less: none.
+
+        Yields:
+            For each batch the vectors [B, D], rows of NaN for what cannot be embedded, and the reasons by place.
+        """
+        steps = self.latent_steps(num_latent_steps)
+        for items, processed in run_ahead(self.process, batches, max(0, num_threads), ahead=max(1, num_threads)):
+            try:
+                yield self._embed(processed.result(), steps), {}
+                continue
+            except ValueError as error:
+                if len(items) == 1:
+                    yield self._not_a_vector(1), {0: without_place(error)}
+                    continue
+            vectors, errors = self._not_a_vector(len(items)), {}
+            for index, item in enumerate(items):  # one of them is at fault: find it, and keep the others
+                try:
+                    vectors[index] = self._embed(self.process([item]), steps)
+                except ValueError as error:
+                    errors[index] = without_place(error)
+            yield vectors, errors
+
+    def process(self, items: list[Any]) -> BatchFeature:
+        """A batch of the processor, of a copy of its own: several threads may ask at once."""
+        with self._processors.borrow() as processor:
+            return processor(items)
+
+    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+        return self.vectors(batch, lambda moved: self.model(**moved, num_latent_steps=num_latent_steps).embeddings)
+
+    @torch.inference_mode()
+    def vectors(self, batch: BatchFeature, read: Callable[[BatchFeature], torch.Tensor]) -> np.ndarray:
+        """What `read` makes of a batch on the model's device, [B, D] float32; the batch's padding is counted.
+
+        Raises:
+            ValueError: out of memory, or a vector that is not finite, with the remedy.
+        """
+        self.padding.add(batch["attention_mask"])
+        try:
+            vectors = read(batch.to(self.device)).cpu().numpy()  # [B, D]
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                "Out of memory; lower the batch size, the token budget or the processor's pixel limits."
+            ) from error
+        if not np.isfinite(vectors).all():
+            raise ValueError("The vector is not finite: the model overflows in this dtype; use --dtype float32.")
+        return vectors
+
+    def _not_a_vector(self, count: int) -> np.ndarray:
+        return np.full((count, self.dimension), np.nan, dtype=np.float32)
+
+
+def resolve_model(model: str | Path | None = None) -> Path:
+    """The local folder of a model, fetched from the Hub if it is no folder.
+
+    Args:
+        model (`str` or `Path`, *optional*): Defaults to the environment variable PLUME_MODEL, then to the bundled
+            checkpoints/plume-tiny of a checkout.
+
+    Raises:
+        ValueError: there is no such model, with what to do.
+    """
+    model = model or os.environ.get("PLUME_MODEL")
+    if not model:
+        if not (BUNDLED_MODEL / "config.json").is_file():
+            raise ValueError(
+                "No model: pass --model with a folder or Hub id, or set PLUME_MODEL (there is no bundled model in "
+                f"{BUNDLED_MODEL})."
+            )
+        return BUNDLED_MODEL
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} is no model folder: it has no config.json. Pass another --model.")
+        return folder
+    if isinstance(model, Path) or folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ValueError(f"No such model folder: {folder}. Pass a folder or a Hub id to --model.")
+    try:
+        return Path(snapshot_download(model, allow_patterns=_HUB_FILES))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{model} is neither a folder nor a model that the Hub gives: {reason}") from error
+
+
+def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:
+    """The model of a local folder.
+
+    Raises:
+        ValueError: it is no PLUME model, or its weights are damaged or incomplete.
+    """
+    try:
+        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from error
+    if model_type != "plume":
+        raise ValueError(
+            f"{folder} holds a model of type {model_type!r}, not plume; make one of it with `plume-embed convert` "
+            "(released PLUME weights) or `plume-embed init` (a backbone)."
+        )
+    try:
+        model, info = PlumeModel.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    except SafetensorError as error:
+        raise ValueError(f"The weights in {folder} are damaged: {error}. Fetch or make them again.") from error
+    wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if name in _MUST_BE_EMPTY and keys}
+    if wrong:
+        raise ValueError(f"The weights in {folder} do not fit the model: {wrong}.")
+    return model
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the bytes of `FINGERPRINT_FILES` and the safetensors files of a model folder, as hex."""
+    digest = hashlib.sha256()
+    for file in [*(folder / name for name in FINGERPRINT_FILES), *sorted(folder.glob("*.safetensors"))]:
+        if file.is_file():
+            with file.open("rb") as opened:
+                digest.update(f"{file.name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _checked_device(device: str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"No such device: {device!r} ({str(error).splitlines()[0]})") from error
+    return torch.device(device)
+
+
+def without_place(error: ValueError) -> str:
+    """The message of an error of the processor for a batch of one, without its "Item 0"."""
+    return str(error).removeprefix("Item 0: ").removeprefix("Item 0 ")

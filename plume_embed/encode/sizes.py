@@ -1,0 +1,68 @@
+"""How many tokens an item will have, roughly and without decoding it; for batches of like cost only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from plume_embed.model.inputs_plume import normalize_conversation, to_conversation
+from plume_embed.model.processing_plume import PlumeProcessor
+
+_SAMPLE = "A grey heron stands in shallow water near the reeds, and behind it 3 boats are drawn up on the bank."
+
+
+class TokenEstimate:
+    """Tokens of an item as a function: its visual ones, its text by the length, and the prompt around them.
+
+    Args:
+        processor ([`PlumeProcessor`]): Whose limits, prompt and tokenizer count. It is not used after this.
+    """
+
+    def __init__(self, processor: PlumeProcessor):
+        self._image_limits, self._video_limits = processor.image_processor, processor.video_processor
+        self._num_frames = processor.num_frames
+        self._prompt = processor([""])["input_ids"].shape[1]
+        self._per_character = len(processor.tokenizer.encode(_SAMPLE, add_special_tokens=False)) / len(_SAMPLE)
+
+    def __call__(self, item: Any) -> float:
+        """Of a picture file only the header is read, of a video file nothing.
+
+        Args:
+            item: Anything that the processor takes. What it would refuse has a size too; it is refused in its turn.
+        """
+        try:
+            conversation = normalize_conversation(to_conversation(item))
+        except ValueError:
+            return self._prompt
+        return self._prompt + sum(self._part(part) for message in conversation for part in message["content"])
+
+    def _part(self, part: dict) -> float:
+        if part["type"] == "text":
+            return len(part["text"]) * self._per_character
+        if part["type"] == "image":
+            return _picture(part["image"], self._image_limits)
+        video = part["video"]
+        is_frames = isinstance(video, Sequence) and not isinstance(video, str)
+        count = len(video) if is_frames else self._num_frames
+        frame = video[0] if is_frames and count else None
+        return _picture(frame, self._video_limits) * count / self._video_limits.temporal_patch_size
+
+
+def _picture(picture: Any, limits: Any) -> float:
+    """Tokens of a picture after resizing; the most it can have where its size is not known."""
+    least, most = limits.size["shortest_edge"], limits.size["longest_edge"]  # pixels, by the library's odd names
+    pixels = most if (size := _size(picture)) is None else min(max(size[0] * size[1], least), most)
+    return pixels / (limits.patch_size * limits.merge_size) ** 2
+
+
+def _size(picture: Any) -> tuple[int, int] | None:
+    if isinstance(picture, Image.Image):
+        return picture.size
+    if isinstance(picture, str | Path):
+        try:
+            with Image.open(picture) as opened:
+                return opened.size
+        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+            return None
+    return None

@@ -1,0 +1,261 @@
+"""What is evaluated: a PLUME model, or any model that sentence-transformers loads, behind one small face."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from plume_embed.encode.encoder import Encoder
+    from plume_embed.encode.rationale import Written
+
+PARADIGMS = ("latent", "single", "cot")
+_CODE_AND_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".py", ".safetensors", ".bin", ".onnx"}
+
+
+class InputError(ValueError):
+    """An input that cannot be embedded.
+
+    Attributes:
+        index: Its place in the list.
+        reason: Why.
+    """
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"input {index}: {reason}")
+        self.index, self.reason = index, reason
+
+
+class Embedder(Protocol):
+    """Turns inputs into unit vectors.
+
+    Attributes:
+        name: For tables.
+        fingerprint: Changes whenever the vectors may.
+        num_latent_steps: K; None for a model that has none.
+        paradigm: "latent", "single" or "cot".
+        written: Counts of the rationales so far; None for a model that writes none.
+    """
+
+    name: str
+    fingerprint: str
+    num_latent_steps: int | None
+    paradigm: str
+    written: Written | None
+
+    def supports(self, kinds: tuple[str, ...]) -> bool:
+        """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
+
+    def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
+        """Vectors [N, D] of dicts with the keys text, image and video, unit norm.
+
+        Raises:
+            InputError: the first input that cannot be embedded.
+        """
+
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """As `embed`, but an input that cannot be embedded leaves a row of NaN and its reason, by its place."""
+
+
+class _RaisesFirst:
+    """`embed` for whoever has `embed_readable`."""
+
+    def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
+        """See `Embedder`."""
+        vectors, errors = self.embed_readable(inputs, batch_size)
+        for index in sorted(errors):
+            raise InputError(index, errors[index])
+        return vectors
+
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        raise NotImplementedError
+
+
+class PlumeEmbedder(_RaisesFirst):
+    """A PLUME model through PlumeProcessor and PlumeModel.
+
+    Args:
+        model: Folder or Hub id; the bundled plume-tiny if left out. Or an encoder that is loaded already, to compare
+            paradigms on the same weights; `device` and `dtype` are then its own.
+        paradigm: "latent" (K steps), "single" (no step: the last prefix token) or "cot" (a rationale is written).
+        num_latent_steps: K; the model's own if left out.
+        device, dtype: See `plume_embed.encode.encoder.Encoder`.
+        max_new_tokens: Where a rationale of "cot" is cut; None: see `plume_embed.encode.rationale`.
+
+    Raises:
+        ValueError: no such model or device, a K that the model does not take, or a paradigm that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Encoder | None = None,
+        paradigm: str = "latent",
+        num_latent_steps: int | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+        max_new_tokens: int | None = None,
+    ) -> None:
+        num_latent_steps = latent_steps_of(paradigm, num_latent_steps)
+        from plume_embed.encode.encoder import Encoder
+        from plume_embed.encode.rationale import MAX_NEW_TOKENS, RationaleEncoder
+
+        self.encoder = model if isinstance(model, Encoder) else Encoder(model, device=device, dtype=dtype)
+        self.num_latent_steps: int | None = self.encoder.latent_steps(num_latent_steps)
+        self.paradigm = "cot" if paradigm == "cot" else "latent" if self.num_latent_steps else "single"
+        self.name = _folder_name(self.encoder.folder) if Path(self.encoder.name).is_dir() else self.encoder.name
+        self._writer = None
+        parts = [self.encoder.fingerprint, str(self.encoder.model.dtype), str(self.num_latent_steps)]
+        if paradigm == "cot":
+            self._writer = RationaleEncoder(self.encoder, max_new_tokens or MAX_NEW_TOKENS)
+            parts.append(f"cot {self._writer.max_new_tokens}")
+        self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def written(self) -> Written | None:
+        """See `Embedder`."""
+        return None if self._writer is None else self._writer.written
+
+    def supports(self, kinds: tuple[str, ...]) -> bool:
+        """Every combination."""
+        return True
+
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """See `Embedder`."""
+        if self._writer is not None:
+            return self._writer.encode_readable(inputs, batch_size)
+        return self.encoder.encode_readable(inputs, batch_size, self.num_latent_steps)
+
+
+class SentenceTransformerEmbedder(_RaisesFirst):
+    """A peer: whatever `SentenceTransformer(name)` loads.
+
+    Args:
+        model: Folder or Hub id.
+        device: Of the model.
+        trust_remote_code: Whether code from the model's folder may run.
+
+    Raises:
+        ValueError: there is no such model.
+    """
+
+    num_latent_steps: int | None = None
+    paradigm = "single"
+    written: Written | None = None
+
+    def __init__(self, model: str, device: str | None = None, trust_remote_code: bool = False) -> None:
+        from huggingface_hub import snapshot_download
+        from sentence_transformers import SentenceTransformer
+
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            try:
+                folder = Path(snapshot_download(model))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"No model {model}: {str(error).splitlines()[0]}") from error
+        self._model = SentenceTransformer(str(folder), device=device, trust_remote_code=trust_remote_code)
+        self.name = _folder_name(folder) if Path(model).expanduser().is_dir() else model
+        self.fingerprint = hash_folder(folder)
+
+    def embed_readable(
+        self, inputs: Sequence[dict[str, Any]], batch_size: int
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """See `Embedder`."""
+        # Kind by kind: not every model takes several in one list.
+        loaded: dict[tuple[str, ...], dict[int, Any]] = {}
+        errors: dict[int, str] = {}
+        for index, item in enumerate(inputs):
+            try:
+                loaded.setdefault(tuple(sorted(item)), {})[index] = self._loaded(index, item)
+            except InputError as error:
+                errors[index] = error.reason
+        vectors = np.empty((len(inputs), 0), dtype=np.float32)
+        for of_kind in filter(None, loaded.values()):
+            found = self._model.encode(
+                list(of_kind.values()),
+                batch_size=batch_size,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+            if not vectors.shape[1]:
+                vectors = np.full((len(inputs), found.shape[1]), np.nan, dtype=np.float32)
+            vectors[list(of_kind)] = found
+        return vectors, errors
+
+    def supports(self, kinds: tuple[str, ...]) -> bool:
+        """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
+        return self._model.supports(kinds[0] if len(kinds) == 1 else kinds)
+
+    def _loaded(self, index: int, item: dict[str, Any]) -> Any:
+        from plume_embed.model.media_plume import load_image
+
+        kinds = tuple(kind for kind in ("image", "video", "text") if kind in item)
+        if not self.supports(kinds):
+            raise InputError(index, f"{self.name} does not take {' + '.join(kinds)}")
+        try:
+            loaded = {
+                kind: load_image(value)
+                if kind == "image"
+                else [load_image(f) for f in value]
+                if kind == "video"
+                else value
+                for kind, value in item.items()
+            }
+        except ValueError as error:
+            raise InputError(index, str(error)) from error
+        # A picture or a text alone goes in as it is: models older than multimodal inputs take nothing else. A text
+        # keeps its key where the model takes pictures, or the path of a picture would be opened; a bare list of frames
+        # would not be known as a video.
+        is_bare = kinds == ("image",) or (kinds == ("text",) and not self._model.supports("image"))
+        return loaded[kinds[0]] if is_bare else loaded
+
+
+def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int | None:
+    """K for a paradigm: what was asked for, or 0 for a single pass and for a written rationale.
+
+    Raises:
+        ValueError: an unknown paradigm, or one that contradicts K.
+    """
+    if paradigm not in PARADIGMS:
+        raise ValueError(f"The paradigms are {', '.join(PARADIGMS)}, got {paradigm!r}.")
+    if paradigm == "cot":
+        if num_latent_steps:
+            raise ValueError(f"cot writes a rationale instead of latent steps, got {num_latent_steps}; leave them out.")
+        return 0
+    if paradigm == "single":
+        if num_latent_steps:
+            raise ValueError(
+                f"A single pass has no latent steps, got {num_latent_steps}; leave them out or use latent."
+            )
+        return 0
+    if num_latent_steps == 0:
+        raise ValueError("The paradigm latent needs at least one latent step; use single for none.")
+    return num_latent_steps
+
+
+def _folder_name(folder: Path) -> str:
+    """A name that tells models apart: that of the run where the folder is a run's `model`."""
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 over names and bytes of everything in a model folder that can change a vector, as hex."""
+    digest = hashlib.sha256()
+    files = [file for file in folder.rglob("*") if file.is_file() and file.suffix in _CODE_AND_WEIGHTS]
+    for file in sorted(files):
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()}\n{content}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""Media of the miniature benchmark by id, read from its parquet files when they are asked for."""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plume_embed.evaluation.miniature.schema import Side
+from plume_embed.evaluation.miniature.stills import Row
+
+# Row groups in memory at once: ids that stand side by side in a file are mostly asked for one after the other.
+_GROUPS_IN_MEMORY = 4
+
+
+class MediaError(ValueError):
+    """A medium that is not there or cannot be decoded; the message names it."""
+
+
+class MediaStore:
+    """Pictures and videos by id: `STYLE/HEXCODE` from the stills, everything else from `media/*.parquet`.
+
+    Only ids are read at first; frames are read and decoded on demand.
+
+    Args:
+        data: What `python -m evaluation.miniature.build` wrote.
+
+    Raises:
+        FileNotFoundError: there are neither stills nor media.
+        ValueError: an id stands in two places, or a file is damaged.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._stills = sorted(data.glob("*.parquet"))
+        media = sorted((data / "media").glob("*.parquet"))
+        if not self._stills and not media:
+            raise FileNotFoundError(f"{data} holds neither stills nor media: run `make miniature`.")
+        self._files = [*self._stills, *media]
+        self._places: dict[str, tuple[int, int]] = {}
+        for number, file in enumerate(self._files):
+            for row, name in enumerate(_ids(file, is_stills=number < len(self._stills))):
+                if self._places.setdefault(name, (number, row)) != (number, row):
+                    other = self._files[self._places[name][0]]
+                    raise ValueError(f"the medium {name!r} stands in {other.name} and again in {file.name}.")
+        self._group = lru_cache(_GROUPS_IN_MEMORY)(self._read_group)
+        self._starts = lru_cache(None)(lambda number: _group_starts(self._files[number]))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def frames(self, name: str) -> list[PIL.Image.Image]:
+        """The frames of a medium, decoded.
+
+        Raises:
+            MediaError: there is no such medium, or it is damaged.
+        """
+        if name not in self._places:
+            raise MediaError(f"there is no medium {name!r} in the data")
+        try:
+            frames = [PIL.Image.open(io.BytesIO(content)) for content in self._contents(name)]
+            for frame in frames:
+                frame.load()
+        except (OSError, ValueError, SyntaxError) as error:
+            raise MediaError(f"the medium {name!r} is damaged: {error}") from error
+        return frames
+
+    def image(self, name: str) -> PIL.Image.Image:
+        """The picture of that id.
+
+        Raises:
+            MediaError: see `frames`; also for a medium of several frames.
+        """
+        frames = self.frames(name)
+        if len(frames) != 1:
+            raise MediaError(f"the medium {name!r} has {len(frames)} frames and is no picture")
+        return frames[0]
+
+    def model_input(self, side: Side) -> dict[str, Any]:
+        """A side as PlumeProcessor and sentence-transformers take it: keys image, video and text, where there are any.
+
+        Raises:
+            MediaError: see `frames`.
+        """
+        item: dict[str, Any] = {}
+        if side.image:
+            item["image"] = self.image(side.image)
+        if side.video:
+            item["video"] = self.frames(side.video)
+        if side.text:
+            item["text"] = side.text
+        return item
+
+    @cached_property
+    def stills(self) -> Mapping[str, Row]:
+        """What is known of each still, by id, in the order of the files."""
+        columns = [field.name for field in fields(Row)]
+        rows = (row for file in self._stills for row in pq.read_table(file, columns=columns).to_pylist())
+        return {f"{row['style']}/{row['hexcode']}": Row(**row) for row in rows}
+
+    def _contents(self, name: str) -> list[bytes]:
+        number, row = self._places[name]
+        group = bisect_right(self._starts(number), row) - 1
+        return [frame["bytes"] for frame in self._group(number, group)[row - self._starts(number)[group]].as_py()]
+
+    def _read_group(self, number: int, group: int) -> pa.ListArray:
+        """The frames of a row group, for stills as lists of one."""
+        column = "image" if number < len(self._stills) else "frames"
+        table = pq.ParquetFile(self._files[number]).read_row_group(group, columns=[column])
+        array = table.column(column).combine_chunks()
+        if column == "frames":
+            return array
+        return pa.ListArray.from_arrays(pa.array(range(len(array) + 1), pa.int32()), array)
+
+
+def kinds(side: Side) -> tuple[str, ...]:
+    """Of what a side is made, e.g. ("image", "text"): in the order in which models take it."""
+    return tuple(kind for kind in ("image", "video", "text") if getattr(side, kind))
+
+
+def _ids(file: Path, is_stills: bool) -> list[str]:
+    try:
+        if not is_stills:
+            return pq.read_table(file, columns=["id"]).column("id").to_pylist()
+        rows = pq.read_table(file, columns=["style", "hexcode"]).to_pylist()
+        return [f"{row['style']}/{row['hexcode']}" for row in rows]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"{file} is damaged or of an older build: {error}. Run `make miniature` again.") from error
+
+
+def _group_starts(file: Path) -> list[int]:
+    """The first row of each row group."""
+    metadata = pq.read_metadata(file)
+    return list(accumulate((metadata.row_group(n).num_rows for n in range(metadata.num_row_groups - 1)), initial=0))

@@ -1,0 +1,60 @@
+"""Scores of the miniature kept by model, so that a table of several models need not embed them all in one go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from plume_embed.encode.rationale import Written
+from plume_embed.evaluation.embedders import Embedder
+from plume_embed.evaluation.miniature.run import Contestant
+from plume_embed.evaluation.miniature.schema import Task, digest_of
+
+
+class ScoreStore:
+    """Finished scores below a folder: a file a model, paradigm and number of steps.
+
+    A file counts only for the very weights, data and tasks that it was made of. Latencies are not kept: they compare
+    within one process alone.
+
+    Args:
+        folder: Where the files are.
+        data: What `make miniature` wrote.
+        tasks: The tasks that are evaluated, in this order.
+    """
+
+    def __init__(self, folder: Path, data: Path, tasks: Sequence[Task]) -> None:
+        self.folder = folder
+        build = data / "build.json"
+        parts = [digest_of(tasks), build.read_text() if build.is_file() else ""]
+        self._of = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _file(self, embedder: Embedder) -> Path:
+        key = f"{embedder.name}\n{embedder.fingerprint}\n{embedder.paradigm}\n{embedder.num_latent_steps}\n{self._of}"
+        return self.folder / f"{embedder.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+    def read(self, embedder: Embedder) -> Contestant | None:
+        """The scores of this model; None if it has not been evaluated, or with failures."""
+        file = self._file(embedder)
+        if not file.is_file():
+            return None
+        kept = json.loads(file.read_text())
+        kept["scores"] = {int(task): np.array(scores) for task, scores in kept["scores"].items()}
+        kept["written"] = None if kept["written"] is None else Written(**kept["written"])
+        return Contestant(**kept)
+
+    def write(self, embedder: Embedder, contestant: Contestant) -> None:
+        """Keeps the scores, unless a task failed: it may be mended."""
+        if contestant.failures:
+            return
+        kept = asdict(contestant) | {"ms_per_item": {}}
+        kept["scores"] = {task: scores.tolist() for task, scores in contestant.scores.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".{self._file(embedder).name}.partial"
+        partial.write_text(json.dumps(kept))
+        partial.replace(self._file(embedder))

@@ -1,0 +1,193 @@
+"""Embeddings on disk: a cache by task and model that a killed run goes on from, and stored embeddings of any origin.
+
+A finished task is `<task>.npz` (arrays qry and cand) with `<task>_cand_keys.json`; `--embeddings-dir` reads the same. A
+task in progress is a folder of numbered parts. What a part holds depends on the task alone, never on the number of
+processes: they take turns at whole parts, so one and four processes give the same vectors bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plume_embed.evaluation.distributed import Ranks
+from plume_embed.evaluation.embedders import Embedder, InputError
+from plume_embed.evaluation.mmeb_v2.candidates import Pool
+from plume_embed.evaluation.mmeb_v2.items import Item
+
+ITEMS_PER_PART = 256
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A task's vectors in the order of its pool.
+
+    Attributes:
+        queries: `[Q, D]`, float32, unit norm.
+        candidates: `[N, D]`.
+        ms_per_item: Mean time of embedding one item in one process, decoding included; None where it is not known.
+            What a process embeds first is left out where there is more: it pays for starting up.
+        batch_size: Most items in a pass when that was measured.
+        num_cut: Rationales that were cut at the token limit; None for a model that writes none.
+    """
+
+    queries: NDArray[np.float32]
+    candidates: NDArray[np.float32]
+    ms_per_item: float | None = None
+    batch_size: int | None = None
+    num_cut: int | None = None
+
+
+class EmbeddingCache:
+    """The embeddings of one model in one benchmark version.
+
+    Args:
+        folder: Where they lie.
+        media_dir: The media folder, so that the cache does not depend on where that stands.
+        embedder: The model.
+        ranks: The processes that share the work.
+    """
+
+    def __init__(self, folder: Path, media_dir: Path, embedder: Embedder, ranks: Ranks) -> None:
+        self.folder, self.media_dir, self.embedder, self.ranks = folder, media_dir, embedder, ranks
+        self._is_warm = False
+
+    def get(self, pool: Pool, batch_size: int, on_progress: Callable[[int, int], None]) -> Embeddings:
+        """A task's vectors: from the cache, or embedded by all processes together.
+
+        Raises:
+            ValueError: an input that cannot be embedded, or a vector that is not finite, naming it.
+        """
+        name, items = pool.task.name, pool.items
+        digest = self.ranks.together(lambda: digest_of(items, self.media_dir))
+        record = self.folder / f"{name}.json"
+        if not self.ranks.together(lambda: _is_finished(record, digest)):
+            parts = self.folder / f"{name}.parts"
+            self.ranks.together(lambda: self._prepare(parts, digest) if self.ranks.is_main else None)
+            self.ranks.together(lambda: self._embed(pool, items, parts, batch_size, on_progress))
+            facts = {"digest": digest, "batch_size": batch_size}
+            self.ranks.together(lambda: self._finish(pool, parts, record, facts) if self.ranks.is_main else None)
+        stored = self.ranks.together(lambda: load_stored(self.folder, pool))
+        facts = json.loads(record.read_text())
+        told = (facts[name] for name in ("ms_per_item", "batch_size", "num_cut"))
+        return Embeddings(stored.queries, stored.candidates, *told)
+
+    def _prepare(self, parts: Path, digest: str) -> None:
+        plan = parts / "plan.json"
+        if parts.is_dir() and not (plan.is_file() and json.loads(plan.read_text())["digest"] == digest):
+            shutil.rmtree(parts)  # other items than those of today
+        parts.mkdir(parents=True, exist_ok=True)
+        _write_atomically(plan, json.dumps({"digest": digest}).encode())
+
+    def _embed(
+        self, pool: Pool, items: Sequence[Item], parts: Path, batch_size: int, on_progress: Callable[[int, int], None]
+    ) -> None:
+        starts = range(0, len(items), ITEMS_PER_PART)
+        for number in range(self.ranks.rank, len(starts), self.ranks.size):
+            file, chunk = parts / f"{number:06d}.npz", items[starts[number] : starts[number] + ITEMS_PER_PART]
+            if not file.is_file():
+                begun, cut_before = time.perf_counter(), self._num_cut()
+                try:
+                    vectors = self.embedder.embed([item.model_input() for item in chunk], batch_size)
+                except InputError as error:
+                    raise ValueError(f"{_place(pool, starts[number] + error.index)}: {error.reason}") from error
+                broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+                if len(broken):
+                    place = _place(pool, starts[number] + int(broken[0]))
+                    raise ValueError(f"{place}: its embedding is NaN or infinite")
+                seconds, cut = np.float64(time.perf_counter() - begun), np.int64(self._num_cut() - cut_before)
+                _save_atomically(file, vectors=vectors, seconds=seconds, cut=cut, warm=np.bool_(self._is_warm))
+                self._is_warm = True
+            on_progress(min((number + 1) * ITEMS_PER_PART, len(items)), len(items))
+
+    def _num_cut(self) -> int:
+        return 0 if self.embedder.written is None else self.embedder.written.num_cut
+
+    def _finish(self, pool: Pool, parts: Path, record: Path, facts: dict[str, Any]) -> None:
+        loaded = [np.load(file) for file in sorted(parts.glob("*.npz"))]
+        vectors = np.concatenate([part["vectors"] for part in loaded])
+        timed = [part for part in loaded if part["warm"]] or loaded
+        seconds = float(sum(part["seconds"] for part in timed)) / sum(len(part["vectors"]) for part in timed)
+        count = len(pool.queries)
+        _save_atomically(self.folder / f"{pool.task.name}.npz", qry=vectors[:count], cand=vectors[count:])
+        _write_atomically(self.folder / f"{pool.task.name}_cand_keys.json", json.dumps(pool.keys).encode())
+        # Last: its presence says that the two others are whole.
+        num_cut = None if self.embedder.written is None else int(sum(part["cut"] for part in loaded))
+        facts = facts | {"num_items": len(vectors), "ms_per_item": 1000 * seconds, "num_cut": num_cut}
+        _write_atomically(record, json.dumps(facts | {"model": self.embedder.name}).encode())
+        shutil.rmtree(parts)
+
+
+def load_stored(folder: Path, pool: Pool) -> Embeddings:
+    """Stored embeddings, put into the order of the pool by their keys.
+
+    Raises:
+        ValueError: files missing or broken, or not of this task: another number of queries, other keys.
+    """
+    name = pool.task.name
+    file, keys_file = folder / f"{name}.npz", folder / f"{name}_cand_keys.json"
+    for needed in (file, keys_file):
+        if not needed.is_file():
+            raise ValueError(f"no stored embeddings: {needed} is missing")
+    try:
+        with np.load(file) as arrays:
+            queries, candidates = (np.asarray(arrays[part], dtype=np.float32) for part in ("qry", "cand"))
+        keys = json.loads(keys_file.read_text())
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ValueError(f"cannot read the stored embeddings {file}: {error}") from error
+    if len(queries) != len(pool.queries):
+        raise ValueError(f"{file} holds {len(queries)} queries, the task has {len(pool.queries)}")
+    if len(keys) != len(candidates):
+        raise ValueError(f"{keys_file} holds {len(keys)} keys for the {len(candidates)} candidates of {file.name}")
+    rows = {key: row for row, key in enumerate(keys)}
+    wanted = pool.keys
+    missing = [key for key in wanted if key not in rows]
+    if missing or len(rows) != len(wanted) or len(rows) != len(keys):
+        told = (
+            f"{len(missing)} of the task's candidates are missing, the first is {missing[0]!r}"
+            if missing
+            else (f"it has {len(keys)} keys, {len(rows)} of them different, and the task {len(wanted)} candidates")
+        )
+        raise ValueError(f"{keys_file} is of another pool: {told}")
+    return Embeddings(queries, candidates[[rows[key] for key in wanted]])
+
+
+def digest_of(items: Sequence[Item], media_dir: Path) -> str:
+    """SHA-256 of texts, media paths below the media folder and file sizes: changes when the inputs do."""
+    digest = hashlib.sha256()
+    for item in items:
+        media = [(os.path.relpath(path, media_dir), path.stat().st_size) for path in item.media]
+        digest.update(json.dumps([item.kind, item.text, media]).encode())
+    return digest.hexdigest()
+
+
+def _is_finished(record: Path, digest: str) -> bool:
+    return record.is_file() and json.loads(record.read_text())["digest"] == digest
+
+
+def _place(pool: Pool, index: int) -> str:
+    count = len(pool.queries)
+    return f"query {index}" if index < count else f"candidate {pool.candidates[index - count].key!r}"
+
+
+def _save_atomically(file: Path, **arrays: NDArray | np.generic) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as opened:
+        np.savez(opened, **arrays)
+    temporary.replace(file)
+
+
+def _write_atomically(file: Path, content: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    temporary.replace(file)

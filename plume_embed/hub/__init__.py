@@ -1,0 +1,1 @@
+"""Models in and out: released weights, fresh models over a backbone, folders for the Hub."""

@@ -1,0 +1,142 @@
+"""Export: a model -> a self-contained folder for the Hub, with a model card."""
+
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+
+from plume_embed.encode.encoder import load_model, resolve_model
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.processing_plume import PlumeProcessor
+
+PAPER = "https://arxiv.org/abs/2604.02073"
+_TAGS = ["plume", "sentence-transformers", "multimodal", "embeddings", "retrieval", "latent-reasoning", "custom_code"]
+
+
+def export_model(
+    out: Path,
+    model: str | Path | None = None,
+    base_model: str | None = None,
+    license_id: str = "apache-2.0",
+) -> Path:
+    """Writes weights, configuration, code, sentence-transformers files and a model card; no links, nothing else needed.
+
+    Args:
+        out (`Path`): Must not hold a model yet.
+        model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`].
+        base_model (`str`, *optional*): Hub id of the backbone, for the card.
+        license_id (`str`): Licence of the weights, in the Hub's spelling.
+
+    Raises:
+        ValueError: `out` holds a model, or there is no such model.
+    """
+    if (out / "config.json").exists():
+        raise ValueError(f"{out} holds a model already; choose another folder.")
+    # Saving through a link would overwrite what it leads to.
+    linked = [file.name for file in out.iterdir() if file.is_symlink()] if out.is_dir() else []
+    if linked:
+        raise ValueError(f"{out} holds links ({', '.join(linked)}); choose an empty folder.")
+    folder = resolve_model(model)
+    plume, processor = load_model(folder), PlumeProcessor.from_pretrained(folder)
+    plume.save_pretrained(out)
+    processor.save_pretrained(out)
+    (out / "README.md").write_text(model_card(plume, processor, out.resolve().name, base_model, license_id))
+    return out
+
+
+def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_model: str | None, license_id: str) -> str:
+    """The README.md of a model, in Markdown with the Hub's front matter."""
+    config = model.config
+    front_matter = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="feature-extraction",
+        tags=_TAGS,
+        base_model=base_model,
+        license=license_id,
+    ).to_yaml()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    experts = {
+        "moe": f"{config.num_experts} experts, {config.num_experts_per_tok} per step"
+        + (", and a shared one" if config.use_shared_expert else ""),
+        "mlp": "one expert",
+        "none": "none",
+    }[config.adapter_type]
+    image_limit = processor.image_processor.size["longest_edge"]
+    backbone = (
+        f"[{base_model}](https://huggingface.co/{base_model})" if base_model else config.backbone_config.model_type
+    )
+    return _CARD.format(
+        front_matter=front_matter,
+        name=name,
+        paper=PAPER,
+        parameters=f"{parameters / 1e6:,.1f}M",
+        dimension=config.hidden_size,
+        backbone=backbone,
+        steps=config.num_latent_steps,
+        max_steps=config.num_step_embeddings,
+        experts=experts,
+        dtype=str(model.dtype).removeprefix("torch."),
+        image_limit=f"{image_limit:,}",
+        num_frames=processor.num_frames,
+        max_length=f"{processor.max_length:,}",
+    )
+
+
+_CARD = """\
+---
+{front_matter}
+---
+
+# {name}
+
+A PLUME model ([paper]({paper})): it embeds texts, images, videos and their
+combinations into one space. Before it gives the vector, it thinks in {steps} latent steps: hidden states that are fed
+back, instead of a written rationale.
+
+| | |
+|---|---|
+| backbone | {backbone} |
+| parameters | {parameters}, {dtype} |
+| dimension of a vector | {dimension}, unit norm, compared by cosine |
+| latent steps (K) | {steps} by default, 0 to {max_steps} |
+| adapter between the steps | {experts} |
+
+## Use with transformers
+
+```python
+import torch
+from transformers import AutoModel, AutoProcessor
+
+name = "{name}"  # this folder, or its Hub id
+model = AutoModel.from_pretrained(name, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(name, trust_remote_code=True)
+
+items = ["a red bicycle", {{"image": "bicycle.jpg"}}, {{"image": "bicycle.jpg", "text": "the same in blue"}}]
+with torch.inference_mode():
+    vectors = model(**processor(items)).embeddings  # [3, {dimension}], unit norm
+print(vectors @ vectors.T)
+```
+
+## Use with sentence-transformers
+
+```python
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{name}", trust_remote_code=True)
+vectors = model.encode(["a red bicycle", Image.open("bicycle.jpg")])
+quick = model.encode(["a red bicycle"], num_latent_steps=0)
+```
+
+## What K does
+
+`num_latent_steps` (K) is a choice of the call: `model(**batch, num_latent_steps=4)`. More steps cost one short pass of
+the backbone each; 0 is a single pass without a rollout. Vectors with different K are different embeddings: embed
+documents and queries with the same K.
+
+## Limits
+
+- Pictures are scaled to at most {image_limit} pixels; of a video file {num_frames} evenly spaced frames are used.
+- An input has at most {max_length} tokens, and a longer one raises an error: nothing is cut off silently.
+- Padding is on the left, and each row ends in the start token; truncation (`max_seq_length`) must stay off.
+- The scores rank, they are not probabilities, and they inherit the backbone's biases.
+"""

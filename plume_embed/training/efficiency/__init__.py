@@ -1,0 +1,1 @@
+"""Less memory and less time: recomputed layers, grouped vision attention, sharding, LoRA."""

@@ -1,0 +1,217 @@
+"""Recipes: YAML files beside this one, read into typed settings, changed by `--set key=value`."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from plume_embed.training.curriculum import Curriculum
+from plume_embed.training.gates import GateSettings
+from plume_embed.training.loss.batch_loss import LossWeights
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A fresh small model, or a folder with a model.
+
+    Args:
+        path (`str`, *optional*): Folder from `plume-embed init`; then the sizes below do not count.
+        side (`int`): Pictures are resized to about `side` x `side` pixels.
+        vocab_size (`int`): Of the tokenizer, which is trained on the corpus.
+        freeze_vision (`bool`): Whether the vision tower stays as it is; its merger is trained in any case.
+        plume (`dict`): Fields of PlumeConfig that differ from the defaults, e.g. `{adapter_type: mlp}`.
+    """
+
+    path: str | None = None
+    side: int = 56
+    vocab_size: int = 2048
+    freeze_vision: bool = False
+    hidden_size: int = 128
+    layers: int = 2
+    intermediate_size: int = 256
+    vision_size: int = 64
+    vision_depth: int = 2
+    initializer_range: float = 0.04
+    plume: dict = field(default_factory=dict)
+
+    def fresh(self) -> dict:
+        """What [`tiny_model.make_model`] takes of it."""
+        names = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range")
+        return {name: getattr(self, name) for name in names} | self.plume
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The corpus: JSONL files, a folder, or a data set of the `datasets` library.
+
+    Args:
+        files (`tuple[str]`): JSONL files.
+        folder (`str`, *optional*): What `make miniature` wrote, instead of files.
+        dataset (`str`, *optional*): Instead of files, what `datasets.load_dataset` takes (a Hub id or a folder; its
+            split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name.
+        augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
+        enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side (augment.py); 0: no.
+        augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
+        never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
+        repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
+        media_root (`str`): What media paths in them are relative to.
+        max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
+    """
+
+    files: tuple[str, ...] = ()
+    folder: str | None = None
+    dataset: str | None = None
+    augment_up_to: int = 0
+    enlarge_to: int = 0
+    augment_videos: bool = False
+    never_augmented: tuple[str, ...] = ()
+    repeat: dict = field(default_factory=dict)
+    media_root: str = "."
+    max_bad_lines: int = 0
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """LoRA through peft. The adapter of PLUME is new and therefore trained in full.
+
+    Args:
+        rank, alpha (`int`), dropout (`float`): As in `peft.LoraConfig`.
+        target_modules (`str`): Regular expression over module names.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target_modules: str = r"backbone\.language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run.
+
+    Args:
+        task (`str`): Which data: "corpus", or MODULE:CLASS for a task of one's own (see `tasks.py`).
+        output_dir (`str`): Checkpoints, log.jsonl, results.json and, at the end, `model/`; on a disk that all processes
+            share.
+        batch_size (`int`): Pairs an optimiser step, over all processes.
+        chunk_size (`int`, *optional*): Rows of one side that run together; lower it if you run out of memory, the
+            gradient stays the same. `None`: all.
+        checkpoint_layers (`bool`): Whether the activations of each layer are recomputed in the backward pass: less
+            memory, about a third more time, the same gradient.
+        target_rollout (`bool`): Whether targets run through the rollout as queries do (paper), or in a single pass.
+        workers (`int`): Processes that prepare batches.
+        split (`str`): What the end of the run is evaluated on: "test", or "validation" where settings are chosen.
+        save_steps (`int`): Steps between checkpoints; 0 for none.
+        lora (`LoraSettings`, *optional*): Train low-rank updates instead of the backbone; `--set lora.rank=16`.
+        report_to (`str`): "none", or what transformers' Trainer reports to, e.g. "tensorboard".
+    """
+
+    task: str
+    output_dir: str
+    curriculum: Curriculum
+    seed: int = 0
+    batch_size: int = 128
+    chunk_size: int | None = None
+    checkpoint_layers: bool = False
+    target_rollout: bool = True
+    weight_decay: float = 0.0
+    adam_beta2: float = 0.999
+    max_grad_norm: float = 1.0
+    bf16: bool = False
+    workers: int = 0
+    logging_steps: int = 10
+    save_steps: int = 0
+    report_to: str = "none"
+    split: Literal["test", "validation"] = "test"
+    data: DataSettings = field(default_factory=DataSettings)
+    lora: LoraSettings | None = None
+    loss: LossWeights = field(default_factory=LossWeights)
+    gates: GateSettings = field(default_factory=GateSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(name: str, assignments: list[str]) -> Recipe:
+    """Reads a recipe and changes it.
+
+    Args:
+        name (`str`): One of [`recipe_names`], or the path of a YAML file.
+        assignments (`list[str]`): "key=value" with dots for what is nested, values in YAML: "curriculum.stages=[0,4]".
+
+    Raises:
+        ValueError: no such recipe, key or type, naming it.
+    """
+    path = RECIPES / f"{name}.yaml" if name in recipe_names() else Path(name)
+    if not path.is_file():
+        raise ValueError(f"No recipe {name!r}; there are {', '.join(recipe_names())}, or give the path of a YAML file.")
+    values = yaml.safe_load(path.read_text()) or {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, got {assignment!r}.")
+        *groups, last = key.split(".")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"--set {key}: {group} has no keys of its own.")
+        place[last] = yaml.safe_load(value)
+    return recipe_from(values)
+
+
+def recipe_from(values: dict) -> Recipe:
+    """A recipe from plain values, such as the `recipe` of a run's `results.json`.
+
+    Raises:
+        ValueError: a key or a type that is none of a recipe's.
+    """
+    return _build(Recipe, values, "")
+
+
+def _build(cls: type, values: Any, at: str) -> Any:
+    """A dataclass from plain values; every key and every type is checked."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{at or 'The recipe'} must be a mapping, got {values!r}.")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ValueError(f"No such setting: {at}{unknown[0]}; there are {', '.join(at + name for name in hints)}.")
+    required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
+    missing = sorted(required - set(values))
+    if missing:
+        raise ValueError(f"Setting {at}{missing[0]} is missing; give it with --set {at}{missing[0]}=...")
+    return cls(**{name: _convert(hints[name], value, f"{at}{name}") for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, at: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{at}.")
+    if origin is types.UnionType:
+        return None if value is None else _convert(arguments[0], value, at)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{at} must be one of {', '.join(map(str, arguments))}, got {value!r}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{at} must be a list, got {value!r}.")
+        return tuple(_convert(arguments[0], element, at) for element in value)
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 5e-5 as a string
+        except ValueError as error:
+            raise ValueError(f"{at} must be a number, got {value!r}.") from error
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ValueError(f"{at} must be of type {hint.__name__}, got {value!r}.")
+    return value

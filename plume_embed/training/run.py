@@ -1,0 +1,157 @@
+"""From a recipe to a trained model: task, model, trainer, evaluation, results.json."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch.distributed.fsdp import FSDPModule
+from transformers import TrainerCallback, TrainingArguments, set_seed
+
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.training import checkpoints
+from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
+from plume_embed.training.efficiency.lora import add_lora
+from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
+from plume_embed.training.objective import PlumeForTraining
+from plume_embed.training.recipe import Recipe
+from plume_embed.training.tasks import make_task
+from plume_embed.training.trainer import LOG_FILE, PlumeTrainer, load_weights
+
+
+def training_arguments(recipe: Recipe) -> TrainingArguments:
+    """The recipe in the Trainer's words. What is not set here is the curriculum's or the task's."""
+    is_cpu, deepspeed = not torch.accelerator.is_available(), asks_for_deepspeed()
+    return TrainingArguments(
+        output_dir=recipe.output_dir,
+        max_steps=recipe.curriculum.max_steps,
+        per_device_train_batch_size=1,  # one item of the data set is one step
+        learning_rate=max(recipe.curriculum.learning_rates),
+        weight_decay=recipe.weight_decay,
+        adam_beta2=recipe.adam_beta2,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.bf16,
+        use_cpu=is_cpu and not deepspeed,  # else bf16 is refused there; with it DeepSpeed would be left out
+        ddp_backend="gloo" if is_cpu and deepspeed else None,  # else every process would take itself for all of them
+        seed=recipe.seed,
+        logging_steps=recipe.logging_steps,
+        save_strategy="steps" if recipe.save_steps else "no",
+        save_steps=recipe.save_steps or 500,
+        save_total_limit=2,
+        report_to=recipe.report_to,
+        disable_tqdm=True,
+        dataloader_num_workers=recipe.workers,
+        ddp_find_unused_parameters=True,  # stage 0 does not use the adapter
+        logging_nan_inf_filter=False,
+    )
+
+
+class _StopAfter(TrainerCallback):
+    """Ends the run behind a step, with a checkpoint."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= self.step:
+            control.should_training_stop = control.should_save = True
+
+
+def run(recipe: Recipe, resume: bool = False, console: Console | None = None, stop_after: int | None = None) -> dict:
+    """Trains, evaluates and writes `model/` and `results.json` into the recipe's output_dir.
+
+    Args:
+        recipe ([`Recipe`]): What to run.
+        resume (`bool`): Go on from the last checkpoint in output_dir; from the beginning where there is none.
+        console (`Console`, *optional*): Where to print.
+        stop_after (`int`, *optional*): End behind this step with a checkpoint, as if the run had been killed there; the
+            evaluation is that of the stage which the step belongs to.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        ValueError: output_dir holds a run already and `resume` is not set.
+    """
+    console = console or Console(quiet=True)
+    out = Path(recipe.output_dir)
+    if not resume and ((out / LOG_FILE).exists() or checkpoints.last_checkpoint(out) is not None):
+        raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
+    arguments = training_arguments(recipe)  # first of all: it is what says which of how many processes this one is
+    refuse_stage_3(arguments.deepspeed_plugin)
+    process = arguments.distributed_state
+    checkpoint = checkpoints.last_checkpoint(out) if resume else None
+    if resume and checkpoint is None:
+        console.print(f"{out} holds no checkpoint: the run begins anew.")
+        if process.is_main_process:
+            (out / LOG_FILE).unlink(missing_ok=True)
+        process.wait_for_everyone()
+    set_seed(recipe.seed)
+    task = make_task(recipe, process.process_index, process.num_processes, console)
+    model = task.make_model()
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    if recipe.checkpoint_layers:
+        checkpoint_layers(model)
+    if recipe.lora is not None:
+        model = add_lora(model, recipe.lora)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    console.print(
+        f"{recipe.task}: {num_parameters / 1e6:.2f} M parameters, {trained / 1e6:.2f} M of them trained, seed "
+        f"{recipe.seed}, {recipe.curriculum.max_steps} steps"
+    )
+    callbacks = [] if stop_after is None else [_StopAfter(stop_after)]
+    trainer = PlumeTrainer(
+        model,
+        arguments,
+        task,
+        recipe.curriculum,
+        recipe.loss,
+        console,
+        recipe.gates,
+        callbacks=callbacks,
+    )
+    started, cpu_started = time.perf_counter(), time.process_time()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    minutes = (time.perf_counter() - started) / 60
+    trainer.save_model(str(out / "model"))  # on every process: a sharded model is gathered first
+    results: dict = {}
+    last_stage = recipe.curriculum.at((stop_after or recipe.curriculum.max_steps) - 1).stage
+    if process.is_main_process:
+        results = {
+            "recipe": dataclasses.asdict(recipe),
+            "seed": recipe.seed,
+            "parameters": num_parameters,
+            "train_minutes": round(minutes, 2),
+            "processes": process.num_processes,
+            "sharded_modules": sum(isinstance(module, FSDPModule) for module in trainer.model.modules()),
+            "train_cpu_minutes": round((time.process_time() - cpu_started) / 60, 2),
+            "resumed_from": checkpoint.name if checkpoint else None,
+            "torch": torch.__version__,
+            "device": str(trainer.args.device),
+            "warnings": _warnings(out / LOG_FILE),
+            **task.evaluate(_whole_model(trainer, recipe, out / "model"), last_stage),
+        }
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
+        console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
+    process.wait_for_everyone()
+    return results
+
+
+def _whole_model(trainer: PlumeTrainer, recipe: Recipe, saved: Path) -> PlumeModel:
+    """What this process can run alone: the trained model, or where its weights are spread over processes a copy of what
+    was saved."""
+    if not trainer.is_fsdp_enabled:
+        return trainer.plume
+    model = trainer.task.make_model()
+    if recipe.lora is not None:
+        model = add_lora(model, recipe.lora)
+    load_weights(model, saved)
+    return PlumeForTraining(model).plume.to(trainer.args.device)
+
+
+def _warnings(log: Path) -> list[str]:
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    return [entry["warning"] for entry in entries if "warning" in entry]

@@ -1,0 +1,1 @@
+"""What can be searched: the bundled collection, uploads, sessions."""

@@ -1,0 +1,166 @@
+"""The bundled collection: embedded once in the background, kept in LanceDB, searched by every visitor."""
+
+import logging
+import shutil
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from lancedb.table import Table
+
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.files import SourceFile, list_folder, read_items
+from plume_embed.index.update import open_index, search_index, update_index
+from space.content.items import Hit, Item
+from space.content.thumbnails import thumbnail
+
+ROOT = Path(__file__).parent.parent.parent
+# Folders of the checkout -> folders of the collection.
+SOURCES = {
+    ROOT / "examples" / "pictures": "pictures",
+    ROOT / "space" / "collection" / "films": "films",
+    ROOT / "space" / "collection" / "documents": "documents",
+}
+
+logger = logging.getLogger(__name__)
+
+
+class NotReadyError(ValueError):
+    """The collection cannot be searched yet; the message says how far it is."""
+
+
+class Collection:
+    """Pictures, films and documents of the Space, as vectors in LanceDB.
+
+    Args:
+        encoder ([`Encoder`])
+        data (`Path`): Where the files are gathered and the index is kept; made if it is not there.
+
+    Attributes:
+        done, total (`int`): Items embedded so far, and in all as far as that is known.
+        embedded (`int`): Items whose vectors this start had to compute; 0 when all was there already.
+    """
+
+    def __init__(self, encoder: Encoder, data: Path):
+        self.encoder, self.folder = encoder, data / "collection"
+        # Another model has another index beside it, and coming back costs nothing.
+        self.database = data / f"index-{encoder.fingerprint[:16]}"
+        self.done = self.total = self.embedded = 0
+        self.items: list[Item] = []
+        self._places: dict[tuple[str, str], int] = {}
+        self._table: Table | None = None
+        self._error: str | None = None
+        self._ready = threading.Event()
+        self._matrix = np.empty((0, encoder.dimension), np.float32)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be searched."""
+        return self._ready.is_set() and self._error is None
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Of all items, [N, D], in the order of `items`."""
+        return self._matrix
+
+    def start(self) -> None:
+        """Builds it in a thread of its own."""
+        threading.Thread(target=self._build_and_tell, name="plume-collection", daemon=True).start()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Returns when it can be searched.
+
+        Raises:
+            NotReadyError: it could not be built, or not in time.
+        """
+        self._ready.wait(timeout)
+        self.check()
+
+    def check(self) -> None:
+        """Raises NotReadyError unless it can be searched."""
+        if self._error is not None:
+            raise NotReadyError(f"The bundled collection could not be prepared: {self._error}")
+        if not self._ready.is_set():
+            raise NotReadyError(f"The bundled collection is being embedded: {self.progress}. Try again in a moment.")
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words."""
+        return f"{self.done} of {self.total} items" if self.total else "it has just begun"
+
+    def search(self, vector: np.ndarray, top: int) -> list[Hit]:
+        """The items nearest to a vector [D], best first.
+
+        Raises:
+            NotReadyError
+        """
+        self.check()
+        hits = search_index(self._table, vector, top)
+        return [Hit(self.items[self._places[hit.path, hit.locator]], hit.score) for hit in hits]
+
+    def build(self) -> None:
+        """Gathers the files, embeds what is new, and opens the index."""
+        gather(self.folder)
+        report = update_index(self.folder, self.database, self.encoder, on_progress=self._progressed)
+        for path, reason in report.unreadable:
+            logger.warning("%s of the bundled collection cannot be read: %s", path, reason)
+        self.embedded = report.embedded
+        self._table = open_index(self.folder, self.database, self.encoder)
+        columns = ["path", "locator", "kind", "snippet", "item", "vector"]
+        rows = self._table.search().select(columns).limit(None).to_arrow().to_pylist()
+        rows.sort(key=lambda row: (row["path"], row["item"]))
+        files = {file.path: file for file in list_folder(self.folder).files}
+        self.items = [self._item(row, files[row["path"]]) for row in rows]
+        self._places = {(row["path"], row["locator"]): place for place, row in enumerate(rows)}
+        self._matrix = np.stack([item.vector for item in self.items])
+        self._ready.set()
+
+    def _build_and_tell(self) -> None:
+        try:
+            self.build()
+            logger.info("The bundled collection is ready: %d items, %d embedded now", len(self.items), self.embedded)
+        except Exception as error:  # a page that says what is wrong is better than none
+            logger.exception("The bundled collection could not be prepared")
+            self._error = str(error)
+            self._ready.set()
+
+    def _progressed(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+
+    def _item(self, row: dict, file: SourceFile) -> Item:
+        label = Path(row["path"]).stem.replace("_", " ")
+        if row["locator"]:
+            label += f", {row['locator'].replace('=', ' ')}"
+        return Item(
+            label=label,
+            kind=row["kind"],
+            vector=np.asarray(row["vector"], np.float32),
+            make_thumbnail=partial(self._thumbnail, file, row["item"]),
+            text=row["snippet"],
+        )
+
+    def _thumbnail(self, file: SourceFile, number: int) -> str:
+        processor = self.encoder.processor
+        for item in read_items(file, lambda text: True, processor.num_frames, processor.max_frames):
+            if item.number == number:
+                return thumbnail(item.content)
+        raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")
+
+
+def gather(folder: Path) -> None:
+    """Copies the bundled files to where they are indexed from; what is no longer bundled goes."""
+    wanted = {
+        folder / name / file.name: file
+        for source, name in SOURCES.items()
+        for file in source.iterdir()
+        if not file.name.startswith(".")
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.rglob("*"):
+        if old.is_file() and old not in wanted:
+            old.unlink()
+    for target, source in wanted.items():
+        if not target.is_file() or target.read_bytes() != source.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)

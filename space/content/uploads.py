@@ -1,0 +1,201 @@
+"""Uploads: what a visitor hands over -> items to embed, or one sentence that says why not.
+
+A file is judged by its name, its first bytes and its headers before anything is decoded; decoding itself runs in a
+process of its own with limits (sandbox.py). Nothing is fetched, and nothing is written.
+"""
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+import av
+import pypdfium2
+from PIL import Image
+
+from plume_embed.index.files import FileItem, Kind, SourceFile, read_items
+from plume_embed.model.media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from space.content.sandbox import LimitError, run_limited
+from space.settings import MEGABYTE, Limits
+
+NAMES = {"image": "a picture", "video": "a film", "page": "a PDF"}
+FILM_PIXELS = 1920 * 1088  # of a frame; all frames that are looked at are in memory together
+# Pillow has decoders for many more formats, and every decoder is a door.
+_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+# Demuxers that read this file and nothing else: playlists, which name other files and addresses, are not among them.
+_DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+_DRAWINGS = (".svg", ".svgz", ".eps", ".ps", ".ai", ".wmf", ".emf")
+
+
+class RefusedError(ValueError):
+    """A file is refused; the message is a sentence for the visitor, in plain text: escape it for HTML."""
+
+
+def read_upload(
+    path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, num_frames: int, max_frames: int
+) -> list[FileItem]:
+    """The items of an uploaded file, decoded.
+
+    Args:
+        path (`Path`): Where it lies.
+        name (`str`): As the visitor calls it.
+        wanted: What it may be: "image", "video", "page".
+        limits ([`Limits`])
+        num_frames, max_frames (`int`): Of the processor.
+
+    Returns:
+        `list[FileItem]`: One picture, one film, or the pages of a PDF, their contents as PIL images.
+
+    Raises:
+        RefusedError: what the visitor is told.
+    """
+    shown = shown_name(name, limits)
+    try:
+        kind = check_name(name, wanted)
+        check_first_bytes(path, kind, limits)
+        file = SourceFile(path.name, path, kind, path.stat().st_size, path.stat().st_mtime_ns)
+        return run_limited(
+            decode, file, limits, num_frames, max_frames, seconds=limits.decode_seconds, memory=limits.decode_bytes
+        )
+    except FileNotFoundError as error:
+        raise RefusedError(f"“{shown}” is not there any more; upload it again.") from error
+    except (ValueError, LimitError) as error:
+        reason = _ERRNO.sub("", str(error).replace(str(path), "it"))
+        raise RefusedError(f"“{shown}” was refused: {reason.rstrip('.')}.") from error
+
+
+def shown_name(name: str, limits: Limits) -> str:
+    """The last part of a file's name, printable and not too long. It is not escaped."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    printable = "".join(c if c.isprintable() else "�" for c in last).strip() or "unnamed"
+    return printable if len(printable) <= limits.name_characters else printable[: limits.name_characters - 1] + "…"
+
+
+def check_name(name: str, wanted: tuple[Kind, ...]) -> Kind:
+    """What a file says it is.
+
+    Raises:
+        ValueError: not one of what is wanted.
+    """
+    suffix = Path(name).suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        kind: Kind = "image"
+    elif suffix in VIDEO_SUFFIXES:
+        kind = "video"
+    elif suffix == ".pdf":
+        kind = "page"
+    elif suffix in _DRAWINGS:
+        raise ValueError("vector drawings can hold programs and addresses and are not taken; save it as PNG")
+    else:
+        raise ValueError(f"files {f'of type {suffix}' if suffix else 'without a type'} are not taken here")
+    if kind not in wanted:
+        raise ValueError(f"{' or '.join(NAMES[one] for one in wanted)} is expected here, and this is {NAMES[kind]}")
+    return kind
+
+
+def check_first_bytes(path: Path, kind: Kind, limits: Limits) -> None:
+    """Refuses what is empty, too large, or something else than its name says.
+
+    Raises:
+        ValueError: the reason.
+    """
+    size = path.stat().st_size
+    if size == 0:
+        raise ValueError("it is empty")
+    if size > limits.file_bytes:
+        raise ValueError(
+            f"it has {size / MEGABYTE:.0f} MB, and the limit is {limits.file_bytes // MEGABYTE} MB; make it smaller"
+        )
+    with path.open("rb") as opened:
+        start = opened.read(16)
+        opened.seek(max(0, size - 2048))
+        end = opened.read()
+    found = kind_of_bytes(start)
+    if found is None:
+        raise ValueError(f"it is named like {NAMES[kind]}, but its content is something else")
+    if found != kind:
+        raise ValueError(f"it is named like {NAMES[kind]}, but its content is {NAMES[found]}")
+    if kind == "page" and b"%%EOF" not in end:
+        raise ValueError("it is truncated: its end is missing")
+
+
+def kind_of_bytes(start: bytes) -> Kind | None:
+    """What the first 16 bytes of a file say; `None` for whatever is not taken here."""
+    is_riff = start[:4] == b"RIFF"
+    if start.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*")):
+        return "image"
+    if is_riff and start[8:12] == b"WEBP":
+        return "image"
+    if start.startswith(b"%PDF-"):
+        return "page"
+    is_film = start[4:8] == b"ftyp" or (is_riff and start[8:12] == b"AVI ")
+    return "video" if is_film or start.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3")) else None
+
+
+def decode(file: SourceFile, limits: Limits, num_frames: int, max_frames: int) -> list[FileItem]:
+    """Checks the headers and reads the items; runs in the process with limits.
+
+    Raises:
+        ValueError: over a limit, damaged or truncated.
+    """
+    if file.kind == "image":
+        _check_picture(file.absolute, limits)
+    elif file.kind == "page":
+        _check_pdf(file.absolute, limits)
+    else:
+        _check_film(file.absolute, limits)
+    items = list(read_items(file, lambda text: True, num_frames, max_frames))
+    unreadable = [item for item in items if item.content is None]
+    if unreadable:
+        raise ValueError(f"{unreadable[0].locator}: {unreadable[0].reason}")
+    return items
+
+
+def _check_picture(path: Path, limits: Limits) -> None:
+    try:
+        with Image.open(path, formats=_PILLOW_FORMATS) as opened:
+            width, height = opened.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it has more than {limits.pixels / 1e6:.0f} megapixels; make it smaller") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError("it is damaged or truncated") from error
+    if width * height > limits.pixels:
+        raise ValueError(
+            f"it has {width} x {height} pixels, and the limit is {limits.pixels / 1e6:.0f} megapixels; make it smaller"
+        )
+
+
+def _check_pdf(path: Path, limits: Limits) -> None:
+    try:
+        with closing(pypdfium2.PdfDocument(path)) as document:
+            num_pages = len(document)
+    except pypdfium2.PdfiumError:
+        return  # read_items names what is wrong
+    if num_pages > limits.pages:
+        raise ValueError(f"it has {num_pages} pages, and the limit is {limits.pages}; cut it into parts")
+
+
+def _check_film(path: Path, limits: Limits) -> None:
+    try:
+        _check_frames(path, limits)
+    except av.FFmpegError as error:
+        raise ValueError("it is damaged or truncated") from error
+
+
+def _check_frames(path: Path, limits: Limits) -> None:
+    with av.open(str(path)) as container:
+        if container.format.name not in _DEMUXERS or not container.streams.video:
+            raise ValueError("it holds no film")
+        stream = container.streams.video[0]
+        if stream.width * stream.height > FILM_PIXELS:
+            raise ValueError(
+                f"its frames have {stream.width} x {stream.height} pixels, and the limit is 1920 x 1088; "
+                "make it smaller"
+            )
+        promised, found = stream.frames, 0
+        for packet in container.demux(stream):  # finds the frames without decoding them
+            found += packet.size > 0
+            if found > limits.film_frames:
+                raise ValueError(f"it has more than {limits.film_frames:,} frames; cut it")
+    if found < promised:
+        raise ValueError(f"it is truncated: {found} of {promised} frames are there")

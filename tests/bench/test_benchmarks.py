@@ -1,0 +1,205 @@
+"""The benchmarks measure what they say: their inputs, their rivals, their clock and their files."""
+
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks import gpu_suite
+from plume_embed.bench import cot
+from plume_embed.bench.adapter import adapter_rows
+from plume_embed.bench.encode import example_items
+from plume_embed.bench.inputs import KINDS, media_grid, random_batch, random_model
+from plume_embed.bench.released_style import embed_one_by_one
+from plume_embed.bench.report import environment, slug, table
+from plume_embed.bench.rollout import NotAvailableError, bytes_read, cot_rows, embed_with, rollout_rows
+from plume_embed.bench.timing import Timing, copy_bandwidth, interleaved
+from plume_embed.cli.bench import app
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model("test")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_has_the_asked_length_and_the_model_accepts_it(model, kind):
+    batch = random_batch(model, 3, 90, kind)
+    assert batch["input_ids"].shape == (3, 90)
+    embeddings = embed_with(model, batch, "static", 8)
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(3))
+    assert (embeddings[0] - embeddings[1]).abs().max() > 1e-3
+
+
+def test_an_image_takes_480_of_700_tokens():
+    assert math.prod(media_grid("image", 700)) == math.prod(media_grid("video", 700)) == 480
+
+
+def test_a_prefix_too_short_for_its_media_is_refused(model):
+    with pytest.raises(ValueError, match="no room"):
+        random_batch(model, 1, 20, "image")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_released_style_gives_the_same_vectors(model, kind):
+    batch = random_batch(model, 3, 90, kind)
+    expected = embed_with(model, batch, "reference", 8)
+    torch.testing.assert_close(embed_one_by_one(model, batch, 8), expected, atol=1e-5, rtol=0)
+
+
+def test_a_rationale_is_greedy_on_the_models_own_weights_with_either_cache(model):
+    generator = cot.language_model(model)
+    assert generator.lm_head.weight is model.get_input_embeddings().weight
+    assert not any(parameter.is_meta for parameter in generator.parameters())
+    batch = random_batch(model, 2, 90, "image")
+    growing = cot.write_rationale(generator, batch, 5)
+    with torch.no_grad():
+        hidden = model.backbone(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            position_ids=batch["position_ids"].transpose(0, 1),
+            pixel_values=batch["pixel_values"],
+            image_grid_thw=batch["image_grid_thw"],
+        ).last_hidden_state
+    assert growing.shape == (2, 5)
+    assert torch.equal(growing[:, 0], (hidden[:, -1] @ generator.lm_head.weight.T).argmax(dim=-1))
+    assert torch.equal(growing, cot.write_rationale(generator, batch, 5, static_cache=True))
+
+
+def test_cases_take_turns_and_ratios_are_of_the_same_round():
+    calls = []
+    cases = {name: lambda name=name: calls.append(name) for name in "abc"}
+    timings = interleaved(cases, CPU, budget_s=0, min_rounds=4, warm_up=2)
+    assert calls[:6] == list("aabbcc")
+    assert all(sorted(calls[start : start + 3]) == ["a", "b", "c"] for start in range(6, 18, 3))
+    assert [len(timing.times) for timing in timings.values()] == [4, 4, 4]
+    slow, fast = Timing([20.0, 40.0, 90.0]), Timing([10.0, 20.0, 30.0])
+    assert slow.ratio_to(fast) == 2.0
+    assert slow.median == 40.0 and slow.spread == 35.0
+
+
+def test_rows_hold_what_was_asked_for(model):
+    rows = rollout_rows(model, 2, 40, names=("reference", "static"), budget_s=0, min_rounds=2)
+    names = [row["name"] for row in rows]
+    assert names == [
+        "single pass",
+        "reference",
+        "static",
+        "static, K = 4",
+        "static, K = 6",
+        "released style, one by one",
+        "rollout alone, static",
+    ]
+    for row in rows:
+        assert row["batch"] == 2 and row["prefix"] == 40 and row["ms_median"] > 0 and row["rounds"] == 2
+    assert rows[0]["ratio_to_single_pass"] == 1.0
+    assert rows[0]["samples_per_s"] == pytest.approx(2000 / rows[0]["ms_median"])
+    assert "static, K = 4" in table(rows)
+
+
+def test_an_implementation_that_falls_through_is_not_timed_as_itself(model, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+
+    def no_compiler(*args, **kwargs):
+        raise RuntimeError("left out for its time")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    batch = random_batch(model, 1, 40)
+    model.rollout_engine.release()
+    with pytest.raises(NotAvailableError, match="not as 'cuda_graph'"):
+        embed_with(model, batch, "cuda_graph", 8)
+    model.rollout_engine.release()
+    rows = rollout_rows(model, 1, 40, names=("static", "cuda_graph"), budget_s=0, min_rounds=1, released=False)
+    left_out = [row for row in rows if row["name"] == "cuda_graph"]
+    assert len(left_out) == 1 and "not run" in left_out[0]["note"] and "ms_median" not in left_out[0]
+
+
+def test_chain_of_thought_is_scaled_up_only_where_it_was_cut_and_says_so(model):
+    rows = {row["name"]: row for row in cot_rows(model, 1, 40, measured_tokens=5, caches=("growing",))}
+    explicit = rows["explicit CoT, growing cache"]
+    assert explicit["tokens"] == 403 and explicit["tokens_measured"] == 5 and "from 5 tokens" in explicit["note"]
+    assert explicit["times_ours"] > 10
+    assert rows["explicit CoT at the speed of our steps"]["note"] == "estimate"
+
+
+def test_bytes_read_are_the_layers_the_adapter_and_the_cache_once_a_pass(model):
+    with torch.no_grad():
+        prefix = model.prefix(**random_batch(model, 2, 40))
+    language_model = model.backbone.language_model
+    parameters = sum(p.numel() for module in (language_model.layers, model.adapter) for p in module.parameters())
+    cache = 2 * 2 * 2 * 40 * 2 * 16  # keys and values, layers, batch, tokens, key heads, head size
+    assert bytes_read(model, prefix, 8) == 8 * 4 * (parameters + cache)
+    assert copy_bandwidth(CPU) > 1e8
+
+
+def test_the_looped_adapter_gives_what_the_batched_one_gives(model):
+    from plume_embed.bench.released_style import looped_experts
+
+    z, anchor = torch.randn(9, 64), torch.randn(9, 64)
+    with torch.no_grad():
+        refined, probs = model.adapter(z, anchor, z, 3)
+        looped = z + looped_experts(model.adapter, model.adapter.layer_norm(z), probs)
+    torch.testing.assert_close(looped, refined, atol=1e-5, rtol=0)
+    rows = adapter_rows(model, (1, 3), budget_s=0)
+    assert [row["batch"] for row in rows] == [1, 1, 3, 3]
+
+
+def test_the_gpu_suite_runs_all_parts_in_small_on_a_cpu_and_writes_equal_rows(tmp_path, monkeypatch, capsys):
+    # Compiling is test_rollout.py's.
+    monkeypatch.setattr("plume_embed.bench.rollout.CPU_IMPLEMENTATIONS", ("reference", "static"))
+    code = gpu_suite.main(["--out", str(tmp_path), "--device", "cpu", "--small"])
+    report = json.loads((tmp_path / f"{slug(environment(CPU)['device'])}.json").read_text())
+    assert code == 0, report["failed"]
+    assert report["skipped"] == [] and report["failed"] == []
+    equal = [row for row in report["rows"] if row["name"].startswith("equality")]
+    assert {row["dtype"] for row in equal} == {"torch.float32", "torch.bfloat16"} and all(row["equal"] for row in equal)
+    assert {"device", "versions", "commit", "clock", "copy_gigabytes_per_s", "seconds"} <= set(report)
+    assert "packed attention, matmul" in capsys.readouterr().out
+
+
+def test_a_part_that_fails_costs_neither_the_others_nor_the_exit_code(tmp_path, monkeypatch):
+    def broken():
+        raise RuntimeError("out of memory")
+
+    plan = [("broken", broken), ("good", lambda: [{"name": "x", "batch": 1}])]
+    monkeypatch.setattr(gpu_suite, "parts", lambda device, small: plan)
+    assert gpu_suite.main(["--out", str(tmp_path), "--device", "cpu"]) == 1
+    report = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert report["failed"] == [{"name": "broken", "error": "RuntimeError: out of memory"}]
+    assert report["rows"] == [{"name": "x", "batch": 1}]
+
+
+class TestCommands:
+    def run(self, *arguments):
+        return CliRunner().invoke(app, list(arguments))
+
+    def test_rollout_prints_the_table_and_writes_its_json(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("plume_embed.bench.rollout.CPU_IMPLEMENTATIONS", ("reference", "static"))
+        file = tmp_path / "deep" / "rollout.json"
+        options = ["--shape", "test", "--prefix", "40", "--batches", "1,2", "--device", "cpu"]
+        result = self.run("rollout", *options, "--minutes", "0.1", "--no-cot", "--json", str(file))
+        assert result.exit_code == 0, result.output
+        assert "ratio_to_single_pass" in result.output
+        report = json.loads(file.read_text())
+        assert report["clock"] == "process CPU time" and report["threads"] == 1 and report["shape"] == "test"
+        assert {row["batch"] for row in report["rows"]} == {1, 2}
+
+    def test_adapter_and_help(self):
+        result = self.run("adapter", "--shape", "test", "--batches", "1", "--device", "cpu")
+        assert result.exit_code == 0 and "adapter looped" in result.output
+        for command in ("rollout", "encode", "adapter"):
+            assert "Example: plume-embed bench" in self.run(command, "--help").output
+
+    @pytest.mark.parametrize("options", [("--batches", "1,x"), ("--shape", "7b"), ("--batches", "0")])
+    def test_a_wrong_option_is_an_expected_error(self, options):
+        result = self.run("rollout", "--device", "cpu", *options)
+        assert isinstance(result.exception, ValueError)
+
+    def test_items_to_encode_are_of_their_kind(self):
+        text, image, video = example_items("mixed", 3)
+        assert isinstance(text, str) and image.size[0] >= 320 and len(video["video"]) == 8

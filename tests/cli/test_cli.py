@@ -1,0 +1,275 @@
+"""The command line: what it prints, where, and how it ends."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from small_files import write_pdf, write_picture, write_video
+
+from plume_embed import PlumeModel
+from plume_embed.cli.console import one_line, print_hits
+from plume_embed.cli.main import app, main
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.update import Hit
+
+COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "report")
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str):
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture, released_model_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs the command line in this process, with the tiny model as the default."""
+    monkeypatch.setenv("PLUME_MODEL", str(released_model_dir))
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_info:
+            main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return Result(exit_info.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "whale.txt").write_text("The blue whale is the largest animal.")
+    write_picture(folder / "[red]noise\n.png")
+    write_video(folder / "clip.mp4")
+    write_pdf(folder / "report.pdf", num_pages=2)
+    return folder
+
+
+def assert_fails(result: Result, expected: str) -> None:
+    assert result.code == 2
+    assert re.search(expected, result.err), result.err
+    assert result.err.startswith("plume-embed: ") and result.err.count("\n") == 1
+
+
+def test_every_command_has_help_with_an_example(run):
+    for command in COMMANDS:
+        result = run(command, "--help")
+        assert result.code == 0 and f"plume-embed {command} " in result.out and "Example:" in result.out
+    overview = run()
+    assert overview.code == 0 and all(command in overview.out for command in COMMANDS)
+    assert {command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
+
+
+def test_search_indexes_ranks_and_says_what_it_did(run, folder: Path):
+    (folder / "empty.txt").touch()
+    (folder / "program.exe").write_text("x")
+    first = run("search", folder, "The blue whale is the largest animal.", "--top", 3)
+    assert first.code == 0 and first.err == ""
+    assert "unreadable: empty.txt: empty\n" in first.out
+    assert "5 items of 4 files in the index; 5 embedded now; 1 unreadable; 1 file of other types left out" in first.out
+    best = next(line for line in first.out.splitlines() if line.split()[:1] == ["1"])
+    assert best.split()[1:3] == ["1.000", "whale.txt"] and "The blue whale" in best
+    assert "0 embedded now" in run("search", folder, "a query").out
+
+
+def test_names_are_shown_escaped_and_pages_are_named(run, folder: Path):
+    out = run("search", folder, "a query").out
+    assert "[red]noise\\n.png" in out and "report.pdf#page=2" in out
+    assert one_line("\x1b[31mred\udcff") == "\\x1b[31mred\\udcff"
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_long_names_and_texts_hide_no_column(width: int):
+    output = io.StringIO()
+    hits = [Hit(-0.25, "folder/" * 9 + "file.txt", "chars=0-1200", "text", "words " * 30)]
+    print_hits(Console(file=output, width=width), hits)
+    lines = [line for line in output.getvalue().splitlines() if line.strip()]
+    header, rows = lines[0], lines[2:]
+    assert header.split() == ["rank", "score", "file", "text"] and rows[0].split()[:2] == ["1", "-0.250"]
+    file, text = header.index("file"), header.index("text")
+    assert "".join(row[file:text].strip() for row in rows) == "folder/" * 9 + "file.txt#chars=0-1200"
+    assert "words words" in rows[0][text:]
+
+
+def test_json_is_all_that_json_prints(run, folder: Path):
+    (folder / "empty.txt").touch()
+    result = run("search", folder, "a query", "--json", "--top", 2, "--latent-steps", 0)
+    answer = json.loads(result.out)
+    assert result.err == "" and answer["num_latent_steps"] == 0
+    assert answer["unreadable"] == [{"path": "empty.txt", "reason": "empty"}]
+    assert [hit["rank"] for hit in answer["results"]] == [1, 2]
+    assert set(answer["results"][0]) == {"rank", "score", "path", "locator", "kind", "snippet"}
+
+
+def test_queries_by_text_picture_video_and_combination(run, folder: Path, released_model_dir: Path):
+    picture, video = folder / "[red]noise\n.png", folder / "clip.mp4"
+    best = {
+        key: json.loads(run("search", folder, *options, "--json").out)["results"]
+        for key, options in {
+            "picture": ["--image", picture],
+            "video": ["--video", video],
+            "both": ["a text", "--image", picture, "--video", video],
+        }.items()
+    }
+    assert best["picture"][0]["path"] == picture.name and best["picture"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert best["video"][0]["path"] == "clip.mp4"
+    encoder = Encoder(released_model_dir)
+    query, whale = encoder.encode(
+        [{"video": video, "text": "a text", "image": picture}, "The blue whale is the largest animal."]
+    )
+    score = next(hit["score"] for hit in best["both"] if hit["path"] == "whale.txt")
+    assert score == pytest.approx(float(np.dot(query, whale)), abs=1e-5)
+
+
+def test_a_text_query_is_never_a_file(run, folder: Path, released_model_dir: Path):
+    picture = folder / "clip.png"
+    write_picture(picture)
+    results = json.loads(run("search", folder, picture, "--top", 50, "--json").out)["results"]
+    text, image = Encoder(released_model_dir).encode([{"text": str(picture)}, {"image": picture}])
+    score = next(hit["score"] for hit in results if hit["path"] == "clip.png")
+    assert score == pytest.approx(float(np.dot(text, image)), abs=1e-5)
+
+
+def test_search_without_update_ranks_the_index_as_it_is(run, folder: Path):
+    assert_fails(run("search", folder, "x", "--no-update"), "no index in .* make it with")
+    run("index", folder)
+    (folder / "new.txt").write_text("new")
+    assert "new.txt" not in run("search", folder, "new", "--no-update", "--top", 9).out
+    assert "new.txt" in run("search", folder, "new", "--top", 9).out
+
+
+def test_index_writes_where_it_is_told(run, folder: Path, tmp_path: Path):
+    result = run("index", folder, "--to", tmp_path / "db", "--batch-size", 2)
+    assert result.code == 0 and "5 items of 4 files" in result.out
+    assert (tmp_path / "db").is_dir() and not (folder / ".plume-index").exists()
+    assert "0 embedded now" in run("search", folder, "x", "--to", tmp_path / "db").out
+
+
+def test_expected_errors_are_one_line_and_code_2(run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    empty = tmp_path / "empty\nfolder"
+    empty.mkdir()
+    assert_fails(run("search", tmp_path / "gone", "x"), "No such folder")
+    assert_fails(run("index", empty), "Nothing readable in .*/empty folder: 0 unreadable")
+    assert_fails(run("search", folder), "Give a query")
+    assert_fails(run("search", folder, ""), "Give a query")
+    assert_fails(run("search", folder, "\udcff"), "not valid UTF-8")
+    assert_fails(run("search", folder, "--image", tmp_path / "gone.png"), "No such image file")
+    assert_fails(run("search", folder, "--image", folder / "whale.txt"), "as an image")
+    assert_fails(run("search", folder, "x", "--latent-steps", 99), "0 to 32 latent steps, got 99")
+    assert_fails(run("search", folder, "x", "--dtype", "float7"), "dtype must be one of")
+    assert_fails(run("search", folder, "x", "--device", "quantum"), "No such device")
+    assert_fails(run("embed", tmp_path / "gone.jsonl", "--to", tmp_path / "x.parquet"), "No such file")
+    assert_fails(run("convert", empty, tmp_path / "out"), "no checkpoint folder")
+    assert_fails(run("init", tmp_path / "gone", tmp_path / "out"), "gone")
+    assert not (folder / ".plume-index").exists()
+
+
+def test_wrong_usage_is_one_line_and_code_2(run, folder: Path):
+    assert_fails(run("serch", folder), "No such command 'serch'.* See plume-embed --help")
+    assert_fails(run("search", folder, "x", "--tpo", 3), "No such option.* See plume-embed search --help")
+    assert_fails(run("search", folder, "x", "--top", 0), "--top.* See plume-embed search --help")
+    assert_fails(run("search", folder, "x", "--top", "many"), "--top")
+    assert_fails(run("search"), "Missing argument 'FOLDER'")
+    assert_fails(run("embed", "x.jsonl"), "Missing option '--to'")
+
+
+def test_a_model_that_is_none_names_the_remedy(run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    other = tmp_path / "bert"
+    other.mkdir()
+    assert_fails(run("search", folder, "x", "--model", other), "no config.json.* Pass another --model")
+    (other / "config.json").write_text('{"model_type": "bert"}')
+    assert_fails(run("search", folder, "x", "--model", other), "type 'bert', not plume")
+    assert_fails(run("search", folder, "x", "--model", tmp_path / "gone"), "No such model folder.* --model")
+    assert_fails(run("search", folder, "x", "--model", "nobody/nothing"), "neither a folder nor a model")
+    monkeypatch.delenv("PLUME_MODEL")
+    monkeypatch.setattr("plume_embed.encode.encoder.BUNDLED_MODEL", tmp_path / "gone")
+    assert_fails(run("search", folder, "x"), "pass --model with a folder or Hub id, or set PLUME_MODEL")
+
+
+def test_damaged_or_incomplete_weights_are_refused(run, folder: Path, tmp_path: Path, released_model_dir: Path):
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in released_model_dir.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(copy / "model.safetensors")
+    tensors.pop("adapter.step_embedding.weight")
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    assert_fails(run("search", folder, "x", "--model", copy), "missing_keys.*step_embedding")
+    (copy / "model.safetensors").write_bytes(b"junk" * 100)
+    assert_fails(run("search", folder, "x", "--model", copy), "weights .* damaged")
+
+
+def test_an_index_of_another_model_is_refused(run, folder: Path, tmp_path: Path, released_model_dir: Path):
+    other = tmp_path / "other"
+    model = PlumeModel.from_pretrained(released_model_dir)
+    model.save_pretrained(other)
+    Encoder(released_model_dir).processor.save_pretrained(other)
+    model.config.num_latent_steps = 4
+    model.config.save_pretrained(other)
+    run("index", folder, "--latent-steps", 4)
+    assert_fails(run("search", folder, "x", "--model", other), "another model")
+    assert_fails(run("search", folder, "x"), "K = 4 .* --latent-steps 4")
+
+
+def test_ctrl_c_says_in_one_line_that_it_resumes(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("plume_embed.index.update.update_index", interrupted)
+    result = run("index", folder)
+    assert result.code == 130
+    assert result.err == "plume-embed: stopped; run the same command again to go on where it was.\n"
+
+
+def test_an_unexpected_error_keeps_its_traceback(folder: Path, released_model_dir: Path, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("plume_embed.index.update.update_index", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["index", str(folder), "--model", str(released_model_dir)])
+
+
+def test_convert_init_and_export_make_models_that_search(run, folder: Path, tmp_path: Path, released_model_dir: Path):
+    checkpoint = Path(__file__).parent.parent / "fixtures" / "released_layout_tiny" / "checkpoint"
+    converted, fresh = tmp_path / "converted", tmp_path / "fresh"
+    assert run("convert", checkpoint, converted).code == 0
+    assert_fails(run("convert", checkpoint, converted), "holds a model already")
+    scores = [run("search", folder, "x", "--json", "--model", model).out for model in (converted, released_model_dir)]
+    assert json.loads(scores[0])["results"] == json.loads(scores[1])["results"]
+
+    init = ["init", checkpoint, fresh, "--seed", 3, "--set", "num_latent_steps=2", "--set", "adapter_type=mlp"]
+    result = run(*init)
+    assert result.code == 0 and str(fresh) in result.out, result.err
+    config = json.loads((fresh / "config.json").read_text())
+    assert config["num_latent_steps"] == 2 and config["adapter_type"] == "mlp"
+    assert run("search", folder, "x", "--model", fresh, "--to", tmp_path / "db").code == 0
+
+
+def test_init_refuses_settings_that_do_not_exist_or_do_not_fit(run, tmp_path: Path):
+    checkpoint = Path(__file__).parent.parent / "fixtures" / "released_layout_tiny" / "checkpoint"
+    for setting, reason in (
+        ("steps=2", "no such setting; there are num_latent_steps"),
+        ("num_latent_steps", "KEY=VALUE"),
+        ("num_latent_steps=eight", "num_latent_steps"),
+        ("suffix_token_ids=[1]", "no such setting"),
+        ("adapter_type=lstm", "adapter_type"),
+    ):
+        assert_fails(run("init", checkpoint, tmp_path / "out", "--set", setting), reason)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_installed_command_fails_in_one_line_without_a_traceback(tmp_path: Path):
+    command = Path(sys.executable).with_name("plume-embed")
+    result = subprocess.run([command, "search", tmp_path / "gone", "x"], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == f"plume-embed: No such folder: {tmp_path / 'gone'}\n"

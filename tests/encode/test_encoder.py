@@ -1,0 +1,114 @@
+"""Encoder: whatever the passes, the order and the threads, the same vectors, in passes of a bounded size."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from common import random_item
+from PIL import Image
+from small_files import write_picture, write_video
+from transformers import BatchFeature
+
+from plume_embed.encode.encoder import Encoder
+
+
+class WatchedEncoder(Encoder):
+    """Keeps the shapes of its passes."""
+
+    def __init__(self, model: Path):
+        super().__init__(model, device="cpu")
+        self.shapes: list[tuple[int, int]] = []
+
+    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+        self.shapes.append(tuple(batch["input_ids"].shape))
+        return super()._embed(batch, num_latent_steps)
+
+
+@pytest.fixture(scope="module")
+def encoder(released_model_dir: Path) -> WatchedEncoder:
+    return WatchedEncoder(released_model_dir)
+
+
+@pytest.fixture(scope="module")
+def items() -> list:
+    rng = random.Random(3)
+    return [random_item(rng) for _ in range(24)]
+
+
+@pytest.fixture(scope="module")
+def expected(encoder: WatchedEncoder, items: list) -> np.ndarray:
+    return np.concatenate([encoder.encode([item], num_latent_steps=3) for item in items])
+
+
+@pytest.mark.parametrize(("batch_size", "token_budget"), [(32, 1e9), (5, 1e9), (32, 400), (1, 1)])
+def test_the_passes_change_no_vector(encoder, items, expected, batch_size, token_budget):
+    vectors = encoder.encode(items, batch_size, 3, token_budget)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_a_pass_keeps_to_the_number_of_items_and_to_the_token_budget(encoder, items):
+    encoder.shapes.clear()
+    encoder.encode(items, batch_size=6, num_latent_steps=1, token_budget=1500)
+    assert sum(rows for rows, _ in encoder.shapes) == len(items)
+    assert 3 <= max(rows for rows, _ in encoder.shapes) <= 6
+    # The sizes are known roughly only, hence some slack; an item above the budget has a pass to itself.
+    assert all(rows == 1 or rows * length <= 1.3 * 1500 for rows, length in encoder.shapes)
+
+
+def test_items_of_like_size_share_a_pass_and_padding_is_reported(encoder):
+    short, long = "word", " ".join(["word"] * 400)
+    encoder.padding.__init__()
+    encoder.encode([short, long] * 8, batch_size=8, num_latent_steps=0)
+    assert encoder.padding.num_rows == 16 and encoder.padding.num_padded == 0
+    encoder.encode([short, long], num_latent_steps=0)
+    assert encoder.padding.num_padded > 300 and 0 < encoder.padding.share_padded < 0.5
+
+
+def test_two_threads_may_encode_at_once(encoder, items, expected):
+    with ThreadPoolExecutor(3) as pool:
+        for vectors in pool.map(lambda _: encoder.encode(items, 8, 3), range(4)):
+            np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_batches_come_one_by_one_and_a_bad_item_leaves_the_others_of_its_batch(encoder):
+    thread = Image.new("RGB", (2, 2000))
+    taken = []
+
+    def batches():
+        for batch in (["a", "b"], ["c", {"image": thread}, "d"], ["e"]):
+            taken.append(batch)
+            yield batch
+
+    results = list(encoder.encode_batches(batches(), num_latent_steps=2))
+    assert [len(vectors) for vectors, _ in results] == [2, 3, 1] and len(taken) == 3
+    assert [list(errors) for _, errors in results] == [[], [1], []] and "aspect ratio" in results[1][1][1]
+    alone = encoder.encode(["a", "b", "c", "d", "e"], num_latent_steps=2)
+    found = np.concatenate([vectors for vectors, _ in results])
+    np.testing.assert_allclose(found[[0, 1, 2, 4, 5]], alone, atol=1e-5)
+    assert np.isnan(found[3]).all()
+
+
+def test_sizes_are_near_the_real_number_of_tokens(encoder, tmp_path):
+    picture = write_picture(tmp_path / "x.png", size=(300, 200))
+    frames = [Image.new("RGB", (112, 84))] * 6
+    things = [
+        "The ferry leaves at nine and comes back in the evening. " * 6,
+        {"image": picture},
+        {"image": Image.open(picture)},
+        {"video": frames},
+    ]
+    things.append({"image": [picture, picture], "text": "two pictures"})
+    for item in things:
+        real = encoder.processor([item])["input_ids"].shape[1]
+        assert 0.6 < encoder.num_tokens(item) / real < 1.6, item
+
+
+def test_what_cannot_be_read_has_a_size_too(encoder, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    for item in ({"image": broken}, {"image": tmp_path / "missing.png"}, {"sound": 1}, 3, {"video": []}):
+        assert encoder.num_tokens(item) > 0
+    clip = {"video": write_video(tmp_path / "clip.mp4")}
+    assert encoder.num_tokens(clip) >= encoder.num_tokens({"image": Image.new("RGB", (28, 28))})

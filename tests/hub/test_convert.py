@@ -1,0 +1,174 @@
+"""Converters: every layout of the released weights gives the same model, and what does not fit is named."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from common import FIXTURES
+from safetensors.torch import load_file, save_file
+from transformers import Qwen2VLForConditionalGeneration
+
+from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.hub.convert import TOKEN_DONORS, convert_released, init_model
+from training.plume_tiny.backbone import write_backbone
+
+
+@pytest.fixture
+def source(tmp_path):
+    return shutil.copytree(FIXTURES / "checkpoint", tmp_path / "released")
+
+
+def rewrite(source, change) -> None:
+    tensors = load_file(source / "model.safetensors")
+    save_file(change(dict(tensors)), source / "model.safetensors")
+
+
+def assert_same_model(out, released_model_dir) -> None:
+    first, second = (PlumeModel.from_pretrained(folder).state_dict() for folder in (out, released_model_dir))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_key_layout_of_transformers_5_gives_the_same_weights(source, tmp_path, released_model_dir):
+    shutil.copy(FIXTURES / "model_v5_keys.safetensors", source / "model.safetensors")
+    assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "base_model.model.", "module."])
+def test_the_adapter_may_stand_under_any_prefix(source, tmp_path, released_model_dir, prefix):
+    rewrite(source, lambda t: {prefix + k if k.startswith("latent_moe") else k: v for k, v in t.items()})
+    assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
+
+
+def test_shards_and_their_index_give_the_same_weights(source, tmp_path, released_model_dir):
+    tensors = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    names, weight_map = sorted(tensors), {}
+    for shard in range(3):
+        file = f"model-{shard + 1:05d}-of-00003.safetensors"
+        save_file({name: tensors[name] for name in names[shard::3]}, source / file)
+        weight_map |= dict.fromkeys(names[shard::3], file)
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
+    (source / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"lacks the shards \['model-00002"):
+        convert_released(source, tmp_path / "again")
+
+
+def test_missing_preprocessor_files_are_replaced_by_the_released_limits(source, tmp_path, released_model_dir):
+    (source / "preprocessor_config.json").unlink()
+    (source / "chat_template.json").unlink()
+    out = convert_released(source, tmp_path / "out")
+    assert_same_model(out, released_model_dir)
+    processor = PlumeProcessor.from_pretrained(out)
+    for part in (processor.image_processor, processor.video_processor):
+        assert dict(part.size) == {"shortest_edge": 3136, "longest_edge": 2359296}
+    assert processor.blank_image_for_text is True
+
+
+def test_a_tied_lm_head_is_ignored_and_an_untied_one_refused(source, tmp_path, released_model_dir):
+    rewrite(source, lambda t: {**t, "lm_head.weight": t["model.embed_tokens.weight"].clone()})
+    assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
+    rewrite(source, lambda t: {**t, "lm_head.weight": t["model.embed_tokens.weight"] + 1})
+    with pytest.raises(ValueError, match="untied LM head would be lost"):
+        convert_released(source, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            lambda t: {k: v for k, v in t.items() if k != "model.layers.1.mlp.up_proj.weight"},
+            r"Missing: \['backbone.language_model.layers.1.mlp.up_proj.weight'\]",
+        ),
+        (lambda t: {k: v for k, v in t.items() if not k.startswith("latent_moe")}, "Missing: .*adapter.router.weight"),
+        (lambda t: {k: v for k, v in t.items() if "shared_expert.fc1.weight" not in k}, r"missing \['shared_expert'\]"),
+        (lambda t: {k: v for k, v in t.items() if "experts.2.fc2" not in k}, r"missing \['experts.2'\]"),
+        (lambda t: {**t, "latent_moe_transition.experts.4.fc1.bias": torch.zeros(128)}, r"unexpected \['latent_moe_"),
+        (
+            lambda t: {**t, "model.layers.3.mlp.up_proj.weight": torch.zeros(2)},
+            r"Unexpected: \['model.layers.3.mlp.up_proj.weight'\]",
+        ),
+        (
+            lambda t: {**t, "model.norm.weight": torch.zeros(63)},
+            r"model.norm.weight has shape \(63,\), the model needs",
+        ),
+        (lambda t: {**t, "latent_moe_transition.experts.1.fc1.bias": torch.zeros(5)}, "experts differ in shape"),
+    ],
+)
+def test_a_tensor_that_is_missing_unexpected_or_misshaped_is_named(source, tmp_path, change, match):
+    rewrite(source, lambda tensors: {k: v.contiguous() for k, v in change(tensors).items()})
+    with pytest.raises(ValueError, match=match):
+        convert_released(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_file_is_named(source, tmp_path):
+    content = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="model.safetensors is damaged"):
+        convert_released(source, tmp_path / "out")
+
+
+def test_an_existing_model_is_not_overwritten(source, released_model_dir, tmp_path):
+    with pytest.raises(ValueError, match="holds a model already"):
+        convert_released(source, released_model_dir)
+    with pytest.raises(ValueError, match="no checkpoint folder"):
+        convert_released(tmp_path / "nothing", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A Qwen2-VL folder as the Hub has them: no PLUME tokens, padded vocabulary, tied head, in bf16."""
+    sizes = {"hidden_size": 64, "layers": 2, "intermediate_size": 64, "vision_size": 32, "vision_depth": 1}
+    texts = ["some words for a tokenizer"] * 3
+    sizes |= {"initializer_range": 0.05, "dtype": "bfloat16", "padding_rows": 9}
+    return write_backbone(tmp_path_factory.mktemp("backbone"), texts, 420, **sizes)
+
+
+def test_init_keeps_the_backbone_and_copies_the_donor_tokens(backbone, tmp_path):
+    out = init_model(str(backbone), tmp_path / "out", seed=3, num_latent_steps=4, router_context="none")
+    model, info = PlumeModel.from_pretrained(out, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert model.config.num_latent_steps == 4
+    assert model.config.router_context == "none"
+    base = Qwen2VLForConditionalGeneration.from_pretrained(backbone).model.state_dict()
+    ours = model.backbone.state_dict()
+    for name, tensor in base.items():
+        # The padded vocabulary had room for the new tokens: they replace unused rows.
+        kept = slice(None) if "embed_tokens" not in name else slice(0, len(tensor) - 9)
+        assert torch.equal(ours[name][kept], tensor[kept]), name
+    processor = PlumeProcessor.from_pretrained(out)
+    vocabulary, weight = processor.tokenizer.get_vocab(), model.get_input_embeddings().weight
+    for token, donor in TOKEN_DONORS.items():
+        assert torch.equal(weight[vocabulary[token]], weight[vocabulary[donor]])
+    assert processor.blank_image_for_text is False
+    with torch.inference_mode():
+        assert torch.isfinite(model.eval()(**processor(["some words"])).embeddings).all()
+
+
+def test_init_is_the_same_for_the_same_seed_only(backbone, tmp_path):
+    first, again, other = (
+        load_file(init_model(backbone, tmp_path / name, seed=seed) / "model.safetensors")
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["adapter.router.weight"], other["adapter.router.weight"])
+
+
+def test_init_refuses_what_is_no_backbone(released_model_dir, tmp_path):
+    with pytest.raises(ValueError, match="is a 'plume', not a backbone; supported: qwen2_vl"):
+        init_model(released_model_dir, tmp_path / "out")
+    with pytest.raises(ValueError, match="no model folder"):
+        init_model(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_init_refuses_an_untied_head(backbone, tmp_path):
+    folder = shutil.copytree(backbone, tmp_path / "untied")
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="untied LM head"):
+        init_model(folder, tmp_path / "out")

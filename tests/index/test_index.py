@@ -1,0 +1,330 @@
+"""The index of a folder follows the folder; nothing is embedded twice, lost or doubled."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
+
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.table import Metadata, numbers_by_entry
+from plume_embed.index.update import UpdateReport, open_index, search_index, update_index
+
+
+class CountingEncoder(Encoder):
+    """Keeps a list of what was really embedded."""
+
+    def __init__(self, model: Path):
+        super().__init__(model, device="cpu")
+        self.embedded: list[dict] = []
+
+    def encode_batches(self, batches: Iterable[list], *options, **more) -> Iterator:
+        pending = deque()
+
+        def noted() -> Iterator[list]:
+            for batch in batches:
+                pending.append(batch)
+                yield batch
+
+        for result in super().encode_batches(noted(), *options, **more):
+            self.embedded += pending.popleft()
+            yield result
+
+
+@pytest.fixture(scope="module")
+def shared_encoder(released_model_dir: Path) -> CountingEncoder:
+    return CountingEncoder(released_model_dir)
+
+
+@pytest.fixture
+def encoder(shared_encoder: CountingEncoder) -> CountingEncoder:
+    shared_encoder.embedded.clear()
+    return shared_encoder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six items: two texts, a picture, a video, a PDF of two pages."""
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "whale.txt").write_text("The blue whale is the largest animal.")
+    (folder / "sub" / "rose.md").write_text("Roses grow in gardens.")
+    write_picture(folder / "noise.png")
+    write_video(folder / "clip.mp4")
+    write_pdf(folder / "report.pdf", num_pages=2)
+    return folder
+
+
+def rows_by_place(db: Path) -> dict[tuple[str, str], dict]:
+    import lancedb
+
+    rows = lancedb.connect(str(db)).open_table("items").search().limit(None).to_arrow().to_pylist()
+    places = {(row["path"], row["locator"]): row for row in rows}
+    assert len(places) == len(rows), "a row is doubled"
+    return places
+
+
+def update(folder: Path, encoder: Encoder, **options) -> UpdateReport:
+    return update_index(folder, folder / ".plume-index", encoder, num_latent_steps=2, batch_size=4, **options)
+
+
+def test_every_type_is_indexed_with_the_vectors_of_the_encoder(folder: Path, encoder: CountingEncoder):
+    report = update(folder, encoder)
+    assert (report.num_files, report.num_items, report.embedded, report.unreadable) == (5, 6, 6, [])
+    rows = rows_by_place(folder / ".plume-index")
+    kinds = {place: row["kind"] for place, row in rows.items()}
+    assert kinds == {
+        ("whale.txt", ""): "text",
+        ("sub/rose.md", ""): "text",
+        ("noise.png", ""): "image",
+        ("clip.mp4", ""): "video",
+        ("report.pdf", "page=1"): "page",
+        ("report.pdf", "page=2"): "page",
+    }
+    direct = encoder.encode([{"image": folder / "noise.png"}, {"video": folder / "clip.mp4"}], num_latent_steps=2)
+    stored = np.array([rows["noise.png", ""]["vector"], rows["clip.mp4", ""]["vector"]])
+    np.testing.assert_allclose(stored, direct, atol=1e-5)
+    assert rows["whale.txt", ""]["snippet"] == "The blue whale is the largest animal."
+
+
+def test_a_second_update_embeds_nothing(folder: Path, encoder: CountingEncoder):
+    update(folder, encoder)
+    encoder.embedded.clear()
+    report = update(folder, encoder)
+    assert encoder.embedded == [] and report.embedded == report.reused == report.removed_files == 0
+    assert report.num_items == 6
+
+
+def test_only_changed_and_new_files_are_embedded_and_lost_ones_removed(folder: Path, encoder: CountingEncoder):
+    update(folder, encoder)
+    encoder.embedded.clear()
+    (folder / "whale.txt").write_text("Another text.")
+    (folder / "new.txt").write_text("A new file.")
+    (folder / "noise.png").unlink()
+    report = update(folder, encoder)
+    assert sorted(item["text"] for item in encoder.embedded) == ["A new file.", "Another text."]
+    assert report.removed_files == 2
+    places = rows_by_place(folder / ".plume-index")
+    assert ("noise.png", "") not in places and len(places) == 6
+    assert places["whale.txt", ""]["snippet"] == "Another text."
+
+
+def test_moved_copied_and_swapped_files_keep_their_vectors(folder: Path, encoder: CountingEncoder):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    encoder.embedded.clear()
+    (folder / "report.pdf").rename(folder / "sub" / "it's [bold]moved\n.pdf")
+    (folder / "copy.png").write_bytes((folder / "noise.png").read_bytes())
+    whale, rose = (folder / "whale.txt").read_text(), (folder / "sub" / "rose.md").read_text()
+    (folder / "whale.txt").write_text(rose)
+    (folder / "sub" / "rose.md").write_text(whale)
+    report = update(folder, encoder)
+    assert encoder.embedded == [] and report.reused == 5
+    after = rows_by_place(folder / ".plume-index")
+    assert len(after) == 7
+    for new, old in (
+        (("sub/it's [bold]moved\n.pdf", "page=2"), ("report.pdf", "page=2")),
+        (("copy.png", ""), ("noise.png", "")),
+        (("whale.txt", ""), ("sub/rose.md", "")),
+        (("sub/rose.md", ""), ("whale.txt", "")),
+    ):
+        assert after[new]["vector"] == before[old]["vector"]
+        assert after[new]["embedded_at"] == before[old]["embedded_at"]
+
+
+def test_equal_files_are_embedded_once_and_found_twice(tmp_path: Path, encoder: CountingEncoder):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("the same text")
+    report = update(tmp_path, encoder)
+    assert len(encoder.embedded) == 1 and report.num_items == 2 and report.reused == 1
+
+
+def test_the_same_bytes_read_as_another_type_are_another_item(tmp_path: Path, encoder: CountingEncoder):
+    (tmp_path / "x.png").write_text("this is text")
+    (tmp_path / "x.txt").write_text("this is text")
+    report = update(tmp_path, encoder)
+    assert [path for path, _ in report.unreadable] == ["x.png"] and report.num_items == 1
+
+
+def test_hostile_files_are_skipped_with_their_reasons(folder: Path, encoder: CountingEncoder):
+    (folder / "empty.txt").touch()
+    (folder / "zero.mp4").touch()
+    (folder / "text.png").write_text("not a picture")
+    (folder / "cut.png").write_bytes((folder / "noise.png").read_bytes()[:80])
+    write_encrypted_pdf(folder / "secret.pdf")
+    write_picture(folder / "thread.png", size=(2, 2000))  # the image processor refuses such a shape
+    seen = []
+    report = update(folder, encoder, on_unreadable=lambda path, reason: seen.append((path, reason)))
+    assert report.num_items == 6 and report.unreadable == seen
+    reasons = dict(seen)
+    assert set(reasons) == {"empty.txt", "zero.mp4", "text.png", "cut.png", "secret.pdf", "thread.png"}
+    assert reasons["empty.txt"] == reasons["zero.mp4"] == "empty"
+    assert "password" in reasons["secret.pdf"] and "aspect ratio" in reasons["thread.png"]
+
+
+def test_an_item_that_the_model_refuses_does_not_take_its_batch_along(tmp_path: Path, encoder: CountingEncoder):
+    pictures = [write_picture(tmp_path / f"{i}.png", seed=i) for i in range(3)]
+    thread = write_picture(tmp_path / "thread.png", size=(2, 2000))
+    items = [*pictures[:2], thread, pictures[2]]
+    vectors, errors = encoder.encode_readable(items, batch_size=4)
+    assert list(errors) == [2] and np.isnan(vectors[2]).all()
+    np.testing.assert_allclose(vectors[[0, 1, 3]], encoder.encode(pictures), atol=1e-5)
+    with pytest.raises(ValueError, match=r"^Item 2: "):
+        encoder.encode(items)
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path, encoder: CountingEncoder):
+    (tmp_path / "x.exe").write_text("x")
+    with pytest.raises(ValueError, match="Nothing readable"):
+        update(tmp_path, encoder)
+    assert not (tmp_path / ".plume-index").exists()
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(ValueError, match="1 unreadable, 1 of other types"):
+        update(tmp_path, encoder)
+
+
+def test_an_index_of_another_model_or_k_or_folder_is_refused(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    db = tmp_path / "db"
+    update_index(folder, db, encoder, num_latent_steps=2)
+    with pytest.raises(ValueError, match=r"K = 2 .* pass --latent-steps 2"):
+        update_index(folder, db, encoder, num_latent_steps=3)
+    with pytest.raises(ValueError, match="another folder"):
+        update_index(folder / "sub", db, encoder, num_latent_steps=2)
+    with pytest.raises(ValueError, match="another model .* pass that one as --model"):
+        Metadata("a" * 64, 2, "m", "r").check(Metadata("b" * 64, 2, "n", "r"), db)
+    with pytest.raises(ValueError, match="another version"):
+        Metadata("a", 2, "m", "r", format=0).check(Metadata("a", 2, "m", "r"), db)
+
+
+def test_folder_and_index_inside_may_move_together(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    update(folder, encoder)
+    encoder.embedded.clear()
+    assert update(folder.rename(tmp_path / "elsewhere"), encoder).num_items == 6
+    assert encoder.embedded == []
+
+
+def test_two_updates_at_once_are_refused(folder: Path, encoder: CountingEncoder):
+    update(folder, encoder)
+    with (
+        FileLock(folder / ".plume-index" / ".lock"),
+        pytest.raises(ValueError, match="being updated by another process"),
+    ):
+        update(folder, encoder)
+
+
+def test_a_damaged_or_foreign_database_is_named(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    with pytest.raises(ValueError, match="no index in .* make it with"):
+        open_index(folder, tmp_path / "gone", encoder)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="Cannot write .* pass --to"):
+        update_index(folder, tmp_path / "file", encoder)
+    versions = tmp_path / "bad" / "items.lance" / "_versions"
+    versions.mkdir(parents=True)
+    (versions / "1.manifest").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="damaged"):
+        update_index(folder, tmp_path / "bad", encoder)
+    with pytest.raises(ValueError, match="must not be the indexed folder"):
+        update_index(folder, folder, encoder)
+
+
+def test_an_unfinished_pdf_goes_on_at_the_page_where_it_stopped(tmp_path: Path, encoder: CountingEncoder):
+    write_pdf(tmp_path / "x.pdf", num_pages=4)
+    rows = []
+
+    def stop_after_one_batch(done: int, total: int) -> None:
+        rows.append((done, total))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_index(tmp_path, tmp_path / "db", encoder, 2, batch_size=3, on_progress=stop_after_one_batch)
+    assert rows == [(3, 4)] and len(encoder.embedded) == 3
+    report = update_index(tmp_path, tmp_path / "db", encoder, 2, batch_size=3)
+    assert report.embedded == 1 and len(encoder.embedded) == 4
+    assert sorted(locator for _, locator in rows_by_place(tmp_path / "db")) == [f"page={i}" for i in (1, 2, 3, 4)]
+
+
+def test_a_killed_index_run_goes_on_where_it_was(tmp_path: Path, encoder: CountingEncoder, released_model_dir: Path):
+    folder, db = tmp_path / "folder", tmp_path / "db"
+    folder.mkdir()
+    for i in range(60):
+        write_picture(folder / f"{i:02}.png", seed=i, size=(200, 200))
+    command = [sys.executable, "-m", "plume_embed.cli.main", "index", folder, "--to", db, "--model", released_model_dir]
+    process = subprocess.Popen([*command, "--batch-size", "1"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 180
+    while len(list((db / "items.lance" / "data").glob("*.lance"))) < 5:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+    before = rows_by_place(db)
+    assert 1 <= len(before) < 60, "killed too early or too late to say anything"
+    report = update_index(folder, db, encoder)
+    assert report.embedded == len(encoder.embedded) == 60 - len(before)
+    after = rows_by_place(db)
+    assert all(after[place] == row for place, row in before.items())
+
+    update_index(folder, tmp_path / "whole", encoder)
+    whole = rows_by_place(tmp_path / "whole")
+    assert after.keys() == whole.keys()
+    for place, row in whole.items():
+        np.testing.assert_allclose(after[place].pop("vector"), row.pop("vector"), atol=1e-5)
+        assert {**after[place], "embedded_at": None} == {**row, "embedded_at": None}
+
+
+def test_search_is_exact_and_ties_come_in_the_order_of_their_paths(tmp_path: Path, encoder: CountingEncoder):
+    for i in range(30):
+        (tmp_path / f"{i:02}.txt").write_text(f"text {i % 10}")  # each three times
+    db = tmp_path / "db"
+    update_index(tmp_path, db, encoder, num_latent_steps=2)
+    table = open_index(tmp_path, db, encoder, num_latent_steps=2)
+    query = encoder.encode(["text 3"], num_latent_steps=2)[0]
+    rows = rows_by_place(db)
+    scores = {path: float(np.dot(row["vector"], query)) for (path, _), row in rows.items()}
+    for top in (1, 2, 3, 4, 30, 100):
+        hits = search_index(table, query, top)
+        assert [hit.path for hit in hits] == sorted(scores, key=lambda path: (-round(scores[path], 6), path))[:top]
+        np.testing.assert_allclose([hit.score for hit in hits], [scores[hit.path] for hit in hits], atol=1e-5)
+    assert [hit.path for hit in search_index(table, query, 3)] == ["03.txt", "13.txt", "23.txt"]
+
+
+def test_more_ties_than_were_asked_for_are_cut_by_path(tmp_path: Path, encoder: CountingEncoder):
+    for i in reversed(range(40)):
+        (tmp_path / f"{i:02}.txt").write_text("the same")
+    update_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
+    table = open_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
+    query = encoder.encode(["query"], num_latent_steps=0)[0]
+    assert [hit.path for hit in search_index(table, query, 2)] == ["00.txt", "01.txt"]
+
+
+def test_a_file_counts_as_done_only_with_all_its_items(tmp_path: Path, encoder: CountingEncoder):
+    write_pdf(tmp_path / "x.pdf", num_pages=3)
+    update_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
+    table = open_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
+    table.delete("item = 1")
+    assert [(numbers, count) for numbers, count in numbers_by_entry(table).values()] == [({0, 2}, 3)]
+    assert update_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0).embedded == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_names_the_remedy(folder: Path, encoder: CountingEncoder):
+    folder.chmod(0o500)
+    with pytest.raises(ValueError, match="pass --to"):
+        update(folder, encoder)
+
+
+def test_damaged_data_files_are_named_with_the_remedy(tmp_path):
+    from plume_embed.index.table import damage_named
+
+    with pytest.raises(ValueError, match="is damaged; delete it to index anew"), damage_named(tmp_path):
+        raise RuntimeError("lance error: LanceError(IO): Generic error")
+    with pytest.raises(RuntimeError, match="something else"), damage_named(tmp_path):
+        raise RuntimeError("something else")

@@ -1,0 +1,203 @@
+"""plume-embed embed: every valid line becomes a row, once, whatever happens in between."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_files import write_picture, write_video
+from transformers import BatchFeature
+
+from plume_embed.cli.main import main
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.jsonl import EmbedReport, embed_jsonl
+
+
+class CountingEncoder(Encoder):
+    def __init__(self, model: Path):
+        super().__init__(model, device="cpu")
+        self.num_embedded = 0
+
+    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+        self.num_embedded += len(batch["input_ids"])
+        return super()._embed(batch, num_latent_steps)
+
+
+@pytest.fixture(scope="module")
+def shared_encoder(released_model_dir: Path) -> CountingEncoder:
+    return CountingEncoder(released_model_dir)
+
+
+@pytest.fixture
+def encoder(shared_encoder: CountingEncoder) -> CountingEncoder:
+    shared_encoder.num_embedded = 0
+    return shared_encoder
+
+
+def write_lines(path: Path, *lines: object) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def embed(source: Path, encoder: Encoder, **options) -> EmbedReport:
+    return embed_jsonl(source, source.with_name("out.parquet"), encoder, num_latent_steps=2, batch_size=2, **options)
+
+
+def rows_of(source: Path) -> dict[str, list[float]]:
+    table = pq.read_table(source.with_name("out.parquet"))
+    return dict(zip(table["id"].to_pylist(), table["embedding"].to_pylist(), strict=True))
+
+
+def test_each_line_gets_the_vector_of_the_encoder_in_its_order(tmp_path: Path, encoder: CountingEncoder):
+    picture, other = write_picture(tmp_path / "a.png"), write_picture(tmp_path / "b.png", seed=1)
+    video = write_video(tmp_path / "v.mp4")
+    source = write_lines(
+        tmp_path / "in.jsonl",
+        {"text": "a longer text than the others, to be sorted first or last", "id": "long"},
+        {"image": "a.png", "id": 7},
+        "",
+        {"text": "with", "image": ["a.png", "b.png"]},
+        {"video": "v.mp4", "text": None},
+        {"video": ["a.png", "b.png"], "id": "frames"},
+    )
+    report = embed(source, encoder)
+    assert (report.num_rows, report.embedded, report.resumed, report.skipped) == (5, 5, 0, [])
+    expected = encoder.encode(
+        [
+            "a longer text than the others, to be sorted first or last",
+            picture,
+            {"text": "with", "image": [picture, other]},
+            video,
+            [picture, other],
+        ],
+        num_latent_steps=2,
+    )
+    rows = rows_of(source)
+    assert list(rows) == ["long", "7", "4", "5", "frames"]
+    np.testing.assert_allclose(np.array(list(rows.values())), expected, atol=1e-5)
+    schema = pq.read_schema(tmp_path / "out.parquet")
+    assert schema.field("embedding").type == pa.list_(pa.float32(), encoder.dimension)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{broken", "not JSON"),
+        ("[1]", "not a JSON object but a list"),
+        ("{}", "none of text, image, video"),
+        ('{"txet": "x"}', r"unknown keys \['txet'\]"),
+        ('{"text": 3}', "text must be a string"),
+        ('{"image": []}', "image must be a string or a list"),
+        ('{"image": "gone.png"}', "no such file: .*gone.png"),
+        ('{"image": "https://example.com/x.png"}', "no such file"),
+        ('{"text": "x", "id": true}', "the id must be"),
+        ('{"text": "x", "id": "first"}', "the id 'first' was used in line 1"),
+        ('{"text": "\\ud800"}', "half a surrogate pair"),
+        ('{"image": "text.png"}', "Cannot read .*text.png as an image"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_bad_line_is_skipped_with_its_number_and_reason(
+    tmp_path: Path, encoder: CountingEncoder, line: str, reason: str
+):
+    (tmp_path / "text.png").write_text("not a picture")
+    source = write_lines(tmp_path / "in.jsonl", {"text": "good", "id": "first"}, line, {"text": "good too"})
+    seen = []
+    report = embed(source, encoder, on_skipped=lambda number, why: seen.append((number, why)))
+    assert report.skipped == seen and [number for number, _ in seen] == [2]
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(seen[0][1])
+    assert list(rows_of(source)) == ["first", "3"]
+
+
+def test_an_interrupted_run_goes_on_and_the_output_appears_whole(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", *({"text": f"text {i}"} for i in range(50)))
+    calls = []
+
+    def stop(done: int, total: int) -> None:
+        calls.append((done, total))
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, encoder, on_progress=stop)
+    assert calls == [(0, 50), (8, 50), (16, 50)] and not (tmp_path / "out.parquet").exists()
+    journal = tmp_path / "out.parquet.partial"
+    journal.write_bytes(journal.read_bytes()[:-7])  # as if it had been killed while writing the last record
+    report = embed(source, encoder)
+    assert (report.resumed, report.embedded, report.num_rows) == (15, 35, 50)
+    assert encoder.num_embedded == 51 and not journal.exists()
+    whole = write_lines(tmp_path / "whole" / "in.jsonl", *source.read_text().splitlines())
+    embed(whole, encoder)
+    np.testing.assert_allclose(np.array(list(rows_of(source).values())), list(rows_of(whole).values()), atol=1e-5)
+    assert list(rows_of(source)) == list(rows_of(whole)) == [str(i) for i in range(1, 51)]
+
+
+def test_lines_may_change_between_interruption_and_resumption(tmp_path: Path, encoder: CountingEncoder):
+    picture = write_picture(tmp_path / "a.png")
+    source = write_lines(tmp_path / "in.jsonl", {"image": "a.png"}, *({"text": f"text {i}"} for i in range(9)))
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, encoder, on_progress=stop)
+    write_picture(picture, seed=9, size=(50, 50))
+    write_lines(source, {"text": "new"}, {"image": "a.png"}, *({"text": f"text {i}"} for i in range(3, 9)))
+    encoder.num_embedded = 0
+    embed(source, encoder)
+    assert encoder.num_embedded == 4  # the new text, the changed picture, and two that were left
+    expected = encoder.encode(["new", picture, *(f"text {i}" for i in range(3, 9))], num_latent_steps=2)
+    np.testing.assert_allclose(np.array(list(rows_of(source).values())), expected, atol=1e-5)
+
+
+def test_equal_lines_are_embedded_once(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", *({"text": "same"} for _ in range(5)))
+    assert embed(source, encoder).num_rows == 5
+    assert encoder.num_embedded == 1
+
+
+def test_a_finished_output_stays_and_a_foreign_one_is_refused(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", {"text": "one"}, {"text": "two"})
+    embed(source, encoder)
+    encoder.num_embedded = 0
+    report = embed(source, encoder)
+    assert encoder.num_embedded == 0 and (report.num_rows, report.resumed, report.embedded) == (2, 2, 0)
+    with pytest.raises(ValueError, match="there already and comes from another input, model or K"):
+        embed_jsonl(source, tmp_path / "out.parquet", encoder, num_latent_steps=3)
+    (tmp_path / "out.parquet").write_text("something else")
+    with pytest.raises(ValueError, match="there already"):
+        embed(source, encoder)
+
+
+def test_the_journal_of_another_k_is_refused(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", {"text": "one"})
+    (tmp_path / "out.parquet.partial").write_bytes(b'{"another": 1}' + b" " * 300 + b"\n")
+    with pytest.raises(ValueError, match=r"another model or K; delete it"):
+        embed(source, encoder)
+
+
+def test_no_valid_line_is_an_error_and_leaves_nothing_behind(tmp_path: Path, encoder: CountingEncoder):
+    (tmp_path / "text.png").write_text("not a picture")
+    for lines, reason in ((["{}"], "No valid line"), ([{"image": "text.png"}], "No readable line")):
+        with pytest.raises(ValueError, match=rf"{reason} in .*\(1 skipped\)"):
+            embed(write_lines(tmp_path / "in.jsonl", *lines), encoder)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_command_reports_and_resumes(tmp_path: Path, released_model_dir: Path, capsys: pytest.CaptureFixture):
+    source = write_lines(tmp_path / "in.jsonl", {"text": "one"}, "{broken", {"text": "two"})
+    command = ["embed", str(source), "--to", str(tmp_path / "out.parquet"), "--model", str(released_model_dir)]
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    out, err = capsys.readouterr()
+    assert end.value.code == 0 and err == ""
+    assert f"skipped: {source}:2: not JSON" in out and "2 rows in" in out and "1 line skipped" in out
+    with pytest.raises(SystemExit) as end:
+        main([*command[:2], "--to", str(tmp_path / "gone" / "out.parquet"), *command[4:]])
+    assert end.value.code == 2 and "No such folder" in capsys.readouterr().err

@@ -1,0 +1,166 @@
+"""The rows of the paper's ablation tables 3 to 6, and the baselines: each a few settings on top of one recipe."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from plume_embed.training.recipe import Recipe, load_recipe
+from training.hops import HOPS, HOPS_MIXED
+from training.plume_tiny import TINY
+
+TUNED_STEPS = 1400  # of the tuned single pass: what a run of `hops` costs in the same time, and more
+TUNED_RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
+TUNING_SEED = 1000  # none of those that are reported
+
+
+TASKS = {"hops": HOPS, "hops_mixed": HOPS_MIXED, "tiny": TINY}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Args:
+        name (`str`): Its name in results and folders.
+        table (`str`): Where the paper has it: "3", "4", "5", "6", or "baselines".
+        label (`str`): What it is called in a table.
+        settings (`tuple[str]`): As behind `--set`.
+        forks (`bool`): Whether its stage 0 is the full run's, and it goes on from there.
+        paper (`float`, *optional*): The paper's mean over MMEB-v2 for the same change, in %.
+    """
+
+    name: str
+    table: str
+    label: str
+    settings: tuple[str, ...] = ()
+    forks: bool = True
+    paper: float | None = None
+
+
+ROWS = (
+    Row("full", "3", "full", paper=61.6),
+    Row(
+        "no_latent_transition",
+        "3",
+        "without latent transition: the same stages of text, embedding read off the last prefix token",
+        ("curriculum.num_latent_steps=0", "curriculum.single_pass_text=true"),
+        forks=False,
+        paper=58.8,
+    ),
+    Row("single_mlp", "3", "single MLP instead of the experts", ("model.plume={adapter_type: mlp}",), paper=59.2),
+    Row("single_mlp_matched", "3", "single MLP with as many parameters as the experts and the router"),
+    Row("no_adapter", "3", "no adapter", ("model.plume={adapter_type: none}",)),
+    Row("no_anchor", "3", "router without anchor", ("model.plume={router_context: none}",), paper=60.1),
+    Row(
+        "no_curriculum",
+        "3",
+        "without curriculum: stage 0, then straight to the last",
+        ("curriculum.stages=[0,4]",),
+        paper=54.8,
+    ),
+    Row("no_shared_expert", "4", "without shared expert", ("model.plume={use_shared_expert: false}",), paper=60.3),
+    Row("top_1", "4", "top-1 instead of top-2", ("model.plume={num_experts_per_tok: 1}",), paper=60.8),
+    Row(
+        "no_step_embedding",
+        "4",
+        "router without step embedding",
+        ("model.plume={use_step_embedding: false}",),
+        paper=60.4,
+    ),
+    Row("k_2", "5", "K = 2", ("curriculum.num_latent_steps=2",)),
+    Row("k_4", "5", "K = 4", ("curriculum.num_latent_steps=4",), paper=59.9),
+    Row("k_6", "5", "K = 6", ("curriculum.num_latent_steps=6",), paper=61.1),
+    Row("stages_2", "6", "2 stages", paper=59.0),
+    Row("stages_6", "6", "6 stages", paper=61.4),
+    Row("stages_8", "6", "8 stages", paper=60.9),
+    Row("explicit_cot", "baselines", "explicit chain of thought, as many steps", ("curriculum.stages=[0]",)),
+    Row("explicit_cot_stage_0", "baselines", "explicit chain of thought, after stage 0"),
+    Row(
+        "single_pass",
+        "baselines",
+        "single pass, as many steps",
+        ("curriculum.num_latent_steps=0", "curriculum.stages=[0]"),
+        forks=False,
+    ),
+    Row(
+        "single_pass_from_stage_0",
+        "baselines",
+        "single pass, fine-tuned from stage 0",
+        ("curriculum.num_latent_steps=0", "curriculum.stages=[0,4]"),
+    ),
+    Row(
+        "single_pass_tuned",
+        "baselines",
+        f"single pass, {TUNED_STEPS:,} steps, rate chosen on validation",
+        ("curriculum.num_latent_steps=0", "curriculum.stages=[0]", f"curriculum.max_steps={TUNED_STEPS}"),
+        forks=False,
+    ),
+)
+TRUNK_ROW = "explicit_cot_stage_0"  # the trunk itself, evaluated
+
+
+def row_names() -> list[str]:
+    """Names of all rows, in the order of the tables."""
+    return [row.name for row in ROWS]
+
+
+def row_named(name: str) -> Row:
+    """The row of a name.
+
+    Raises:
+        ValueError: no such row.
+    """
+    found = [row for row in ROWS if row.name == name]
+    if not found:
+        raise ValueError(f"No row {name!r}; there are {', '.join(row_names())}.")
+    return found[0]
+
+
+def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[str]) -> Recipe:
+    """A row's recipe.
+
+    Args:
+        task (`str`): The recipe that all rows change: a key of `TASKS`, or the path of a YAML file.
+        settings (`list[str]`): Changes to every row, such as fewer steps.
+    """
+    own = [f"seed={seed}", f"output_dir={output_dir}", "workers=0"]
+    recipe = load_recipe(TASKS.get(task, task), [*settings, *row.settings, *own])
+    if row.name == "single_mlp_matched":
+        plume = {"adapter_type": "mlp", "mlp_inner_size": matched_inner_size(recipe.model.hidden_size)}
+        return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, plume=plume))
+    if row.name.startswith("stages_"):
+        return with_segments(recipe, int(row.name.removeprefix("stages_")))
+    return recipe
+
+
+def with_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with one learning rate for all stages."""
+    rates = (rate,) * len(recipe.curriculum.learning_rates)
+    return dataclasses.replace(recipe, curriculum=dataclasses.replace(recipe.curriculum, learning_rates=rates))
+
+
+def with_segments(recipe: Recipe, count: int) -> Recipe:
+    """The recipe with its rationale in `count` segments: the steps of the middle stages are shared among fewer or more
+    of them, the first and the last stage stay as they are."""
+    old = recipe.curriculum
+    middle, rate = sum(old.shares[1:-1]) / (count - 1), old.learning_rates[1]
+    return dataclasses.replace(
+        recipe,
+        curriculum=dataclasses.replace(
+            old,
+            num_segments=count,
+            stages=tuple(range(count + 1)),
+            shares=(old.shares[0], *(middle for _ in range(count - 1)), old.shares[-1]),
+            learning_rates=(old.learning_rates[0], *(rate for _ in range(count - 1)), old.learning_rates[-1]),
+        ),
+    )
+
+
+def matched_inner_size(
+    hidden_size: int, num_experts: int = 5, expansion: int = 2, num_routed: int = 4, num_step_embeddings: int = 32
+) -> int:
+    """Inner width at which one MLP has as many parameters as the paper's adapter at this hidden size, to within half
+    a unit of width: experts, router and step embeddings."""
+    inner = expansion * hidden_size
+    experts = num_experts * (2 * hidden_size * inner + inner + hidden_size)
+    router = num_routed * (2 * hidden_size + 1) + num_step_embeddings * hidden_size
+    return round((experts + router - hidden_size) / (2 * hidden_size + 1))

@@ -1,0 +1,75 @@
+"""A random small Qwen2-VL in the Hub's own layout: what `plume-embed init` takes where no pretrained one can be had.
+
+python -m training.plume_tiny.backbone .data/backbone --data .data/miniature
+plume-embed init .data/backbone .data/plume-fresh
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from plume_embed.training.data.folder_corpus import read_folder
+from plume_embed.training.small_model import make_model, make_processor, train_tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def write_backbone(
+    out: Path,
+    texts: Iterable[str],
+    vocab_size: int,
+    side: int = 56,
+    max_side: int | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+    padding_rows: int = 0,
+    **sizes: int | float,
+) -> Path:
+    """Weights, configuration, tokenizer and picture limits of a Qwen2-VL that knows nothing of PLUME.
+
+    Args:
+        out (`Path`): Folder to write.
+        texts (`Iterable[str]`): What the tokenizer is trained on.
+        side, max_side (`int`): Pictures have at least side^2 and at most max_side^2 pixels.
+        dtype (`str`): Of the weights, "float32" or "bfloat16".
+        padding_rows (`int`): Rows of the embedding matrix beyond the vocabulary, as pretrained models have them.
+        sizes: Of [`tiny_model.make_model`]: `hidden_size`, `layers` ...
+    """
+    texts = list(texts)
+    tokenizer = train_tokenizer(texts, vocab_size, plume_tokens=())
+    processor = make_processor(texts, vocab_size, side, max_side=max_side)
+    config = make_model(processor, seed=seed, **sizes).config.backbone_config.to_dict()
+    vocabulary = tokenizer.get_vocab()
+    config["text_config"] |= {
+        "vocab_size": len(tokenizer) + padding_rows,
+        "eos_token_id": vocabulary["<|im_end|>"],
+        "pad_token_id": vocabulary["<|endoftext|>"],
+    }
+    config |= {f"{kind}_token_id": vocabulary[f"<|{kind}_pad|>"] for kind in ("image", "video")}
+    config |= {f"vision_{end}_token_id": vocabulary[f"<|vision_{end}|>"] for end in ("start", "end")}
+    torch.manual_seed(seed)
+    Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config)).to(DTYPES[dtype]).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    processor.image_processor.save_pretrained(out)
+    return out
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    data: Annotated[Path, typer.Option(help="What `make miniature` wrote: the tokenizer learns its texts.")] = Path(
+        ".data/miniature"
+    ),
+    seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+) -> None:
+    """Write a backbone of plume-tiny's size with random weights."""
+    sizes = {"hidden_size": 128, "layers": 3, "intermediate_size": 384, "vision_size": 128, "vision_depth": 4}
+    write_backbone(out, read_folder(data).texts(2000), 4096, max_side=140, seed=seed, initializer_range=0.04, **sizes)
+    typer.echo(f"written: {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
