@@ -97,18 +97,18 @@ def main(folder: str, work: Path) -> None:
         again = SentenceTransformer(str(saved), trust_remote_code=True, device="cpu")
         same[name] = cosine(ours, again.encode(items))
 
-    import plume_embed
+    from plume_embed import PlumeModel, PlumeProcessor  # registers the Auto classes
 
     package = AutoModel.from_pretrained(folder).eval()  # no trust needed: the package has registered its classes
     package_processor = AutoProcessor.from_pretrained(folder)
     report["package_module"] = type(package).__module__
-    assert type(package) is plume_embed.PlumeModel
+    assert type(package) is PlumeModel
     with torch.inference_mode():
         same["package"] = cosine(ours, package(**package_processor(items)).embeddings.numpy())
         package.save_pretrained(work / "package")
         package_processor.save_pretrained(work / "package")
-        again = plume_embed.PlumeModel.from_pretrained(work / "package").eval()
-        batch = plume_embed.PlumeProcessor.from_pretrained(work / "package")(items)
+        again = PlumeModel.from_pretrained(work / "package").eval()
+        batch = PlumeProcessor.from_pretrained(work / "package")(items)
         same["saved_package"] = cosine(ours, again(**batch).embeddings.numpy())
     (work / "report.json").write_text(json.dumps(report, indent=1))
 

@@ -46,7 +46,7 @@ def test_the_bundle_runs_without_the_checkout(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     where, told = done.stdout.strip().splitlines()[-2:]
-    assert Path(where) == tmp_path / "repository" / "space" / "page.py"
+    assert Path(where) == tmp_path / "repository" / "space" / "page" / "page.py"
     assert told == "200 178"
     with pytest.raises(ValueError, match="is not empty"):
         bundle(tmp_path / "repository")
