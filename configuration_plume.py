@@ -6,7 +6,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .positions_plume import SUPPORTED_BACKBONES
+from .families_plume import check_backbone, make_backbone_config
 
 
 @strict
@@ -17,7 +17,7 @@ class PlumeConfig(PreTrainedConfig):
 
     Args:
         backbone_config (`dict` or `PreTrainedConfig`):
-            Config of the vision-language backbone, told apart by its `model_type` (see `SUPPORTED_BACKBONES`).
+            Config of the vision-language backbone, told apart by its `model_type` (see families_plume.py).
         num_latent_steps (`int`, defaults to 8):
             K, the number of latent steps that `forward` runs unless told otherwise. 0 is a single pass.
         adapter_type (`"moe"`, `"mlp"` or `"none"`, defaults to `"moe"`):
@@ -82,16 +82,16 @@ class PlumeConfig(PreTrainedConfig):
             backbone = dict(self.backbone_config)
             if "model_type" not in backbone:
                 raise ValueError("backbone_config has no model_type; use the backbone's own config.json as it stands.")
-            self.backbone_config = AutoConfig.for_model(**backbone)
+            self.backbone_config = make_backbone_config(backbone)
         super().__post_init__(**kwargs)
 
     def validate_architecture(self):
         """Checks values against each other; called by `@strict` after every construction."""
-        backbone_type = self.backbone_config.model_type
-        if backbone_type not in SUPPORTED_BACKBONES:
+        family = check_backbone(self.backbone_config)
+        if self.vision_position_advance not in family.position_advances:
             raise ValueError(
-                f"Backbone {backbone_type!r} is not supported; supported: {', '.join(SUPPORTED_BACKBONES)}. "
-                "What differs between backbones is in positions_plume.py."
+                f"vision_position_advance={self.vision_position_advance!r} is not for {family.model_type}, which has "
+                f"{', '.join(family.position_advances)}; leave it out."
             )
         if not 0 <= self.num_latent_steps <= self.num_step_embeddings:
             raise ValueError(

@@ -11,18 +11,23 @@ through the whole rollout. Where no gradient is wanted, rollout_plume.py compute
 state between calls.
 """
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModel, PreTrainedModel
+from torch import nn
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import PlumeAdapter, PlumeExperts
 from .configuration_plume import PlumeConfig
-from .positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions, to_backbone_layout
+from .families_plume import MEDIA_ARGUMENTS, backbone_family
+from .family_plume import BackboneFamily
+from .positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions
 from .rollout_plume import ROLLOUT_IMPLEMENTATIONS, RolloutEngine, RolloutOutput, rollout_engine
 
 
@@ -90,9 +95,17 @@ class PlumeModel(PreTrainedModel):
 
     def __init__(self, config: PlumeConfig):
         super().__init__(config)
-        self.backbone = AutoModel.from_config(config.backbone_config)
+        self.backbone = self.family.build(config.backbone_config)
         self.adapter = PlumeAdapter(config)
+        text = config.get_text_config()
+        is_tied = self.family.ties_embeddings(config.backbone_config)
+        self.lm_head = None if is_tied else nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
+
+    @property
+    def family(self) -> BackboneFamily:
+        """What is particular to the kind of backbone."""
+        return backbone_family(self.config.backbone_config.model_type)
 
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -107,6 +120,12 @@ class PlumeModel(PreTrainedModel):
     def set_input_embeddings(self, value):
         self.backbone.set_input_embeddings(value)
 
+    def next_token_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., D] -> [..., V], by the input embedding or, where the backbone has one of its own, by `lm_head`."""
+        if self.lm_head is not None:
+            return self.lm_head(states)
+        return F.linear(states, self.get_input_embeddings().weight)
+
     def prefix(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, **media: torch.Tensor
     ) -> PlumePrefix:
@@ -115,13 +134,13 @@ class PlumeModel(PreTrainedModel):
         Args:
             input_ids, attention_mask (`torch.Tensor` of shape [B, L]): Left-padded, each row ends in the start token.
             position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
-            media: `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw`, where there are any.
+            media: Those of the family's `media_arguments` that there are.
         """
         cache = DynamicCache(config=self.config.get_text_config())
         hidden = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            position_ids=to_backbone_layout(position_ids),
+            position_ids=self.family.to_backbone_positions(position_ids),
             use_cache=True,
             **{CACHE_ARGUMENT: cache},
             **media,
@@ -179,7 +198,7 @@ class PlumeModel(PreTrainedModel):
         return self.backbone(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            position_ids=to_backbone_layout(position_ids),
+            position_ids=self.family.to_backbone_positions(position_ids),
             use_cache=True,
             **{CACHE_ARGUMENT: prefix.cache},
         ).last_hidden_state
@@ -190,27 +209,24 @@ class PlumeModel(PreTrainedModel):
         input_ids: torch.LongTensor,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        pixel_values: torch.FloatTensor | None = None,
-        image_grid_thw: torch.LongTensor | None = None,
-        pixel_values_videos: torch.FloatTensor | None = None,
-        video_grid_thw: torch.LongTensor | None = None,
         num_latent_steps: int | None = None,
         output_anchor_embeddings: bool = False,
         output_latent_states: bool = False,
         output_router_probs: bool = False,
         return_dict: bool | None = None,
+        **media: torch.Tensor | None,
     ) -> PlumeOutput:
         """Embeds one batch from PlumeProcessor.
 
         Args:
             input_ids, attention_mask (`torch.Tensor` of shape [B, L]): Left-padded, each row ends in the start token.
             position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
-            pixel_values, pixel_values_videos (`torch.Tensor` of shape [patches, patch size], *optional*): All patches
-                of the batch, in the order of the rows.
-            image_grid_thw, video_grid_thw (`torch.Tensor` of shape [images or videos, 3], *optional*): Their grids.
             num_latent_steps (`int`, *optional*): K, by default the config's. 0 is a single pass: the embedding is read
                 at the last prefix token.
             output_anchor_embeddings, output_latent_states, output_router_probs (`bool`): What else to return.
+            media (`torch.Tensor`, *optional*): The backbone's arguments for pictures and films, all of the batch in the
+                order of the rows. Families with patches: `pixel_values`, `pixel_values_videos` [patches, patch size]
+                with `image_grid_thw`, `video_grid_thw` [images or videos, 3]; others: `pixel_values` [N, 3, H, W].
 
         Returns:
             [`PlumeOutput`]
@@ -221,12 +237,6 @@ class PlumeModel(PreTrainedModel):
         num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
         if not 0 <= num_steps <= self.config.num_step_embeddings:
             raise ValueError(f"num_latent_steps must lie in 0..{self.config.num_step_embeddings}, got {num_steps}.")
-        media = {
-            "pixel_values": pixel_values,
-            "image_grid_thw": image_grid_thw,
-            "pixel_values_videos": pixel_values_videos,
-            "video_grid_thw": video_grid_thw,
-        }
         media = {name: tensor for name, tensor in media.items() if tensor is not None}
         self._check_inputs(input_ids, attention_mask, position_ids, media)
 
@@ -277,6 +287,12 @@ class PlumeModel(PreTrainedModel):
     ) -> None:
         """Refuses what would silently give another vector. One synchronisation with the host, before the prefix."""
         config, batch = self.config, "pass the whole batch: model(**processor(items))"
+        unknown = sorted(set(media) - set(self.family.media_arguments))
+        if unknown:
+            raise ValueError(
+                f"forward takes no {', '.join(unknown)}: the media of {self.family.model_type} are "
+                f"{', '.join(self.family.media_arguments)}; {batch}."
+            )
         unset = [n for n in ("anchor_token_id", "latent_start_token_id") if getattr(config, n) is None]
         if unset or config.suffix_token_ids is None:
             raise ValueError(
@@ -305,39 +321,26 @@ class PlumeModel(PreTrainedModel):
             "Every row must hold exactly one anchor token; make the rows with PlumeProcessor, which neutralises "
             "control tokens in user text.": num_anchors == 1,
         }
-        backbone = config.backbone_config
-        for kind, pixels, grid, token_id in (
-            ("image", "pixel_values", "image_grid_thw", backbone.image_token_id),
-            ("video", "pixel_values_videos", "video_grid_thw", backbone.video_token_id),
-        ):
-            if (pixels in media) != (grid in media):
-                raise ValueError(f"{pixels} and {grid} come together, got only one of them; {batch}.")
-            message = (
-                f"The {kind} placeholders of the rows and the {kind}s of the batch do not match in number or size; "
-                f"{batch}, and slice {pixels} and {grid} together with the rows."
-            )
-            checks[message] = self._media_match(input_ids == token_id, media.get(pixels), media.get(grid))
+        checks |= self.family.media_checks(config.backbone_config, input_ids, media)
         passed = torch.stack([check.all() for check in checks.values()]).tolist()
         for message, good in zip(checks, passed, strict=True):
             if not good:
                 raise ValueError(message)
 
-    def _media_match(
-        self, is_placeholder: torch.Tensor, pixels: torch.Tensor | None, grids: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Whether the i-th run of placeholders is as long as the i-th grid, and the pixels are as many: bool tensor."""
-        if grids is None:
-            return ~is_placeholder.any()
-        merge = self.config.backbone_config.vision_config.spatial_merge_size
-        starts = is_placeholder & ~F.pad(is_placeholder[:, :-1], (1, 0))  # [B, L], first token of each run
-        run = starts.flatten().cumsum(0).clamp(1, len(grids)) - 1  # [B * L], index of the run a token belongs to
-        lengths = torch.zeros(len(grids), dtype=torch.long, device=run.device)
-        lengths.scatter_add_(0, run, is_placeholder.flatten().long())
-        patches = grids.prod(dim=-1)  # [media]
-        sizes_match = (lengths == patches // merge**2).all()
-        return sizes_match & (starts.sum() == len(grids)) & (patches.sum() == len(pixels))
+
+def _documented_signature(forward: Callable) -> inspect.Signature:
+    """The signature of `forward` with every family's media arguments by name, for libraries that look at it."""
+    signature = inspect.signature(forward)
+    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    optional = torch.Tensor | None
+    media = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=optional)
+        for name in MEDIA_ARGUMENTS
+    ]
+    return signature.replace(parameters=[*named, *media])
 
 
+PlumeModel.forward.__signature__ = _documented_signature(PlumeModel.forward)
 PlumeModel.register_for_auto_class("AutoModel")
 
 __all__ = ["PlumeModel", "PlumeOutput", "PlumePrefix"]

@@ -15,9 +15,10 @@ from PIL import Image
 from transformers import BatchFeature, PreTrainedConfig
 from transformers.processing_utils import ProcessorMixin
 
+from .families_plume import MEDIA_ARGUMENTS, backbone_family, make_backbone_config
+from .family_plume import BackboneFamily, Film, MediaSpan, RowMedia
 from .inputs_plume import is_conversation, normalize_conversation, to_conversation
 from .media_plume import load_image, load_video
-from .positions_plume import SUPPORTED_BACKBONES, prefix_positions
 
 ANCHOR_TOKEN = "<disc_emb>"
 LATENT_START_TOKEN = "<bot>"
@@ -37,7 +38,11 @@ INSTRUCTION = (
 SYSTEM_MESSAGE = "You are a helpful assistant."
 
 
-def build_chat_template(instruction: str = INSTRUCTION, system_message: str | None = SYSTEM_MESSAGE) -> str:
+def build_chat_template(
+    instruction: str = INSTRUCTION,
+    system_message: str | None = SYSTEM_MESSAGE,
+    backbone_type: str = "qwen2_vl",
+) -> str:
     """The prompt as a Jinja template, the form in which it travels with the weights (chat_template.jinja).
 
     Media come first whatever the order of the parts: all images, all videos, then the text. A system message of the
@@ -46,7 +51,9 @@ def build_chat_template(instruction: str = INSTRUCTION, system_message: str | No
     Args:
         instruction (`str`): What follows the anchor in the user turn.
         system_message (`str`, *optional*): The system turn; `None` leaves the turn out.
+        backbone_type (`str`): Model type of the backbone, which has its own placeholders for media.
     """
+    family = backbone_family(backbone_type)
     system = f"<|im_start|>system\n{system_message}<|im_end|>\n" if system_message is not None else ""
     tail = f"\n{ANCHOR_TOKEN}\n{instruction}<|im_end|>\n<|im_start|>assistant\n<think>{LATENT_START_TOKEN}"
     return f"""\
@@ -61,9 +68,9 @@ def build_chat_template(instruction: str = INSTRUCTION, system_message: str | No
     {{%- set seen = namespace(text=false) -%}}
     {{%- for part in message['content'] -%}}
       {{%- if part['type'] == 'image' -%}}
-        {{%- set ns.images = ns.images ~ '<|vision_start|><|image_pad|><|vision_end|>' -%}}
+        {{%- set ns.images = ns.images ~ '{family.image_placeholder}' -%}}
       {{%- elif part['type'] == 'video' -%}}
-        {{%- set ns.videos = ns.videos ~ '<|vision_start|><|video_pad|><|vision_end|>' -%}}
+        {{%- set ns.videos = ns.videos ~ '{family.video_placeholder}' -%}}
       {{%- else -%}}
         {{%- set ns.text = ns.text ~ ('\n' if seen.text else '') ~ part['text'] -%}}
         {{%- set seen.text = true -%}}
@@ -124,6 +131,7 @@ class PlumeProcessor(ProcessorMixin):
         image_processor, tokenizer, video_processor: The backbone's own. Their `size` limits the pixels.
         chat_template (`str`, *optional*): The prompt, as a Jinja template. Defaults to [`build_chat_template`].
         backbone_type (`str`, defaults to `"qwen2_vl"`): Model type of the backbone, which decides the positions.
+        backbone_settings (`dict`, *optional*): What else decides them, of the backbone's config: see the family.
         vision_position_advance (`str`, defaults to `"max_hw"`): See [`PlumeConfig`]; must be the same there.
         blank_image_for_text (`bool`, defaults to `False`): Whether inputs without media get a white 28 x 28 image in
             front: part of the protocol of converted checkpoints.
@@ -132,8 +140,7 @@ class PlumeProcessor(ProcessorMixin):
         max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
     """
 
-    model_input_names = ["input_ids", "attention_mask", "position_ids", "pixel_values", "image_grid_thw"]
-    model_input_names += ["pixel_values_videos", "video_grid_thw"]
+    model_input_names = ["input_ids", "attention_mask", "position_ids", *MEDIA_ARGUMENTS]
 
     def __init__(
         self,
@@ -142,34 +149,44 @@ class PlumeProcessor(ProcessorMixin):
         video_processor=None,
         chat_template: str | None = None,
         backbone_type: str = "qwen2_vl",
+        backbone_settings: dict[str, Any] | None = None,
         vision_position_advance: str = "max_hw",
         blank_image_for_text: bool = False,
         num_frames: int = 8,
         max_frames: int = 256,
         max_length: int = 11288,
     ):
-        if backbone_type not in SUPPORTED_BACKBONES:
-            raise ValueError(f"Backbone {backbone_type!r} is not supported; supported: {SUPPORTED_BACKBONES}.")
-        if vision_position_advance not in ("max_hw", "max_thw"):
-            raise ValueError(f"vision_position_advance must be 'max_hw' or 'max_thw', got {vision_position_advance!r}.")
+        family = backbone_family(backbone_type)
+        if vision_position_advance not in family.position_advances:
+            raise ValueError(
+                f"vision_position_advance of {backbone_type} must be one of {', '.join(family.position_advances)}, got "
+                f"{vision_position_advance!r}."
+            )
         self.backbone_type = backbone_type
+        self.backbone_settings = backbone_settings or {}
         self.vision_position_advance = vision_position_advance
         self.blank_image_for_text = blank_image_for_text
         self.num_frames = num_frames
         self.max_frames = max_frames
         self.max_length = max_length
         super().__init__(
-            image_processor, tokenizer, video_processor, chat_template=chat_template or build_chat_template()
+            image_processor,
+            tokenizer,
+            video_processor,
+            chat_template=chat_template or build_chat_template(backbone_type=backbone_type),
         )
         tokenizer.padding_side = "left"
         known = tokenizer.get_vocab()
         missing = [token for token in PLUME_TOKENS if token not in known]
         if missing:
             raise ValueError(f"The tokenizer lacks {', '.join(missing)}; add them with `plume-embed init`.")
-        if not {"<|image_pad|>", "<|video_pad|>"} <= known.keys():
-            raise ValueError("The tokenizer lacks <|image_pad|> or <|video_pad|>; use the backbone's own.")
-        self.image_token_id = known["<|image_pad|>"]
-        self.video_token_id = known["<|video_pad|>"]
+        if not {family.image_token, family.video_token} <= known.keys():
+            raise ValueError(
+                f"The tokenizer lacks {family.image_token} or {family.video_token}; use the backbone's own."
+            )
+        self.image_token_id = known[family.image_token]
+        self.video_token_id = known[family.video_token]
+        self._media_ids = {self.image_token_id, self.video_token_id}
         self._added_tokens = re.compile("|".join(map(re.escape, sorted(tokenizer.added_tokens_encoder, key=len)[::-1])))
 
     @classmethod
@@ -190,10 +207,14 @@ class PlumeProcessor(ProcessorMixin):
             **processor.special_token_ids(),
             "suffix_token_ids": processor.suffix_token_ids(),
         }
-        backbone_type = config.get("backbone_config", {}).get("model_type", processor.backbone_type)
+        backbone = {"model_type": processor.backbone_type, **config.get("backbone_config", {})}
         wrong = {name: (config[name], value) for name, value in ours.items() if config.get(name, value) != value}
-        if backbone_type != processor.backbone_type:
-            wrong["backbone_type"] = (backbone_type, processor.backbone_type)
+        if backbone["model_type"] != processor.backbone_type:
+            wrong["backbone_type"] = (backbone["model_type"], processor.backbone_type)
+        elif "backbone_config" in config:
+            settings = processor.family.settings(make_backbone_config(backbone))
+            if settings != processor.backbone_settings:
+                wrong["backbone_settings"] = (settings, processor.backbone_settings)
         if wrong:
             raise ValueError(
                 "config.json and the processor disagree (config, processor): "
@@ -233,7 +254,7 @@ class PlumeProcessor(ProcessorMixin):
 
         Returns:
             [`BatchFeature`] with `input_ids`, `attention_mask` [B, L], `position_ids` [B, 3, L] and, where there are
-            media, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw`.
+            media, the family's `media_arguments`.
 
         Raises:
             ValueError: an item that is no valid input, naming its place in the batch.
@@ -289,26 +310,24 @@ class PlumeProcessor(ProcessorMixin):
     ) -> BatchFeature:
         if not conversations:
             raise ValueError("The batch is empty.")
-        rows, images, videos = [], [], []
+        rows, media = [], []
         for index, conversation in enumerate(conversations):
             conversation = _naming_the_item(index, normalize_conversation, conversation)
             rows.append(self._with_blank_image(conversation))
-            images += [_naming_the_item(index, load_image, image) for image in _parts(rows[-1], "image")]
-            for video in _parts(rows[-1], "video"):
-                videos.append(_naming_the_item(index, load_video, video, self.num_frames, self.max_frames))
-        data, image_grids, video_grids = {}, [], []
-        if images:
-            pixels = self.image_processor(images=images, return_tensors="pt", **(images_kwargs or {}))
-            data.update(pixel_values=pixels["pixel_values"], image_grid_thw=pixels["image_grid_thw"])
-            image_grids = data["image_grid_thw"].tolist()
-        if videos:
-            # The frames are chosen already; the pixel cap is the per-frame limit of `size`.
-            options = {"do_sample_frames": False, "cap_pixels_per_frame": False}
-            options |= {k: v for k, v in (videos_kwargs or {}).items() if k != "video_metadata"}
-            pixels = self.video_processor(videos=videos, return_tensors="pt", **options)
-            data.update(pixel_values_videos=pixels["pixel_values_videos"], video_grid_thw=pixels["video_grid_thw"])
-            video_grids = data["video_grid_thw"].tolist()
-        return BatchFeature({**self._tokens(rows, image_grids, video_grids), **data})
+            media.append(_naming_the_item(index, self._decode, rows[-1]))
+        videos_kwargs = {name: value for name, value in (videos_kwargs or {}).items() if name != "video_metadata"}
+        tensors, spans = self.family.media_inputs(self, media, images_kwargs or {}, videos_kwargs)
+        return BatchFeature({**self._tokens(rows, spans), **tensors})
+
+    @property
+    def family(self) -> BackboneFamily:
+        """What is particular to the kind of backbone."""
+        return backbone_family(self.backbone_type)
+
+    def _decode(self, row: list[dict]) -> RowMedia:
+        images = [load_image(image) for image in _parts(row, "image")]
+        frames = [load_video(video, self.num_frames, self.max_frames) for video in _parts(row, "video")]
+        return RowMedia(images, [Film(f, tuple(i / 2.0 for i in range(len(f))), 2.0) for f in frames])
 
     def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
         if not self.blank_image_for_text or _parts(conversation, "image") or _parts(conversation, "video"):
@@ -316,35 +335,20 @@ class PlumeProcessor(ProcessorMixin):
         blank = {"type": "image", "image": Image.new("RGB", (28, 28), "white")}
         return [*conversation, {"role": "user", "content": [blank]}]
 
-    def _tokens(
-        self, rows: list[list[dict]], image_grids: list[list[int]], video_grids: list[list[int]]
-    ) -> dict[str, torch.Tensor]:
+    def _tokens(self, rows: list[list[dict]], spans: list[list[MediaSpan]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` [B, L] and `position_ids` [B, 3, L], padded on the left."""
-        merge = self.image_processor.merge_size
-        grids = {self.image_token_id: iter(image_grids), self.video_token_id: iter(video_grids)}
-        options = {
-            "merge_size": merge,
-            "vision_position_advance": self.vision_position_advance,
-            "image_token_id": self.image_token_id,
-            "video_token_id": self.video_token_id,
-        }
         all_ids, all_positions = [], []
-        for index, row in enumerate(rows):
-            ids, row_grids = [], {self.image_token_id: [], self.video_token_id: []}
-            for token_id in self._encode(self._render(row)):
-                if token_id in grids:
-                    grid = next(grids[token_id])
-                    row_grids[token_id].append(grid)
-                    ids += [token_id] * (grid[0] * grid[1] * grid[2] // merge**2)
-                else:
-                    ids.append(token_id)
+        for index, (row, of_row) in enumerate(zip(rows, spans, strict=True)):
+            ids = self._with_media(self._encode(self._render(row)), of_row)
             if len(ids) > self.max_length:
                 raise ValueError(
                     f"Item {index} has {len(ids)} tokens, over the processor's max_length={self.max_length}, and "
                     "nothing is truncated; split the text or lower the pixel limits (image_processor.size)."
                 )
             all_ids.append(torch.tensor(ids))
-            all_positions.append(prefix_positions(self.backbone_type, ids, *row_grids.values(), options))
+            blocks = [block for span in of_row for block in span.blocks]
+            is_visual = [token_id in self._media_ids for token_id in ids]
+            all_positions.append(self.family.prefix_positions(is_visual, blocks, self.vision_position_advance))
         length = max(map(len, all_ids))
         input_ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
         attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
@@ -354,6 +358,18 @@ class PlumeProcessor(ProcessorMixin):
             attention_mask[index, length - len(ids) :] = 1
             position_ids[index, :, length - len(ids) :] = positions
         return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+
+    def _with_media(self, prompt: list[int], spans: list[MediaSpan]) -> list[int]:
+        """The token ids of a prompt with every placeholder replaced by its span."""
+        remaining, ids = iter(spans), []
+        for token_id in prompt:
+            span = next(remaining, None) if token_id in self._media_ids else MediaSpan(token_id, [token_id])
+            if span is None or span.placeholder_id != token_id:
+                raise ValueError("The chat template must write one placeholder for each image, then each video.")
+            ids += span.ids
+        if next(remaining, None) is not None:
+            raise ValueError("The chat template must write one placeholder for each image, then each video.")
+        return ids
 
     def _render(self, conversation: list[dict]) -> str:
         """The prompt of one row, control tokens of the user cut in two, media as one placeholder each."""

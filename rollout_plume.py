@@ -22,7 +22,7 @@ from transformers.utils import logging
 
 from .attention_plume import decoder_layer, packed_layers
 from .buckets_plume import Bucket, BucketKey, CapturedRollout, RolloutInputs, RolloutOutput
-from .positions_plume import latent_positions, suffix_positions, to_backbone_layout
+from .positions_plume import latent_positions, suffix_positions
 
 if TYPE_CHECKING:
     from .modeling_plume import PlumeModel, PlumePrefix
@@ -55,7 +55,7 @@ def rollout(
     decoder = model.backbone.get_decoder()
     layers = packed_layers(decoder)
     suffix = model.get_input_embeddings()(inputs.suffix_ids).expand(len(inputs.z0), -1, -1)  # [B, S, D]
-    cos, sin = decoder.rotary_emb(suffix, _positions(model.config.position_mode, inputs, num_steps))  # [B, K + S, d]
+    cos, sin = decoder.rotary_emb(suffix, _positions(model, inputs, num_steps))  # [B, K + S, d]
     visible = inputs.visible[:, None, None]  # [B, 1, 1, T]
     bias = torch.zeros_like(visible, dtype=suffix.dtype).masked_fill(~visible, float("-inf"))  # [B, 1, 1, T]
     num_prefix_slots = visible.shape[-1] - num_steps - suffix.shape[1]
@@ -83,12 +83,12 @@ def rollout(
     )
 
 
-def _positions(mode: str, inputs: RolloutInputs, num_steps: int) -> torch.Tensor:
-    """Positions [3, B, K + S] of the latent steps and the suffix."""
-    where = (inputs.start_position, inputs.length)
+def _positions(model: "PlumeModel", inputs: RolloutInputs, num_steps: int) -> torch.Tensor:
+    """Positions of the K latent steps and the S suffix tokens, as the backbone takes them."""
+    mode, where = model.config.position_mode, (inputs.start_position, inputs.length)
     latent = [latent_positions(mode, *where, step) for step in range(1, num_steps + 1)]  # K times [B, 3, 1]
     suffix = suffix_positions(mode, *where, num_steps, len(inputs.suffix_ids))  # [B, 3, S]
-    return to_backbone_layout(torch.cat((*latent, suffix), dim=-1))
+    return model.family.to_backbone_positions(torch.cat((*latent, suffix), dim=-1))  # from [B, 3, K + S]
 
 
 def _causal(bias: torch.Tensor, n: int) -> torch.Tensor:

@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from plume_embed.model.configuration_plume import PlumeConfig
+from plume_embed.model.families_plume import SUPPORTED_BACKBONES
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.positions_plume import SUPPORTED_BACKBONES
 from plume_embed.model.processing_plume import PLUME_TOKENS, PlumeProcessor
 
 # The released evaluation resizes to 3136..12845056 pixels first, then to 784..2359296: together, these limits.

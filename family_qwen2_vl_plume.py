@@ -1,0 +1,185 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""Qwen2-VL: patches of any grid, three axes of positions, a film as one block. The other Qwen families build on it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+from .family_plume import BackboneFamily, Film, MediaSpan, RowMedia, VisionBlock, mrope_positions, runs_match
+
+if TYPE_CHECKING:
+    from .processing_plume import PlumeProcessor
+
+
+class Qwen2VLFamily(BackboneFamily):
+    """`model_type` "qwen2_vl"."""
+
+    model_type = "qwen2_vl"
+    image_token, video_token = "<|image_pad|>", "<|video_pad|>"
+    image_placeholder = f"<|vision_start|>{image_token}<|vision_end|>"
+    video_placeholder = f"<|vision_start|>{video_token}<|vision_end|>"
+    media_arguments = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw")
+    position_advances = ("max_hw", "max_thw")
+    # New tokens start as copies of tokens that the backbone was trained with (paper, training data).
+    token_donors = {
+        "<disc_emb>": "<|object_ref_start|>",
+        "<bot>": "<|object_ref_start|>",
+        "<gen_emb>": "<|object_ref_end|>",
+        "<eot>": "<|object_ref_end|>",
+        "<ct>": "<|object_ref_end|>",
+    }
+    # What the first releases' own files say.
+    image_size = {"shortest_edge": 3136, "longest_edge": 12845056}
+    video_size = image_size
+    pixel_statistics: dict[str, list[float]] = {}
+    video_processor_class: type = Qwen2VLVideoProcessor
+
+    # The model
+
+    def vision_modules(self, backbone: nn.Module) -> list[nn.Module]:
+        return [backbone.visual]
+
+    def merger_modules(self, backbone: nn.Module) -> list[nn.Module]:
+        return [backbone.visual.merger]
+
+    def media_checks(
+        self, config: PreTrainedConfig, input_ids: torch.Tensor, media: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        merge, checks = config.vision_config.spatial_merge_size, {}
+        for kind, pixels, grid, token_id in (
+            ("image", "pixel_values", "image_grid_thw", config.image_token_id),
+            ("video", "pixel_values_videos", "video_grid_thw", config.video_token_id),
+        ):
+            if (pixels in media) != (grid in media):
+                raise ValueError(
+                    f"{pixels} and {grid} come together, got only one of them; pass the whole batch: "
+                    "model(**processor(items))."
+                )
+            message = (
+                f"The {kind} placeholders of the rows and the {kind}s of the batch do not match in number or size; "
+                f"pass the whole batch: model(**processor(items)), and slice {pixels} and {grid} together with the "
+                "rows."
+            )
+            is_placeholder = input_ids == token_id
+            if grid not in media:
+                checks[message] = ~is_placeholder.any()
+                continue
+            grids = media[grid]
+            num_runs = self.runs_of(grids)
+            good = runs_match(is_placeholder, num_runs, grids.prod(dim=-1) // merge**2 // num_runs)
+            checks[message] = good & (grids.prod(dim=-1).sum() == len(media[pixels]))
+        return checks
+
+    def runs_of(self, grids: torch.Tensor) -> torch.Tensor:
+        """How many runs of placeholders each image or film of `grids` [M, 3] has: [M]."""
+        return torch.ones_like(grids[:, 0])
+
+    def missing_features(self, backbone: nn.Module, given: Sequence[str]) -> list[torch.Tensor]:
+        vision = backbone.config.vision_config
+        side = vision.spatial_merge_size
+        size = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        features = []
+        for pixels in ("pixel_values", "pixel_values_videos"):
+            if pixels not in given:
+                blank = torch.zeros(side * side, size, device=backbone.device)
+                grid = torch.tensor([[1, side, side]], device=backbone.device)
+                features += self.tower_outputs(backbone, blank, grid)
+        return features
+
+    def tower_outputs(self, backbone: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> list[torch.Tensor]:
+        """All that the tower hands to the language model."""
+        return list(backbone.get_image_features(pixels, grid).pooler_output)
+
+    # Positions
+
+    def prefix_positions(self, is_visual: list[bool], blocks: list[VisionBlock], advance: str) -> torch.Tensor:
+        return mrope_positions(is_visual, blocks, advance)
+
+    # The processor
+
+    def media_inputs(
+        self,
+        processor: "PlumeProcessor",
+        rows: list[RowMedia],
+        images_kwargs: dict[str, Any],
+        videos_kwargs: dict[str, Any],
+    ) -> tuple[dict[str, torch.Tensor], list[list[MediaSpan]]]:
+        merge = processor.image_processor.merge_size
+        images = [image for row in rows for image in row.images]
+        films = [self.prepare_film(processor, film) for row in rows for film in row.films]
+        tensors: dict[str, torch.Tensor] = {}
+        image_grids, film_grids = iter(()), iter(())
+        if images:
+            pixels = processor.image_processor(images=images, return_tensors="pt", **images_kwargs)
+            tensors |= {name: pixels[name] for name in ("pixel_values", "image_grid_thw")}
+            image_grids = iter(tensors["image_grid_thw"].tolist())
+        if films:
+            # The frames are chosen already; the pixel cap is the limit of `size`.
+            options = {"do_sample_frames": False, "cap_pixels_per_frame": False, **videos_kwargs}
+            frames = [film.frames for film in films]
+            pixels = processor.video_processor(videos=frames, return_tensors="pt", **options)
+            tensors |= {name: pixels[name] for name in ("pixel_values_videos", "video_grid_thw")}
+            film_grids = iter(tensors["video_grid_thw"].tolist())
+        remaining, spans = iter(films), []
+        for row in rows:
+            of_images = [self.image_span(processor, _merged(next(image_grids), merge)) for _ in row.images]
+            of_films = [self.film_span(processor, next(remaining), _merged(next(film_grids), merge)) for _ in row.films]
+            spans.append(of_images + of_films)
+        return tensors, spans
+
+    def prepare_film(self, processor: "PlumeProcessor", film: Film) -> Film:
+        """The film as the video processor takes it."""
+        return film
+
+    def image_span(self, processor: "PlumeProcessor", grid: tuple[int, int, int]) -> MediaSpan:
+        """An image of t x h x w = `grid` tokens."""
+        token_id = processor.image_token_id
+        t, h, w = grid
+        return MediaSpan(token_id, [token_id] * (t * h * w), [VisionBlock(t, h, w)])
+
+    def film_span(self, processor: "PlumeProcessor", film: Film, grid: tuple[int, int, int]) -> MediaSpan:
+        """A film of t x h x w = `grid` tokens."""
+        token_id = processor.video_token_id
+        t, h, w = grid
+        return MediaSpan(token_id, [token_id] * (t * h * w), [VisionBlock(t, h, w)])
+
+    def make_processors(self, config: PreTrainedConfig) -> tuple[Any, Any]:
+        vision = config.vision_config
+        sizes = {
+            "patch_size": vision.patch_size,
+            "temporal_patch_size": vision.temporal_patch_size,
+            "merge_size": vision.spatial_merge_size,
+            **self.pixel_statistics,
+        }
+        return (
+            Qwen2VLImageProcessor(size=dict(self.image_size), **sizes),
+            self.video_processor_class(size=dict(self.video_size), **sizes),
+        )
+
+    def num_visual_tokens(
+        self, processor: "PlumeProcessor", size: tuple[int, int] | None, num_frames: int | None
+    ) -> float:
+        limits = processor.image_processor if num_frames is None else processor.video_processor
+        least, most = self.pixel_limits(limits, num_frames)
+        pixels = most if size is None else min(max(size[0] * size[1], least), most)
+        times = 1 if num_frames is None else num_frames / limits.temporal_patch_size
+        return pixels * times / (limits.patch_size * limits.merge_size) ** 2
+
+    def pixel_limits(self, limits: Any, num_frames: int | None) -> tuple[float, float]:
+        """Least and most pixels of a picture, or of a frame of a film, by the library's odd names for them."""
+        return limits.size["shortest_edge"], limits.size["longest_edge"]
+
+    def describe_limits(self, processor: "PlumeProcessor") -> str:
+        return f"Pictures are scaled to at most {processor.image_processor.size['longest_edge']:,} pixels"
+
+
+def _merged(grid: list[int], merge: int) -> tuple[int, int, int]:
+    """(t, h, w) in patches -> in tokens."""
+    t, h, w = grid
+    return t, h // merge, w // merge
+
+
+__all__ = ["Qwen2VLFamily"]
