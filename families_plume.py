@@ -56,4 +56,11 @@ def check_backbone(config: PreTrainedConfig) -> BackboneFamily:
     return backbone_family(config.model_type)
 
 
-__all__ = ["FAMILIES", "MEDIA_ARGUMENTS", "SUPPORTED_BACKBONES", "backbone_family", "check_backbone", "make_backbone_config"]
+__all__ = [
+    "FAMILIES",
+    "MEDIA_ARGUMENTS",
+    "SUPPORTED_BACKBONES",
+    "backbone_family",
+    "check_backbone",
+    "make_backbone_config",
+]

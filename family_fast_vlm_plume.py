@@ -107,7 +107,9 @@ class FastVlmFamily(BackboneFamily):
             spans.append([MediaSpan(token_id, [token_id] * (count * number)) for number in pictures])
         sizes = {tuple(part.shape[2:]) for part in pixels}
         if len(sizes) > 1:
-            raise ValueError(f"Pictures and frames must come to one size, got {sorted(sizes)}; leave images_kwargs out.")
+            raise ValueError(
+                f"Pictures and frames must come to one size, got {sorted(sizes)}; leave images_kwargs out."
+            )
         return ({"pixel_values": torch.cat(pixels)} if pixels else {}), spans
 
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
@@ -132,7 +134,7 @@ def picture_processors(side: int, mean: float, std: float, keeps_all: bool = Tru
     """Image and video processor that bring pictures and frames to `side` x `side` pixels, bicubic, (x - mean) / std.
 
     Args:
-        mean, std (`float`): Of pixel values in 0..255, the same for the three colours: 127 and 128 for EfficientNet-Lite.
+        mean, std (`float`): Of pixel values in 0..255, alike for the three colours: 127 and 128 for EfficientNet-Lite.
         keeps_all (`bool`): Whether a picture is squeezed into the square, so that nothing of it is lost; else its
             middle is cut out, as ImageNet's evaluation does.
     """

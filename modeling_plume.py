@@ -120,6 +120,15 @@ class PlumeModel(PreTrainedModel):
     def set_input_embeddings(self, value):
         self.backbone.set_input_embeddings(value)
 
+    def freeze_vision(self) -> None:
+        """Keeps the vision tower as it is in training; what joins it to the language model is trained."""
+        for modules, is_trained in (
+            (self.family.vision_modules(self.backbone), False),
+            (self.family.merger_modules(self.backbone), True),
+        ):
+            for module in modules:
+                module.requires_grad_(is_trained)
+
     def next_token_logits(self, states: torch.Tensor) -> torch.Tensor:
         """[..., D] -> [..., V], by the input embedding or, where the backbone has one of its own, by `lm_head`."""
         if self.lm_head is not None:

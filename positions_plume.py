@@ -1,5 +1,5 @@
 # Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
-"""Positions of the latent steps and of the suffix: they follow from the last prefix position and the row's length alone.
+"""Positions of the latent steps and of the suffix: they follow from the last prefix position and the row's length.
 
 Prefix positions depend on the backbone and on the media, and are computed once, on the CPU, by PlumeProcessor, with the
 backbone's family. Position ids travel as [B, 3, L] (batch first, so that every library may slice a batch). The three

@@ -3,9 +3,9 @@
 
     s_ij = softmax((W f_ij + b) / tau) T P + V f_ij
 
-f_ij is the tower's map at one place, W and b the tower's own classifier, T a table with one text vector a class, P a map
-to the language model's width, and V, where it is wanted, a way past the classes that starts at zero. The classes carry
-what the tower knows; a picture then speaks in the vectors of texts from the first step of training on.
+f_ij is the tower's map at one place, W and b the tower's own classifier, T a table with one text vector a class, P a
+map to the language model's width, and V, where it is wanted, a way past the classes that starts at zero. The classes
+carry what the tower knows; a picture then speaks in the vectors of texts from the first step of training on.
 """
 
 import torch
@@ -40,6 +40,10 @@ class PlumeFastVlmConfig(FastVlmConfig):
             )
 
 
+class ZeroLinear(nn.Linear):
+    """A linear layer that starts at zero; a class of its own, because the library initialises weights by module."""
+
+
 class SemanticProjector(nn.Module):
     """f [N, places, C] -> s [N, places, D], the equation above.
 
@@ -57,7 +61,7 @@ class SemanticProjector(nn.Module):
         self.classifier = nn.Linear(channels, config.semantic_classes)
         self.table = nn.Embedding(config.semantic_classes, config.semantic_table_size)
         self.projection = nn.Linear(config.semantic_table_size, hidden_size, bias=False)
-        self.detail = nn.Linear(channels, hidden_size, bias=False) if config.semantic_detail else None
+        self.detail = ZeroLinear(channels, hidden_size, bias=False) if config.semantic_detail else None
 
     def class_probs(self, features: torch.Tensor) -> torch.Tensor:
         """The classes of every place, [N, places, C] -> [N, places, classes] float32."""
@@ -87,8 +91,8 @@ class PlumeFastVlmModel(FastVlmModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, SemanticProjector) and module.detail is not None:
-            nn.init.zeros_(module.detail.weight)
+        if isinstance(module, ZeroLinear):
+            nn.init.zeros_(module.weight)
 
     def train(self, mode: bool = True) -> "PlumeFastVlmModel":
         """As of every module, but for the tower."""
@@ -123,7 +127,9 @@ class PlumeFastVlmModel(FastVlmModel):
             try:
                 module.load_state_dict(tensors)
             except RuntimeError as error:
-                raise ValueError(f"These are not the weights of {self.config.vision_config.architecture}: {error}") from error
+                raise ValueError(
+                    f"These are not the weights of {self.config.vision_config.architecture}: {error}"
+                ) from error
 
 
 __all__ = ["PlumeFastVlmConfig", "PlumeFastVlmModel", "SemanticProjector"]

@@ -3,8 +3,8 @@
 import torch
 
 from plume_embed.model.configuration_plume import PlumeConfig
+from plume_embed.model.family_plume import VisionBlock
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.positions_plume import prefix_positions
 
 KINDS = ("text", "image", "video")
 FIRST_TEXT_ID = 16  # below are the control tokens
@@ -88,18 +88,13 @@ def random_batch(
     generator = torch.Generator().manual_seed(seed)
     config, vision = model.config.backbone_config, model.config.backbone_config.vision_config
     vocabulary = model.config.get_text_config().vocab_size
-    media, grids = [], []
+    media, grids, blocks = [], [], []
     if kind != "text":
         frames, height, width = media_grid(kind, prefix)
         token = _IDS[f"{kind}_token_id"]
         media = [_IDS["vision_start_token_id"], *[token] * (frames * height * width), _IDS["vision_end_token_id"]]
         grids = [[frames, height * vision.spatial_merge_size, width * vision.spatial_merge_size]]
-    settings = {
-        "merge_size": vision.spatial_merge_size,
-        "vision_position_advance": model.config.vision_position_advance,
-        "image_token_id": config.image_token_id,
-        "video_token_id": config.video_token_id,
-    }
+        blocks = [VisionBlock(frames, height, width)]
     ids = torch.zeros(batch, prefix, dtype=torch.long)
     mask = torch.zeros(batch, prefix, dtype=torch.long)
     positions = torch.zeros(batch, 3, prefix, dtype=torch.long)
@@ -110,8 +105,9 @@ def random_batch(
         text = torch.randint(FIRST_TEXT_ID, vocabulary, (free,), generator=generator).tolist()
         tokens = [*media, *text[: free // 2], _ANCHOR, *text[free // 2 :], _SLT]
         ids[row, -length:], mask[row, -length:] = torch.tensor(tokens), 1
-        images, videos = (grids, []) if kind == "image" else ([], grids)
-        positions[row, :, -length:] = prefix_positions(config.model_type, tokens, images, videos, settings)
+        is_visual = [token in (config.image_token_id, config.video_token_id) for token in tokens]
+        advance = model.config.vision_position_advance
+        positions[row, :, -length:] = model.family.prefix_positions(is_visual, blocks, advance)
     inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     if grids:
         grid = torch.tensor(grids * batch)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from transformers.cache_utils import DynamicCache
 
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions, to_backbone_layout
+from plume_embed.model.positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions
 
 _GRIDS = {"image_grid_thw": "pixel_values", "video_grid_thw": "pixel_values_videos"}
 
@@ -31,6 +31,7 @@ def embed_one_by_one(model: PlumeModel, batch: dict[str, torch.Tensor], num_late
 
 def _embed_one(model: PlumeModel, one: dict[str, torch.Tensor], num_latent_steps: int) -> torch.Tensor:
     backbone, config, device = model.backbone, model.config, one["input_ids"].device
+    to_backbone_layout = model.family.to_backbone_positions
     ids, mask, position_ids = one["input_ids"], one["attention_mask"], one["position_ids"]
     media = {name: one[name] for pair in _GRIDS.items() for name in pair if name in one}
     cache = DynamicCache(config=config.get_text_config())

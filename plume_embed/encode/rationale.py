@@ -154,7 +154,7 @@ def generate_rationale(
     done = torch.zeros(len(z), dtype=torch.bool, device=z.device)
     finished = done.clone()
     for index in range(max_new_tokens):
-        tokens = next_token_logits(model, z).argmax(dim=-1)  # [B]
+        tokens = model.next_token_logits(z).argmax(dim=-1)  # [B]
         finished |= ~done & (tokens == gen_id)
         if index == max_new_tokens - 1:
             tokens = torch.full_like(tokens, gen_id)
@@ -169,8 +169,3 @@ def generate_rationale(
         if done.all():
             break
     return Rationale(F.normalize(states.float(), dim=-1), rows, finished)
-
-
-def next_token_logits(model: PlumeModel, states: torch.Tensor) -> torch.Tensor:
-    """[..., D] -> [..., V]; the output embeddings are the input embeddings (tied, as in Qwen2-VL-2B)."""
-    return F.linear(states, model.get_input_embeddings().weight)

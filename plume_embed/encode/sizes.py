@@ -16,12 +16,11 @@ class TokenEstimate:
     """Tokens of an item as a function: its visual ones, its text by the length, and the prompt around them.
 
     Args:
-        processor ([`PlumeProcessor`]): Whose limits, prompt and tokenizer count. It is not used after this.
+        processor ([`PlumeProcessor`]): Whose limits, prompt and tokenizer count.
     """
 
     def __init__(self, processor: PlumeProcessor):
-        self._image_limits, self._video_limits = processor.image_processor, processor.video_processor
-        self._num_frames = processor.num_frames
+        self._processor = processor
         self._prompt = processor([""])["input_ids"].shape[1]
         self._per_character = len(processor.tokenizer.encode(_SAMPLE, add_special_tokens=False)) / len(_SAMPLE)
 
@@ -41,19 +40,16 @@ class TokenEstimate:
         if part["type"] == "text":
             return len(part["text"]) * self._per_character
         if part["type"] == "image":
-            return _picture(part["image"], self._image_limits)
+            return self._visual(part["image"], None)
         video = part["video"]
         is_frames = isinstance(video, Sequence) and not isinstance(video, str)
-        count = len(video) if is_frames else self._num_frames
-        frame = video[0] if is_frames and count else None
-        return _picture(frame, self._video_limits) * count / self._video_limits.temporal_patch_size
+        count = len(video) if is_frames else self._processor.num_frames
+        return self._visual(video[0] if is_frames and count else None, count)
 
-
-def _picture(picture: Any, limits: Any) -> float:
-    """Tokens of a picture after resizing; the most it can have where its size is not known."""
-    least, most = limits.size["shortest_edge"], limits.size["longest_edge"]  # pixels, by the library's odd names
-    pixels = most if (size := _size(picture)) is None else min(max(size[0] * size[1], least), most)
-    return pixels / (limits.patch_size * limits.merge_size) ** 2
+    def _visual(self, picture: Any, num_frames: int | None) -> float:
+        """Tokens of a picture after resizing, or of `num_frames` like it; the most there can be where its size is not
+        known."""
+        return self._processor.family.num_visual_tokens(self._processor, _size(picture), num_frames)
 
 
 def _size(picture: Any) -> tuple[int, int] | None:

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from plume_embed.encode.rationale import next_token_logits
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.training.efficiency.sharded import missing_media
@@ -139,7 +138,7 @@ def suffix_token_losses(
         token_ids (`torch.Tensor` of shape [B, S]), lengths (`torch.Tensor` of shape [B]): As in [`SideBatch`].
     """
     counts = torch.arange(token_ids.shape[1], device=token_ids.device) < lengths.unsqueeze(1)  # [B, S]
-    logits = next_token_logits(model, states[counts])  # [N, V]
+    logits = model.next_token_logits(states[counts])  # [N, V]
     losses = F.cross_entropy(logits.float(), token_ids[counts], reduction="none")  # [N]
     row = counts.nonzero()[:, 0]  # [N]
     return losses.new_zeros(len(token_ids)).index_add(0, row, losses)

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from common import CASES, case_item, random_item
 from mmeb_v2_data import FIXTURES
 
-from plume_embed.encode import rationale
 from plume_embed.encode.encoder import Encoder
 from plume_embed.encode.rationale import RationaleEncoder, generate_rationale
 from plume_embed.evaluation.distributed import Ranks
@@ -18,6 +17,7 @@ from plume_embed.evaluation.embedders import PlumeEmbedder
 from plume_embed.evaluation.mmeb_v2 import report
 from plume_embed.evaluation.mmeb_v2.run import Settings, evaluate, stamp_of
 from plume_embed.evaluation.mmeb_v2.tasks import load_tasks
+from plume_embed.model.modeling_plume import PlumeModel
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def ends_by_itself(monkeypatch):
         picked = (20 * states @ torch.randn(states.shape[-1], generator=generator)).floor().long() % few
         return F.one_hot(tokens[picked], vocabulary)
 
-    monkeypatch.setattr(rationale, "next_token_logits", logits)
+    monkeypatch.setattr(PlumeModel, "next_token_logits", logits)
 
 
 @pytest.mark.parametrize("num_latent_steps", [0, 2])
@@ -81,7 +81,7 @@ def test_each_row_ends_at_its_own_embedding_token(model, processor, monkeypatch)
         calls.append(rows)
         return F.one_hot(rows, model.config.get_text_config().vocab_size)
 
-    monkeypatch.setattr(rationale, "next_token_logits", scripted)
+    monkeypatch.setattr(PlumeModel, "next_token_logits", scripted)
     written = generate_rationale(model, dict(processor(["a", "b c", "d e f"])), max_new_tokens=9)
     assert written.token_ids == [[gen_id], [8, gen_id], [9, 9, gen_id]]
     assert written.finished.tolist() == [True] * 3

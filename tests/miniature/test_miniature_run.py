@@ -13,7 +13,6 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from plume_embed.cli.evaluate import _model_and_steps, app
-from plume_embed.encode import rationale
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import report as miniature_report
 from plume_embed.evaluation.miniature import run as miniature_run
@@ -25,6 +24,7 @@ from plume_embed.evaluation.miniature.score import chance_scores, query_scores
 from plume_embed.evaluation.miniature.stills import SPLITS, TRAIN_STYLES, label_text
 from plume_embed.evaluation.mmeb_v2.score import Prediction, score
 from plume_embed.evaluation.tradeoff import write_plot
+from plume_embed.model.modeling_plume import PlumeModel
 
 COLOURS = {"red": (255, 0, 0), "lime": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
 NAMES = tuple(COLOURS)
@@ -478,7 +478,7 @@ def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and
         vocabulary = model.config.get_text_config().vocab_size
         return torch.arange(vocabulary).eq(model.config.embedding_token_id).float().expand(*states.shape[:-1], -1)
 
-    monkeypatch.setattr(rationale, "next_token_logits", ends_at_once)
+    monkeypatch.setattr(PlumeModel, "next_token_logits", ends_at_once)
     where = ["--data", str(data), "--model", str(released_model_dir), "--device", "cpu", "--latency-rounds", "1"]
     out = ["--json", str(tmp_path / "figures.json"), "--plot", str(tmp_path / "figure.svg"), "--resamples", "20"]
     printed = command(*where, *out, "--steps", "2,cot")

@@ -1,59 +1,15 @@
-"""Positions: the library's own for Qwen2-VL, the released rule where it differs, and those of rollout and suffix."""
-
-import random
+"""Positions: the released rule for a long small video, and those of rollout and suffix; others in test_families.py."""
 
 import pytest
 import torch
-from transformers import Qwen2VLConfig, Qwen2VLModel
 
-from plume_embed.model.positions_plume import latent_positions, prefix_positions, suffix_positions, to_backbone_layout
-
-OPTIONS = {"merge_size": 2, "vision_position_advance": "max_hw", "image_token_id": 90, "video_token_id": 91}
-
-
-def random_row(rng: random.Random) -> tuple[list[int], list[list[int]], list[list[int]]]:
-    ids, images, videos = [1, 2, 3], [], []
-    for _ in range(rng.randint(0, 4)):
-        is_video = rng.random() < 0.5
-        grid = [rng.randint(1, 6) if is_video else 1, 2 * rng.randint(1, 5), 2 * rng.randint(1, 5)]
-        (videos if is_video else images).append(grid)
-        ids += [4] + [91 if is_video else 90] * (grid[0] * grid[1] * grid[2] // 4) + [5]
-    return ids + [6] * rng.randint(1, 9), images, videos
-
-
-def test_prefix_positions_equal_the_librarys_on_random_rows():
-    config = Qwen2VLConfig(
-        text_config={
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 1,
-            "num_key_value_heads": 1,
-            "vocab_size": 100,
-            "intermediate_size": 16,
-        },
-        vision_config={"depth": 1, "embed_dim": 16, "num_heads": 1, "hidden_size": 16},
-    )
-    with torch.device("meta"):
-        model = Qwen2VLModel(config)
-    rng = random.Random(0)
-    for _ in range(100):
-        ids, images, videos = random_row(rng)
-        input_ids = torch.tensor([ids])
-        theirs, _ = model.get_rope_index(
-            input_ids,
-            mm_token_type_ids=(input_ids == 90).int() + 2 * (input_ids == 91).int(),
-            image_grid_thw=torch.tensor(images) if images else None,
-            video_grid_thw=torch.tensor(videos) if videos else None,
-        )
-        assert torch.equal(prefix_positions("qwen2_vl", ids, images, videos, OPTIONS), theirs[:, 0])
+from plume_embed.model.family_plume import VisionBlock, mrope_positions
+from plume_embed.model.positions_plume import latent_positions, suffix_positions
 
 
 def test_the_released_rule_moves_on_by_the_longest_extent_of_a_long_small_video():
-    ids, grid = [1] + [91] * 6 + [2], [6, 2, 2]
-    after = {
-        rule: prefix_positions("qwen2_vl", ids, [], [grid], {**OPTIONS, "vision_position_advance": rule})[0, -1].item()
-        for rule in ("max_hw", "max_thw")
-    }
+    is_visual, blocks = [False] + [True] * 6 + [False], [VisionBlock(6, 1, 1)]
+    after = {rule: mrope_positions(is_visual, blocks, rule)[0, -1].item() for rule in ("max_hw", "max_thw")}
     assert after == {"max_hw": 1 + 1, "max_thw": 1 + 6}
 
 
@@ -83,7 +39,3 @@ def test_for_text_all_modes_agree(mode):
     for step in (1, 5):
         assert torch.equal(latent_positions(mode, start, length, step), latent_positions("mrope", start, length, step))
     assert torch.equal(suffix_positions(mode, start, length, 8, 6), suffix_positions("mrope", start, length, 8, 6))
-
-
-def test_positions_travel_batch_first():
-    assert to_backbone_layout(torch.zeros(5, 3, 7)).shape == (3, 5, 7)

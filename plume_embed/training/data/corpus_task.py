@@ -85,8 +85,7 @@ class CorpusTask:
         else:
             model = make_model(self.processor, seed=self.recipe.seed, num_latent_steps=steps, **settings.fresh())
         if settings.freeze_vision:
-            model.backbone.visual.requires_grad_(False)
-            model.backbone.visual.merger.requires_grad_(True)
+            model.freeze_vision()
         return model
 
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:

@@ -132,14 +132,7 @@ def missing_media(model: PlumeModel, prefix: dict[str, torch.Tensor]) -> torch.T
     DeepSpeed sums gradients in the order in which they are complete. A gradient is complete with what was computed
     first, so a token is looked up before any picture: the embedding's is the last one on every process.
     """
-    config = model.config.backbone_config.vision_config
-    side, device = config.spatial_merge_size, model.device
-    size = config.in_channels * config.temporal_patch_size * config.patch_size**2
     zero = 0.0 * model.get_input_embeddings()(prefix["input_ids"][:1, :1]).float().sum()
-    for pixels in PIXELS.values():
-        if pixels not in prefix:
-            blank = torch.zeros(side * side, size, device=device)
-            grid = torch.tensor([[1, side, side]], device=device)
-            (features,) = model.backbone.get_image_features(blank, grid).pooler_output
-            zero = zero + 0.0 * features.float().sum()
+    for features in model.family.missing_features(model.backbone, tuple(prefix)):
+        zero = zero + 0.0 * features.float().sum()
     return zero
