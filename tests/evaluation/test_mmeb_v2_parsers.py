@@ -297,8 +297,9 @@ def test_moment_retrieval_ranks_the_clips_beside_the_query(tmp_path):
     (query,), _ = parse_rows("QVHighlight", [{"query": "a dog", "video_path": "x/vid.mp4"}], tmp_path)
     assert query.item.text == (f"{V} Find the clip that corresponds to the described scene in the given video: a dog")
     assert len(query.item.media) == 8 and query.item.media[0].parent.name == "query"
-    assert keys(query) == ["vid/negative_0", "vid/negative_2", "vid/negative_10", "vid/positive"]
-    assert query.labels == ("vid/positive",) and set(texts(query)) == {VIDEO}
+    below = "video-tasks/frames/video_mret/QVHighlight/vid"
+    assert keys(query) == [f"{below}/{clip}" for clip in ("negative_0", "negative_2", "negative_10", "positive")]
+    assert query.labels == (f"{below}/positive",) and set(texts(query)) == {VIDEO}
 
 
 @pytest.mark.parametrize("folder", ["Charades-STA", "Charades_STA"])
@@ -306,7 +307,7 @@ def test_charades_is_found_under_both_of_its_names(tmp_path, folder):
     for clip in ("query", "positive"):
         write_frames(tmp_path / f"video-tasks/frames/video_mret/{folder}/vid/{clip}")
     (query,), _ = parse_rows("Charades-STA", [{"query": "q", "video_path": "vid.mp4"}], tmp_path)
-    assert query.labels == ("vid/positive",)
+    assert query.labels == ("video-tasks/frames/video_mret/Charades_STA/vid/positive",)  # the name that upstream has
 
 
 def test_a_video_without_a_positive_clip_is_refused(tmp_path):
@@ -320,7 +321,8 @@ def test_the_last_of_several_positive_clips_is_the_label(tmp_path):
     for clip in ("query", "positive_1", "positive_0"):
         write_frames(tmp_path / f"video-tasks/frames/video_mret/QVHighlight/vid/{clip}")
     (query,), _ = parse_rows("QVHighlight", [{"query": "q", "video_path": "vid.mp4"}], tmp_path)
-    assert keys(query) == ["vid/positive_0", "vid/positive_1"] and query.labels == ("vid/positive_1",)
+    below = "video-tasks/frames/video_mret/QVHighlight/vid"
+    assert keys(query) == [f"{below}/positive_0", f"{below}/positive_1"] and query.labels == (f"{below}/positive_1",)
 
 
 def moment_row(medium: str, frame_path: str | None = None) -> dict:
@@ -355,8 +357,8 @@ def moments(tmp_path) -> Path:
 def test_momentseeker_has_text_image_and_video_queries_with_several_positives(moments, medium, text, kind, count):
     (query,), _ = parse_rows("MomentSeeker", [moment_row(medium)], moments)
     assert (query.item.text, query.item.kind, len(query.item.media)) == (text, kind, count)
-    assert keys(query) == ["video_frames/p_0", "video_frames/p_1", "video_frames/n_0"]
-    assert query.labels == ("video_frames/p_0", "video_frames/p_1")
+    clips = [f"video-tasks/frames/video_mret/MomentSeeker/video_frames/{name}" for name in ("p_0", "p_1", "n_0")]
+    assert keys(query) == clips and query.labels == tuple(clips[:2])
     assert set(texts(query)) == {CLIP} and len(query.candidates[0].item.media) == 10
 
 
@@ -380,7 +382,7 @@ def test_the_plume_version_reads_its_rows_from_the_file_beside_the_media(tmp_pat
     task = task_named("Charades-STA")
     rows = Rows(task, "plume", None, tmp_path, tmp_path / "cache")
     (query,) = parse(task, "plume", rows, Media(tmp_path, task))[0]
-    assert query.labels == ("vid/positive",)
+    assert query.labels == ("video-tasks/frames/video_mret/Charades-STA/vid/positive",)
 
 
 # Documents

@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from plume_embed.evaluation.distributed import Ranks
 from plume_embed.evaluation.embedders import Embedder, InputError
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
-from plume_embed.evaluation.mmeb_v2.items import Item
+from plume_embed.evaluation.mmeb_v2.items import Item, Key
+from plume_embed.evaluation.mmeb_v2.tasks import Task
 
 ITEMS_PER_PART = 256
+# The parsers whose keys are paths with the media's root in them.
+PATH_KEYS = ("moment_retrieval", "momentseeker")
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,8 @@ def load_stored(folder: Path, pool: Pool) -> Embeddings:
         raise ValueError(f"{file} holds {len(queries)} queries, the task has {len(pool.queries)}")
     if len(keys) != len(candidates):
         raise ValueError(f"{keys_file} holds {len(keys)} keys for the {len(candidates)} candidates of {file.name}")
+    keys, wanted = ([below_media_root(key, pool.task) for key in some] for some in (keys, pool.keys))
     rows = {key: row for row, key in enumerate(keys)}
-    wanted = pool.keys
     missing = [key for key in wanted if key not in rows]
     if missing or len(rows) != len(wanted) or len(rows) != len(keys):
         told = (
@@ -160,6 +163,22 @@ def load_stored(folder: Path, pool: Pool) -> Embeddings:
         )
         raise ValueError(f"{keys_file} is of another pool: {told}")
     return Embeddings(queries, candidates[[rows[key] for key in wanted]])
+
+
+def below_media_root(key: Key, task: Task) -> Key:
+    """A candidate's key without the folders before its media.
+
+    The keys of moments of a video are paths: the released engine writes them with the media folder in front, which is
+    another one on every machine, and the two known layouts name the frame root differently. What follows the root
+    tells the candidates apart.
+    """
+    if not isinstance(key, str) or task.parser not in PATH_KEYS:
+        return key
+    for root in task.media_roots:
+        _, found, after = f"/{key}".rpartition(f"/{root}/")
+        if found:
+            return after
+    return key
 
 
 def digest_of(items: Sequence[Item], media_dir: Path) -> str:

@@ -99,7 +99,7 @@ def parse_retrieval(task: Task, variant: Variant, rows: Rows, media: Media) -> P
 def parse_moments(task: Task, variant: Variant, rows: Rows, media: Media) -> Parsed:
     """moment_retrieval: a video and a sentence; the candidates are the clips beside the video's folder "query".
 
-    The key is the clip's folder below the frame root. The correct clip is the folder whose name starts with
+    The key is the clip's folder with the frame root before it. The correct clip is the folder whose name starts with
     "positive"; where there are several, the last.
     """
 
@@ -107,10 +107,12 @@ def parse_moments(task: Task, variant: Variant, rows: Rows, media: Media) -> Par
         for number, row in enumerate(rows.table()):
             video = Path(row["video_path"]).stem
             clips = [f"{video}/{name}" for name in media.subfolders(video) if name != "query"]
+            keys = [f"{task.frame_root(variant)}/{clip}" for clip in clips]
             candidates = tuple(
-                Candidate(clip, _video(task.target_instruction(variant), "", clip, task, media)) for clip in clips
+                Candidate(key, _video(task.target_instruction(variant), "", clip, task, media))
+                for key, clip in zip(keys, clips, strict=True)
             )
-            positives = [clip for clip in clips if clip.split("/")[-1].startswith("positive")]
+            positives = [key for key in keys if key.split("/")[-1].startswith("positive")]
             query = _video(task.instruction(variant), row["query"], f"{video}/query", task, media)
             if clips and not positives:
                 media.lacking(f"row {number}: no clip of {video} is named positive*")
@@ -123,12 +125,15 @@ def parse_moments(task: Task, variant: Variant, rows: Rows, media: Media) -> Par
 def parse_momentseeker(task: Task, variant: Variant, rows: Rows, media: Media) -> Parsed:
     """momentseeker: a sentence with nothing, a picture or a clip; several of the row's clips may be correct.
 
-    All saved frames of a clip are used. The variant `plume` shows one frame of a clip where the row names one, and
-    where the query's own medium is missing it shows the first correct clip's frame in its place: the answer leaks into
-    the query, so its scores stand apart.
+    The key is the clip's folder with the frame root before it. All saved frames of a clip are used. The variant `plume`
+    shows one frame of a clip where the row names one, and where the query's own medium is missing it shows the first
+    correct clip's frame in its place: the answer leaks into the query, so its scores stand apart.
     """
     instructions = task.instruction(variant)
     as_released = variant == "plume"
+
+    def key_of(entry: Mapping[str, Any]) -> str:
+        return f"{task.frame_root(variant)}/{_clip_folder(entry['output_path'])}"
 
     def clip_frames(entry: Mapping[str, Any]) -> tuple[Path, ...]:
         if as_released and entry.get("frame_path"):
@@ -158,10 +163,9 @@ def parse_momentseeker(task: Task, variant: Variant, rows: Rows, media: Media) -
             positives, negatives = list(row["positive_frames"] or ()), list(row["negative_frames"] or ())
             text = f"{VIDEO} {task.target_instruction(variant)}"
             candidates = tuple(
-                Candidate(_clip_folder(entry["output_path"]), Item(text, clip_frames(entry), "video"))
-                for entry in positives + negatives
+                Candidate(key_of(entry), Item(text, clip_frames(entry), "video")) for entry in positives + negatives
             )
-            labels = tuple(dict.fromkeys(_clip_folder(entry["output_path"]) for entry in positives))
+            labels = tuple(dict.fromkeys(map(key_of, positives)))
             yield _checked(number, Query(query_item(row, positives), candidates, labels))
 
     return queries(), []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 from datasets import Dataset, Image, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from plume_embed.evaluation.mmeb_v2.tasks import Source, Task, Variant
+from plume_embed.evaluation.mmeb_v2.tasks import Source, Task, Variant, is_one_table
 
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
+_NO_TABLES = frozenset({"README.md", "LICENSE"})
+_PART = re.compile(r"-\d+-of-\d+$")
+_NAMED = 5  # files that an error lists
 
 
 class Rows:
@@ -81,7 +85,7 @@ class Rows:
         folder = self.hub_dir / source.hub_id
         if not folder.is_dir():
             raise ValueError(f"no folder {folder}; download the data set {source.hub_id} to there")
-        if (folder / "README.md").is_file():  # its head says which files make up a configuration
+        if _names_configurations(folder / "README.md"):  # its head says which files make up a configuration
             return load_dataset(str(folder), source.config, split=source.split, cache_dir=cache_dir)
         files = mirror_files(folder, source)
         return load_dataset(
@@ -90,12 +94,14 @@ class Rows:
 
 
 def mirror_files(folder: Path, source: Source) -> list[Path]:
-    """The files of one configuration and split in a mirrored data set that has no README.md to say so.
+    """The files of one configuration and split in a mirrored data set whose README.md does not say so.
 
     Looked for, in this order: CONFIG/SPLIT*, CONFIG/*/SPLIT*, CONFIG.*; without a configuration SPLIT*, data/SPLIT*.
+    Where the benchmark reads one table of a data set, and the mirror holds one (a file, or the numbered parts of one),
+    that is the table, whatever it is called.
 
     Raises:
-        ValueError: there are none, naming what was looked for.
+        ValueError: there are none, or several that may be meant, naming what was looked for and what was found.
     """
     if source.config is None:
         patterns = [f"{source.split}*", f"data/{source.split}*"]
@@ -107,7 +113,21 @@ def mirror_files(folder: Path, source: Source) -> list[Path]:
             files = sorted(file for file in folder.glob(pattern) if file.suffix == suffix)
             if files:
                 return files
-    raise ValueError(f"no parquet or JSON files in {folder} under {', '.join(patterns)}")
+    present = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_hidden(file, folder)]
+    tables = [file for file in present if file.suffix in _BUILDERS]
+    if is_one_table(source) and len({(file.parent, _PART.sub("", file.stem), file.suffix) for file in tables}) == 1:
+        return tables
+    found = [str(file.relative_to(folder)) for file in present if file.name not in _NO_TABLES]
+    told = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    raise ValueError(f"no parquet or JSON files in {folder} under {', '.join(patterns)}; it holds {told or 'no files'}")
+
+
+def _names_configurations(readme: Path) -> bool:
+    return readme.is_file() and bool(re.search(r"^configs:", readme.read_text(errors="replace"), re.MULTILINE))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
 def _first_line(error: Exception) -> str:

@@ -100,6 +100,11 @@ class Task:
         hub = self.raw["hub" if old else "hub_upstream_now"]
         return Source(hub["id"], hub["config"], hub["split"])
 
+    def frame_root(self, variant: Variant) -> str:
+        """The folder of its media below the media folder, as that version's engine names it."""
+        variant_named(variant)
+        return self.raw["media_root"]["plume" if variant == "plume" else "upstream"].rstrip("/")
+
     def instruction(self, variant: Variant) -> Any:
         """The instruction of the queries: a string, or one for each kind of query (MomentSeeker)."""
         variant_named(variant)
@@ -119,6 +124,22 @@ class Task:
 def load_tasks() -> tuple[Task, ...]:
     """All tasks in the order of tasks.json: 36 image, 18 video, 24 visual documents."""
     return tuple(_task(entry) for entry in json.loads((_DATA / "tasks.json").read_text()))
+
+
+@cache
+def _configurations() -> Mapping[str, frozenset[str | None]]:
+    """What the benchmark reads of each data set; visual documents read three tables of one."""
+    read: dict[str, set[str | None]] = {}
+    for task in load_tasks():
+        tables = [name for name in task.columns if name]
+        for hub in ("hub", "hub_upstream_now"):
+            read.setdefault(task.raw[hub]["id"], set()).update(tables or [task.raw[hub]["config"]])
+    return {name: frozenset(configs) for name, configs in read.items()}
+
+
+def is_one_table(source: Source) -> bool:
+    """Whether the benchmark reads no other table of that data set."""
+    return _configurations().get(source.hub_id) == {source.config}
 
 
 @cache
