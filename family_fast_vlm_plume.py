@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import nn
 from transformers import AutoImageProcessor, CLIPImageProcessor, LlavaOnevisionVideoProcessor, PreTrainedConfig
 
-from .family_plume import BackboneFamily, MediaSpan, RowMedia, VisionBlock
+from .family_plume import BackboneFamily, Film, MediaSpan, VisionBlock
 from .semantic_tokens_plume import PlumeFastVlmConfig, PlumeFastVlmModel
 
 if TYPE_CHECKING:
@@ -85,32 +86,24 @@ class FastVlmFamily(BackboneFamily):
     def settings(self, config: PreTrainedConfig) -> dict[str, Any]:
         return {"tokens_per_picture": config.image_seq_length}
 
-    def media_inputs(
-        self,
-        processor: "PlumeProcessor",
-        rows: list[RowMedia],
-        images_kwargs: dict[str, Any],
-        videos_kwargs: dict[str, Any],
-    ) -> tuple[dict[str, torch.Tensor], list[list[MediaSpan]]]:
+    def picture(
+        self, processor: "PlumeProcessor", image: Image.Image, options: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        _refuse_sizes(options)
+        pixels = processor.image_processor(images=[image], return_tensors="pt", **options)["pixel_values"]
+        return self._pictures(processor, pixels)
+
+    def film(
+        self, processor: "PlumeProcessor", film: Film, options: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        _refuse_sizes(options)
+        options = {"do_sample_frames": False, **options}
+        pixels = processor.video_processor(videos=[film.frames], return_tensors="pt", **options)
+        return self._pictures(processor, pixels["pixel_values_videos"][0])
+
+    def _pictures(self, processor: "PlumeProcessor", pixels: torch.Tensor) -> tuple[dict[str, torch.Tensor], MediaSpan]:
         token_id, count = processor.image_token_id, processor.backbone_settings["tokens_per_picture"]
-        options = {"do_sample_frames": False, **videos_kwargs}
-        pixels, spans = [], []
-        for row in rows:
-            if row.images:
-                pixels.append(
-                    processor.image_processor(images=row.images, return_tensors="pt", **images_kwargs)["pixel_values"]
-                )
-            for film in row.films:
-                frames = processor.video_processor(videos=[film.frames], return_tensors="pt", **options)
-                pixels.append(frames["pixel_values_videos"][0])
-            pictures = [1] * len(row.images) + [len(film.frames) for film in row.films]
-            spans.append([MediaSpan(token_id, [token_id] * (count * number)) for number in pictures])
-        sizes = {tuple(part.shape[2:]) for part in pixels}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"Pictures and frames must come to one size, got {sorted(sizes)}; leave images_kwargs out."
-            )
-        return ({"pixel_values": torch.cat(pixels)} if pixels else {}), spans
+        return {"pixel_values": pixels}, MediaSpan(token_id, [token_id] * (count * len(pixels)))
 
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
         image_processor = AutoImageProcessor.from_pretrained(source)
@@ -128,6 +121,14 @@ class FastVlmFamily(BackboneFamily):
     def describe_limits(self, processor: "PlumeProcessor") -> str:
         size = processor.image_processor.crop_size or processor.image_processor.size
         return f"Every picture and every frame is brought to {size['width']} x {size['height']} pixels"
+
+
+def _refuse_sizes(options: dict[str, Any]) -> None:
+    given = sorted(options.keys() & {"size", "crop_size", "do_resize", "do_center_crop"})
+    if given:
+        raise ValueError(
+            f"Every picture of fast_vlm has one size, so {', '.join(given)} cannot be chosen; leave it out."
+        )
 
 
 def picture_processors(side: int, mean: float, std: float, keeps_all: bool = True) -> tuple[Any, Any]:

@@ -1,7 +1,7 @@
 # Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
 """The seam between backbones: what a family of backbones says about itself, and nothing else asks for.
 
-    prompt      image_placeholder, video_placeholder -> [`MediaSpan`]s of token ids, with the pixels that go with them
+    prompt      image_placeholder, video_placeholder; picture, film -> pixels, and token ids as a [`MediaSpan`]
     positions   prefix_positions [3, L], and their layout for the backbone
     model       build, media_arguments, media_checks, vision_modules, merger_modules
     files       token_donors, make_processors, settings, refusal
@@ -67,14 +67,6 @@ class Film:
     frames: torch.Tensor
     times: tuple[float, ...]
     fps: float
-
-
-@dataclass(frozen=True)
-class RowMedia:
-    """The decoded media of one row, in the order in which the prompt has them: all images, then all films."""
-
-    images: list[Image.Image]
-    films: list[Film]
 
 
 class BackboneFamily:
@@ -168,14 +160,26 @@ class BackboneFamily:
         """What the processor has to know of the backbone's config; saved with the processor and compared on loading."""
         return {}
 
-    def media_inputs(
-        self,
-        processor: "PlumeProcessor",
-        rows: list[RowMedia],
-        images_kwargs: dict[str, Any],
-        videos_kwargs: dict[str, Any],
-    ) -> tuple[dict[str, torch.Tensor], list[list[MediaSpan]]]:
-        """Media of a batch -> `media_arguments`, and for each row the spans of its images and then of its films."""
+    def picture(
+        self, processor: "PlumeProcessor", image: Image.Image, options: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        """One image -> `media_arguments`, to be concatenated in the order of the prompt, and its span.
+
+        Args:
+            image (`PIL.Image.Image`): RGB.
+            options: For the image processor.
+        """
+        raise NotImplementedError
+
+    def film(
+        self, processor: "PlumeProcessor", film: Film, options: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        """As [`picture`]. The frames are chosen already.
+
+        Args:
+            film ([`Film`]): Its frames and their times.
+            options: For the video processor.
+        """
         raise NotImplementedError
 
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
@@ -246,4 +250,4 @@ def runs_match(is_placeholder: torch.Tensor, num_runs: torch.Tensor, run_length:
     return (found == expected).all() & (num_runs.sum() <= count)
 
 
-__all__ = ["BackboneFamily", "Film", "MediaSpan", "RowMedia", "VisionBlock", "mrope_positions", "runs_match"]
+__all__ = ["BackboneFamily", "Film", "MediaSpan", "VisionBlock", "mrope_positions", "runs_match"]

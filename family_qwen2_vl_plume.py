@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-from .family_plume import BackboneFamily, Film, MediaSpan, RowMedia, VisionBlock, mrope_positions, runs_match
+from .family_plume import BackboneFamily, Film, MediaSpan, VisionBlock, mrope_positions, runs_match
 
 if TYPE_CHECKING:
     from .processing_plume import PlumeProcessor
@@ -100,35 +101,28 @@ class Qwen2VLFamily(BackboneFamily):
 
     # The processor
 
-    def media_inputs(
-        self,
-        processor: "PlumeProcessor",
-        rows: list[RowMedia],
-        images_kwargs: dict[str, Any],
-        videos_kwargs: dict[str, Any],
-    ) -> tuple[dict[str, torch.Tensor], list[list[MediaSpan]]]:
+    def picture(
+        self, processor: "PlumeProcessor", image: Image.Image, options: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        pixels = processor.image_processor(images=[image], return_tensors="pt", **options)
+        tensors = {name: pixels[name] for name in ("pixel_values", "image_grid_thw")}
+        return tensors, self.image_span(processor, self.tokens_of(processor, tensors["image_grid_thw"]))
+
+    def film(
+        self, processor: "PlumeProcessor", film: Film, options: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        film = self.prepare_film(processor, film)
+        # The frames are chosen already; the pixel cap is the limit of `size`.
+        options = {"do_sample_frames": False, "cap_pixels_per_frame": False, **options}
+        pixels = processor.video_processor(videos=[film.frames], return_tensors="pt", **options)
+        tensors = {name: pixels[name] for name in ("pixel_values_videos", "video_grid_thw")}
+        return tensors, self.film_span(processor, film, self.tokens_of(processor, tensors["video_grid_thw"]))
+
+    def tokens_of(self, processor: "PlumeProcessor", grid: torch.Tensor) -> tuple[int, int, int]:
+        """A grid [1, 3] of patches -> t, h and w in tokens."""
+        t, h, w = grid[0].tolist()
         merge = processor.image_processor.merge_size
-        images = [image for row in rows for image in row.images]
-        films = [self.prepare_film(processor, film) for row in rows for film in row.films]
-        tensors: dict[str, torch.Tensor] = {}
-        image_grids, film_grids = iter(()), iter(())
-        if images:
-            pixels = processor.image_processor(images=images, return_tensors="pt", **images_kwargs)
-            tensors |= {name: pixels[name] for name in ("pixel_values", "image_grid_thw")}
-            image_grids = iter(tensors["image_grid_thw"].tolist())
-        if films:
-            # The frames are chosen already; the pixel cap is the limit of `size`.
-            options = {"do_sample_frames": False, "cap_pixels_per_frame": False, **videos_kwargs}
-            frames = [film.frames for film in films]
-            pixels = processor.video_processor(videos=frames, return_tensors="pt", **options)
-            tensors |= {name: pixels[name] for name in ("pixel_values_videos", "video_grid_thw")}
-            film_grids = iter(tensors["video_grid_thw"].tolist())
-        remaining, spans = iter(films), []
-        for row in rows:
-            of_images = [self.image_span(processor, _merged(next(image_grids), merge)) for _ in row.images]
-            of_films = [self.film_span(processor, next(remaining), _merged(next(film_grids), merge)) for _ in row.films]
-            spans.append(of_images + of_films)
-        return tensors, spans
+        return t, h // merge, w // merge
 
     def prepare_film(self, processor: "PlumeProcessor", film: Film) -> Film:
         """The film as the video processor takes it."""
@@ -174,12 +168,6 @@ class Qwen2VLFamily(BackboneFamily):
 
     def describe_limits(self, processor: "PlumeProcessor") -> str:
         return f"Pictures are scaled to at most {processor.image_processor.size['longest_edge']:,} pixels"
-
-
-def _merged(grid: list[int], merge: int) -> tuple[int, int, int]:
-    """(t, h, w) in patches -> in tokens."""
-    t, h, w = grid
-    return t, h // merge, w // merge
 
 
 __all__ = ["Qwen2VLFamily"]

@@ -7,6 +7,7 @@ model (AutoModel, sentence-transformers, the command line, training) builds its 
 
 import json
 import re
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import BatchFeature, PreTrainedConfig
 from transformers.processing_utils import ProcessorMixin
 
 from .families_plume import MEDIA_ARGUMENTS, backbone_family, make_backbone_config
-from .family_plume import BackboneFamily, Film, MediaSpan, RowMedia
+from .family_plume import BackboneFamily, Film, MediaSpan
 from .inputs_plume import is_conversation, normalize_conversation, to_conversation
 from .media_plume import load_image, load_video
 
@@ -310,24 +311,34 @@ class PlumeProcessor(ProcessorMixin):
     ) -> BatchFeature:
         if not conversations:
             raise ValueError("The batch is empty.")
-        rows, media = [], []
+        rows, tensors, spans = [], defaultdict(list), []
         for index, conversation in enumerate(conversations):
             conversation = _naming_the_item(index, normalize_conversation, conversation)
             rows.append(self._with_blank_image(conversation))
-            media.append(_naming_the_item(index, self._decode, rows[-1]))
-        videos_kwargs = {name: value for name, value in (videos_kwargs or {}).items() if name != "video_metadata"}
-        tensors, spans = self.family.media_inputs(self, media, images_kwargs or {}, videos_kwargs)
-        return BatchFeature({**self._tokens(rows, spans), **tensors})
+            spans.append([])
+            for arguments, span in _naming_the_item(index, self._media, rows[-1], images_kwargs, videos_kwargs):
+                spans[-1].append(span)
+                for name, tensor in arguments.items():
+                    tensors[name].append(tensor)
+        media = {name: torch.cat(parts) for name, parts in tensors.items()}
+        return BatchFeature({**self._tokens(rows, spans), **media})
 
     @property
     def family(self) -> BackboneFamily:
         """What is particular to the kind of backbone."""
         return backbone_family(self.backbone_type)
 
-    def _decode(self, row: list[dict]) -> RowMedia:
-        images = [load_image(image) for image in _parts(row, "image")]
-        frames = [load_video(video, self.num_frames, self.max_frames) for video in _parts(row, "video")]
-        return RowMedia(images, [Film(f, tuple(i / 2.0 for i in range(len(f))), 2.0) for f in frames])
+    def _media(
+        self, row: list[dict], images_kwargs: dict | None, videos_kwargs: dict | None
+    ) -> list[tuple[dict[str, torch.Tensor], MediaSpan]]:
+        """The media of a row in the order of its prompt, one at a time: at its full size, one is in memory."""
+        options = {name: value for name, value in (videos_kwargs or {}).items() if name != "video_metadata"}
+        media = [self.family.picture(self, load_image(image), images_kwargs or {}) for image in _parts(row, "image")]
+        return media + [self.family.film(self, self._film(video), options) for video in _parts(row, "video")]
+
+    def _film(self, video: Any) -> Film:
+        frames = load_video(video, self.num_frames, self.max_frames)
+        return Film(frames, tuple(index / 2.0 for index in range(len(frames))), 2.0)
 
     def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
         if not self.blank_image_for_text or _parts(conversation, "image") or _parts(conversation, "video"):
