@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from plume_embed.atomic import write_json
 from plume_embed.bench.adapter import adapter_rows
 from plume_embed.bench.inputs import random_batch, random_model
-from plume_embed.bench.report import environment, slug, table, write_json
+from plume_embed.bench.report import environment, slug, table
 from plume_embed.bench.rollout import cot_rows, embed_with, implementations, rollout_rows
 from plume_embed.bench.timing import copy_bandwidth, interleaved
 from plume_embed.model.attention_plume import attend_matmul, attend_sdpa

@@ -1,6 +1,5 @@
 """Results as JSON with their conditions, and as a table."""
 
-import json
 import platform
 import subprocess
 import time
@@ -59,11 +58,6 @@ def commit() -> str:
 def slug(name: str) -> str:
     """A device name as a file name."""
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def write_json(path: Path, report: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

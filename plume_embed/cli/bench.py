@@ -125,7 +125,8 @@ def _sizes(text: str) -> list[int]:
 
 
 def _finish(about: dict[str, Any], rows: list[dict[str, Any]], device, json_file: Path | None) -> None:
-    from plume_embed.bench.report import environment, table, write_json
+    from plume_embed.atomic import write_json
+    from plume_embed.bench.report import environment, table
     from plume_embed.bench.timing import copy_bandwidth
 
     conditions = {**about, **environment(device), "copy_gigabytes_per_s": copy_bandwidth(device) / 1e9}

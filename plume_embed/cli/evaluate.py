@@ -5,7 +5,6 @@ Heavy imports stand inside the commands. An expected error is a ValueError or OS
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plume_embed.atomic import write_json, write_text
 from plume_embed.cli.console import error_line, make_console, progress_bar
 
 if TYPE_CHECKING:
@@ -115,9 +115,8 @@ def mmeb_v2(
     column = report.run_column(outcomes, stamp)
     lines = report.notes(outcomes, column)
     if ranks.is_main:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "summary.json").write_text(json.dumps(report.summary_json(outcomes, column, stamp), indent=1) + "\n")
-        (out / "summary.md").write_text(report.summary_markdown(column, lines))
+        write_json(out / "summary.json", report.summary_json(outcomes, column, stamp))
+        write_text(out / "summary.md", report.summary_markdown(column, lines))
         console.print(report.summary_table(column, chosen, f"MMEB-v2 [{version}], percent"), soft_wrap=False)
         for line in lines:
             console.print(f"- {line}")
@@ -208,8 +207,7 @@ def miniature(
     for line in miniature_report.notes(report):
         console.print(f"- {error_line(line)}")
     if json_to is not None:
-        json_to.parent.mkdir(parents=True, exist_ok=True)
-        json_to.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(json_to, report)
         console.print(f"written: {json_to}")
     if plot is not None:
         console.print(f"written: {write_plot(report, plot)}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from plume_embed.atomic import write_json
+
 if TYPE_CHECKING:
     import torch
     from matplotlib.axes import Axes
@@ -69,7 +71,7 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
             numbers |= {"experts_by_task": tasks, "experts_by_input": inputs, "expert_samples": len(queries)}
             written.append(_experts(tasks, "task", out / "experts_by_task.png"))
             written.append(_experts(inputs, "input type", out / "experts_by_input.png"))
-    (out / "report.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    write_json(out / "report.json", numbers)
     return [*written, out / "report.json"]
 
 
@@ -103,10 +105,9 @@ def _curve(run_dir: Path, path: Path) -> Path:
     """Loss terms over the steps, the stages as bands behind them."""
     from matplotlib import pyplot as plt
 
-    from plume_embed.training.trainer import LOG_FILE
+    from plume_embed.training.log import read_log
 
-    entries = [json.loads(line) for line in (run_dir / LOG_FILE).read_text().splitlines()]
-    entries = [entry for entry in entries if "loss" in entry]
+    entries = read_log(run_dir, having="loss")
     steps = [entry["step"] for entry in entries]
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     _stage_bands(axes, entries)

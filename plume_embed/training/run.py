@@ -1,7 +1,6 @@
 """From a recipe to a trained model: task, model, trainer, evaluation, results.json."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -10,15 +9,17 @@ from rich.console import Console
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
+from plume_embed.atomic import write_json
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training import checkpoints
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.lora import add_lora
 from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
+from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.tasks import make_task
-from plume_embed.training.trainer import LOG_FILE, PlumeTrainer, load_weights
+from plume_embed.training.trainer import PlumeTrainer, load_weights
 
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:
@@ -130,10 +131,10 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "resumed_from": checkpoint.name if checkpoint else None,
             "torch": torch.__version__,
             "device": str(trainer.args.device),
-            "warnings": _warnings(out / LOG_FILE),
+            "warnings": [entry["warning"] for entry in read_log(out, having="warning")],
             **task.evaluate(_whole_model(trainer, recipe, out / "model"), last_stage),
         }
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        write_json(out / "results.json", results)
         hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
     process.wait_for_everyone()
@@ -150,8 +151,3 @@ def _whole_model(trainer: PlumeTrainer, recipe: Recipe, saved: Path) -> PlumeMod
         model = add_lora(model, recipe.lora)
     load_weights(model, saved)
     return PlumeForTraining(model).plume.to(trainer.args.device)
-
-
-def _warnings(log: Path) -> list[str]:
-    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    return [entry["warning"] for entry in entries if "warning" in entry]

@@ -27,12 +27,12 @@ from plume_embed.training.curriculum import Curriculum
 from plume_embed.training.efficiency.sharded import is_sharded, settle_strategy
 from plume_embed.training.efficiency.vision_attention import group_vision_attention
 from plume_embed.training.gates import Gates, GateSettings
+from plume_embed.training.log import append_log, cut_log
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses
 from plume_embed.training.loss.grad_cache import average_gradients, cached_backward
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.tasks import Task
 
-LOG_FILE = "log.jsonl"
 _STATE_FILE = "trainer_state.json"
 
 
@@ -217,8 +217,7 @@ class PlumeTrainer(Trainer):
     def _warn(self, step: int, warnings: list[str]) -> None:
         for warning in warnings if self.args.should_save else []:
             self.console.print(f"step {step:5d}  warning: {warning}")
-            with (Path(self.args.output_dir) / LOG_FILE).open("a") as file:
-                file.write(json.dumps({"step": step, "warning": warning}) + "\n")
+            append_log(Path(self.args.output_dir), {"step": step, "warning": warning})
 
     def _note(self, step: int, batch: TrainingBatch, terms: dict[str, torch.Tensor]) -> None:
         for name, value in terms.items():
@@ -240,8 +239,7 @@ class PlumeTrainer(Trainer):
             logs |= self._curriculum_logs | {"pairs_per_second": self._pairs / (now - self._logged_at)}
             self._sums, self._steps_of, self._pairs, self._logged_at = {}, {}, 0, now
             if self.args.should_save:
-                with (Path(self.args.output_dir) / LOG_FILE).open("a") as file:
-                    file.write(json.dumps({"step": self.state.global_step} | logs) + "\n")
+                append_log(Path(self.args.output_dir), {"step": self.state.global_step} | logs)
             self.console.print(_log_line(self.state.global_step, logs))
         super().log(logs, start_time)
 
@@ -299,7 +297,7 @@ class PlumeTrainer(Trainer):
                 load_weights(self.model.model, folder)
             if self.args.should_save:
                 step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
-                _cut_log(Path(self.args.output_dir) / LOG_FILE, step)
+                cut_log(Path(self.args.output_dir), step)
             self.accelerator.wait_for_everyone()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
@@ -354,13 +352,3 @@ def _log_line(step: int, logs: dict[str, float]) -> str:
     shown = {name: value for name, value in logs.items() if name not in ("epoch", "loss")}
     parts = [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items()]
     return f"step {step:5d}  loss {logs['loss']:.3f}  " + "  ".join(parts)
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Drops what a killed run logged behind the checkpoint that is resumed from."""
-    if path.is_file():
-        lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(f"{line}\n" for line in kept))
-        partial.replace(path)

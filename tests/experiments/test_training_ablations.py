@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.recipe import Recipe, load_recipe
 from plume_embed.training.run import run
-from plume_embed.training.trainer import LOG_FILE
 from training.ablations import grid as ablations
 from training.ablations.archive import archive_of, read_archive, write_archive
 from training.ablations.fork import fork, fork_step, why_not_forked
@@ -64,7 +64,7 @@ def steps_of(folder: str) -> list[int]:
 
 
 def curve(folder: str) -> list[dict]:
-    entries = [json.loads(line) for line in (Path(folder) / LOG_FILE).read_text().splitlines()]
+    entries = read_log(Path(folder))
     return [{name: value for name, value in entry.items() if name != "pairs_per_second"} for entry in entries]
 
 

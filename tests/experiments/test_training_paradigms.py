@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from training_folder import training_folder
 
-from plume_embed.training.trainer import LOG_FILE
+from plume_embed.training.log import LOG_FILE
 from training.ablations.grid import run_one
 from training.ablations.rows import TRUNK_ROW
 from training.plume_tiny.paradigms import PARADIGMS, collected, grid_of, markdown

@@ -1,7 +1,6 @@
 """Early gates: each warns once, at its own moment, and only where its threshold is missed."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,9 @@ import torch
 
 from plume_embed.training.curriculum import Curriculum
 from plume_embed.training.gates import Gates, GateSettings
+from plume_embed.training.log import read_log
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.run import make_task, run
-from plume_embed.training.trainer import LOG_FILE
 from training.hops import HOPS
 
 CURRICULUM = Curriculum(max_steps=200, shares=(1, 1, 1, 1, 1), num_segments=4)  # a stage is 40 steps
@@ -97,7 +96,7 @@ def test_a_run_logs_its_warnings_and_keeps_them_in_its_results(tmp_path, monkeyp
         ["stage", "3"],
         ["generative", "InfoNCE"],
     ]
-    entries = [json.loads(line) for line in (Path(recipe.output_dir) / LOG_FILE).read_text().splitlines()]
+    entries = read_log(Path(recipe.output_dir))
     assert [entry["step"] for entry in entries if "warning" in entry] == [3, 4, 6, 8, 10]
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from plume_embed.training.log import read_log
 from training.hops import HOPS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,7 +35,7 @@ def command(out: Path, num_processes: int, *settings: str) -> list[str]:
 
 def losses(out: Path) -> list[dict]:
     """The log without warnings."""
-    return [entry for line in (out / "log.jsonl").read_text().splitlines() if "loss" in (entry := json.loads(line))]
+    return read_log(out, having="loss")
 
 
 def launch(out: Path, num_processes: int, *settings: str, resume: bool = False) -> list[dict]:

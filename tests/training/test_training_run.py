@@ -18,9 +18,10 @@ from transformers import TrainerCallback
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.training import checkpoints
 from plume_embed.training.dry_run import dry_recipe
+from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe, recipe_names
 from plume_embed.training.run import make_task, run, training_arguments
-from plume_embed.training.trainer import LOG_FILE, PlumeTrainer
+from plume_embed.training.trainer import PlumeTrainer
 from training.hops import HOPS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -33,7 +34,7 @@ def small(output_dir: Path, **changes) -> Recipe:
 
 
 def log_of(folder: str) -> list[dict]:
-    return [json.loads(line) for line in (Path(folder) / LOG_FILE).read_text().splitlines()]
+    return read_log(Path(folder))
 
 
 def without_clock(entries: list[dict]) -> list[dict]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from plume_embed.training.dry_run import dry_recipe
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.sharded import missing_media
+from plume_embed.training.log import read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.run import run
@@ -61,7 +62,7 @@ def curve(out: Path, strategy: str, task: str, *settings: str, **kwargs) -> list
     """What [`train`] logged, without the clock."""
     done = train(out, strategy, task, *settings, **kwargs)
     assert done.returncode == 0, done.stderr[-3000:]
-    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    entries = read_log(out)
     return [{name: entry[name] for name in ("step", *NAMES)} for entry in entries if "loss" in entry]
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from plume_embed.atomic import write_text
 from plume_embed.training.recipe import Recipe, recipe_from
 
 _WITHOUT_EFFECT = ("output_dir", "workers", "save_steps", "report_to")
@@ -31,11 +32,8 @@ def read_archive(path: Path) -> dict[tuple[str, int], dict]:
 def write_archive(path: Path, finished: Iterable[tuple[str, int, dict]]) -> None:
     """Writes these runs over those of the same row and seed and keeps all others; the file is whole at any time."""
     entries = read_archive(path) | {(row, seed): results for row, seed, results in finished}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     lines = (json.dumps({"row": row, "seed": seed, "results": run}) for (row, seed), run in sorted(entries.items()))
-    partial.write_text("".join(f"{line}\n" for line in lines))
-    partial.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def is_of(results: dict, recipe: Recipe) -> bool:

@@ -13,9 +13,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from plume_embed.training import checkpoints
+from plume_embed.training.log import LOG_FILE
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.run import make_task
-from plume_embed.training.trainer import LOG_FILE
 from training.ablations.archive import check_is_of
 
 # The length of the run is read through the end of stage 0 and the rates in it, which are compared.

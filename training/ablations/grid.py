@@ -225,8 +225,9 @@ def main(
     """Train the rows that are missing, one process and one thread each, and collect all of them."""
     from rich.console import Console
 
+    from plume_embed.atomic import write_json
     from plume_embed.cli.console import progress_bar
-    from training.ablations.tables import markdown, summarise, write_json
+    from training.ablations.tables import markdown, summarise
 
     names = row_names() if rows == "all" else rows.split(",")
     for name in names:
@@ -243,7 +244,7 @@ def main(
         write_archive(archive_of(to), runs)
         known = sorted({seed for _, seed in read_archive(archive_of(to))})
         results = summarise(task, list(finished(replace(grid, rows=tuple(row_names()), seeds=tuple(known)))))
-        write_json(results, to)
+        write_json(to, results)
         return results
 
     if not collect_only:

@@ -1,9 +1,7 @@
 """What an ablation came to: means, paired differences to the full model with intervals, a table in Markdown."""
 
-import json
 import math
 import os
-from pathlib import Path
 
 from scipy import stats
 
@@ -93,14 +91,6 @@ def _of_run(run: dict) -> dict:
 
 def _mean_by_key(runs: list[dict]) -> dict:
     return {key: sum(run[key] for run in runs) / len(runs) for key in runs[0]}
-
-
-def write_json(results: dict, path: Path) -> None:
-    """Writes the results file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(results, indent=1) + "\n")
-    partial.replace(path)
 
 
 def markdown(results: dict) -> str:

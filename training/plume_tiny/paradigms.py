@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
+from plume_embed.atomic import write_json
+from plume_embed.training.log import read_log
 from plume_embed.training.recipe import load_recipe
-from plume_embed.training.trainer import LOG_FILE
 from training.ablations.fork import fork_step
 from training.ablations.grid import RESULTS, Grid, run_grid
 from training.ablations.rows import TRUNK_ROW, row_named
-from training.ablations.tables import write_json
 from training.plume_tiny import TINY
 
 # Row of the ablations: how its model is read in `evaluate miniature`, "" for as it was trained.
@@ -52,8 +52,7 @@ def collected(grid: Grid, seed: int) -> dict[str, dict[str, Any]]:
         results = json.loads((folder / RESULTS).read_text())
         shared = results["resumed_from"] is not None
         stage_0 = json.loads((trunk / RESULTS).read_text()) if shared else {"train_minutes": 0, "train_cpu_minutes": 0}
-        entries = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
-        last = [entry for entry in entries if "loss" in entry][-1]
+        last = read_log(folder, having="loss")[-1]
         results["recipe"].pop("output_dir")
         found[row] = {
             "label": LABELS.get(row, row_named(row).label),
@@ -106,7 +105,7 @@ def main(
     failed = run_grid(grid, jobs, console.print)
     runs = collected(grid, seed)
     if to is not None:
-        write_json(runs, to)
+        write_json(to, runs)
     console.print(markdown(runs))
     models = " ".join(f"--model {grid.folder(row, seed)}/model{PARADIGMS[row]}" for row in chosen)
     console.print(f"plume-embed evaluate miniature {models}")

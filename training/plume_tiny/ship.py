@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from plume_embed.training.trainer import LOG_FILE
+from plume_embed.training.log import read_log
 from training.plume_tiny.collect import collect
 
 ROOT = Path(__file__).parent.parent.parent
@@ -44,8 +44,7 @@ def ship(runs: list[Path], to: Path) -> None:
 
 
 def _losses(run: Path) -> list[dict]:
-    entries = [json.loads(line) for line in (run / LOG_FILE).read_text().splitlines()]
-    return [{name: round(e[name], 6) for name in _LOSSES if name in e} for e in entries if "loss" in e]
+    return [{name: round(e[name], 6) for name in _LOSSES if name in e} for e in read_log(run, having="loss")]
 
 
 def main(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plume_embed.atomic import write_json
 from plume_embed.encode.rationale import Written
 from plume_embed.evaluation.embedders import Embedder
 from plume_embed.evaluation.miniature.run import Contestant
@@ -54,7 +55,4 @@ class ScoreStore:
             return
         kept = asdict(contestant) | {"ms_per_item": {}}
         kept["scores"] = {task: scores.tolist() for task, scores in contestant.scores.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{self._file(embedder).name}.partial"
-        partial.write_text(json.dumps(kept))
-        partial.replace(self._file(embedder))
+        write_json(self._file(embedder), kept, indent=None)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plume_embed.atomic import replacing, write_json
 from plume_embed.evaluation.distributed import Ranks
 from plume_embed.evaluation.embedders import Embedder, InputError
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
@@ -90,7 +91,7 @@ class EmbeddingCache:
         if parts.is_dir() and not (plan.is_file() and json.loads(plan.read_text())["digest"] == digest):
             shutil.rmtree(parts)  # other items than those of today
         parts.mkdir(parents=True, exist_ok=True)
-        _write_atomically(plan, json.dumps({"digest": digest}).encode())
+        write_json(plan, {"digest": digest}, indent=None)
 
     def _embed(
         self, pool: Pool, items: Sequence[Item], parts: Path, batch_size: int, on_progress: Callable[[int, int], None]
@@ -109,7 +110,7 @@ class EmbeddingCache:
                     place = _place(pool, starts[number] + int(broken[0]))
                     raise ValueError(f"{place}: its embedding is NaN or infinite")
                 seconds, cut = np.float64(time.perf_counter() - begun), np.int64(self._num_cut() - cut_before)
-                _save_atomically(file, vectors=vectors, seconds=seconds, cut=cut, warm=np.bool_(self._is_warm))
+                _save_whole(file, vectors=vectors, seconds=seconds, cut=cut, warm=np.bool_(self._is_warm))
                 self._is_warm = True
             on_progress(min((number + 1) * ITEMS_PER_PART, len(items)), len(items))
 
@@ -122,12 +123,12 @@ class EmbeddingCache:
         timed = [part for part in loaded if part["warm"]] or loaded
         seconds = float(sum(part["seconds"] for part in timed)) / sum(len(part["vectors"]) for part in timed)
         count = len(pool.queries)
-        _save_atomically(self.folder / f"{pool.task.name}.npz", qry=vectors[:count], cand=vectors[count:])
-        _write_atomically(self.folder / f"{pool.task.name}_cand_keys.json", json.dumps(pool.keys).encode())
+        _save_whole(self.folder / f"{pool.task.name}.npz", qry=vectors[:count], cand=vectors[count:])
+        write_json(self.folder / f"{pool.task.name}_cand_keys.json", pool.keys, indent=None)
         # Last: its presence says that the two others are whole.
         num_cut = None if self.embedder.written is None else int(sum(part["cut"] for part in loaded))
         facts = facts | {"num_items": len(vectors), "ms_per_item": 1000 * seconds, "num_cut": num_cut}
-        _write_atomically(record, json.dumps(facts | {"model": self.embedder.name}).encode())
+        write_json(record, facts | {"model": self.embedder.name}, indent=None)
         shutil.rmtree(parts)
 
 
@@ -199,14 +200,6 @@ def _place(pool: Pool, index: int) -> str:
     return f"query {index}" if index < count else f"candidate {pool.candidates[index - count].key!r}"
 
 
-def _save_atomically(file: Path, **arrays: NDArray | np.generic) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as opened:
-        np.savez(opened, **arrays)
-    temporary.replace(file)
-
-
-def _write_atomically(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(file)
+def _save_whole(file: Path, **arrays: NDArray | np.generic) -> None:
+    with replacing(file) as partial:
+        np.savez(partial, **arrays)

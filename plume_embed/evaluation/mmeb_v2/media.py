@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from plume_embed.atomic import replacing
 from plume_embed.evaluation.mmeb_v2.tasks import Task
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
@@ -134,11 +135,10 @@ def _write_page(path: Path, content: dict | Image.Image | None) -> None:
     try:
         image = Image.open(BytesIO(raw)) if raw is not None else content
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-        if raw is not None and Image.registered_extensions().get(path.suffix.lower()) == image.format:
-            temporary.write_bytes(raw)  # a JPEG stays what it was
-        else:
-            image.save(temporary)
-        temporary.replace(path)
+        with replacing(path) as partial:
+            if raw is not None and Image.registered_extensions().get(path.suffix.lower()) == image.format:
+                partial.write_bytes(raw)  # a JPEG stays what it was
+            else:
+                image.save(partial)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot write the page image {path}: {error}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plume_embed.atomic import replacing, write_json
 from plume_embed.evaluation.distributed import Ranks, SharedFailureError
 from plume_embed.evaluation.embedders import Embedder
 from plume_embed.evaluation.mmeb_v2.candidates import Pool, make_pool
@@ -141,14 +142,12 @@ def _score(pool: Pool, vectors: Embeddings, out: Path, stamp: dict[str, Any]) ->
     file = score_file(out, pool.task)
     file.parent.mkdir(parents=True, exist_ok=True)
     _write_predictions(file.with_name(f"{pool.task.name}_gen_gen_pred.jsonl"), predictions)
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(json.dumps(scores, indent=1) + "\n")
-    temporary.replace(file)
+    write_json(file, scores)
     return scores
 
 
 def _write_predictions(file: Path, predictions: Iterable[Prediction]) -> None:
-    with file.open("w") as opened:
+    with replacing(file) as partial, partial.open("w") as opened:
         for prediction in predictions:
             grades = None if prediction.grades is None else list(prediction.grades)
             row = {"prediction": prediction.keys, "label": list(prediction.labels), "rel_scores": grades}

@@ -1,0 +1,53 @@
+"""Files that are written whole or not at all: a reader never meets half of one, and a killed run leaves the old one."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields where to write; that file takes the name of `path` when the block ends, and goes away when it raises.
+
+    It lies beside `path`, with the same suffix, since some writers choose their format by it. It is on the disk before
+    it takes the name, so that a power cut leaves the old file or the new one.
+
+    Args:
+        path (`Path`): In a folder that exists.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        _to_disk(partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Writes a JSON file whole or not at all, with a line break at its end."""
+    write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

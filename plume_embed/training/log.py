@@ -1,0 +1,43 @@
+"""The log of a run: `log.jsonl`, one JSON object a line, appended to while the run goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from plume_embed.atomic import write_text
+
+LOG_FILE = "log.jsonl"
+
+
+def append_log(folder: Path, entry: dict[str, Any]) -> None:
+    """Adds an entry to the log in a run's folder."""
+    with (folder / LOG_FILE).open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def read_log(folder: Path, having: str | None = None) -> list[dict[str, Any]]:
+    """The entries of a run's folder, none where there is no log. A last line that a kill has cut short is left out.
+
+    Args:
+        having (`str`, *optional*): Only the entries with this key, such as "loss" or "warning".
+
+    Raises:
+        ValueError: a line before the last is no JSON object.
+    """
+    path = folder / LOG_FILE
+    lines = path.read_text().splitlines() if path.is_file() else []
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}:{number} is not JSON: {error}") from error
+    return [entry for entry in entries if having is None or having in entry]
+
+
+def cut_log(folder: Path, step: int) -> None:
+    """Drops what a killed run logged behind the checkpoint that is resumed from."""
+    kept = [entry for entry in read_log(folder) if entry["step"] <= step]
+    if (folder / LOG_FILE).is_file():
+        write_text(folder / LOG_FILE, "".join(f"{json.dumps(entry)}\n" for entry in kept))
