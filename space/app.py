@@ -42,7 +42,7 @@ def prepare_environment() -> Path:
 
 
 def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
-    """Serves the page behind its door.
+    """Serves the page behind the request filter.
 
     Args:
         service ([`Service`])
@@ -54,10 +54,10 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from space.middleware import Door
+    from space.middleware import RequestFilter
     from space.page.page import make_page
 
-    settings, folder = service.settings, service.visits.upload_folder
+    settings, folder = service.settings, service.sessions.upload_folder
     page = make_page(service)
     page.queue(max_size=settings.queue, default_concurrency_limit=settings.at_a_time, api_open=False)
     system = ["system-ui", "sans-serif"]  # no font comes from elsewhere
@@ -66,7 +66,7 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
         # Not as `css`, whose rules Gradio confines to a part of the page.
         "head": f"<style>{(Path(__file__).parent / 'page' / 'page.css').read_text()}</style>",
         "js": (Path(__file__).parent / "page" / "page.js").read_text(),
-        "app_kwargs": {"middleware": [Middleware(Door, limits=settings.limits, upload_folder=folder)]},
+        "app_kwargs": {"middleware": [Middleware(RequestFilter, limits=settings.limits, upload_folder=folder)]},
         "max_file_size": settings.limits.file_bytes,
         "footer_links": [],
         "ssr_mode": False,

@@ -21,7 +21,7 @@ LEAST_TOKENS = 4  # with the embedding token; less is no rationale
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """One way to embed a query.
 
     Args:
@@ -43,22 +43,22 @@ class Way:
 
 def compare(
     encoder: Encoder, batch: BatchFeature, num_latent_steps: int, can_write: bool, max_new_tokens: int
-) -> Generator[Way, None, None]:
-    """Way after way, as each is done; it can be closed in between.
+) -> Generator[Variant, None, None]:
+    """Variant after variant, as each is done; it can be closed in between.
 
     Args:
         encoder ([`Encoder`])
         batch (`BatchFeature`): One row from PlumeProcessor.
-        num_latent_steps (`int`): K of the latent way.
+        num_latent_steps (`int`): K of the latent variant.
         can_write (`bool`): From [`writes_rationales`].
         max_new_tokens (`int`): Where a rationale is cut.
     """
     batch = batch.to(encoder.device)
     single, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, 0)), REPEATS)
-    yield Way("Single pass", single.embedding, elapsed, REPEATS, "Read at the last prefix token; no latent step.")
+    yield Variant("Single pass", single.embedding, elapsed, REPEATS, "Read at the last prefix token; no latent step.")
     latent, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, num_latent_steps)), REPEATS)
     steps = f"{num_latent_steps} latent step{'s' if num_latent_steps != 1 else ''} between prefix and embedding."
-    yield Way(f"Latent, K = {num_latent_steps}", latent.embedding, elapsed, REPEATS, steps)
+    yield Variant(f"Latent, K = {num_latent_steps}", latent.embedding, elapsed, REPEATS, steps)
     yield _explicit(encoder, batch, can_write, max_new_tokens)
 
 
@@ -73,14 +73,14 @@ def writes_rationales(encoder: Encoder, max_new_tokens: int) -> bool:
     return sum(ended) >= ENOUGH_PROBES
 
 
-def _explicit(encoder: Encoder, batch: BatchFeature, can_write: bool, max_new_tokens: int) -> Way:
+def _explicit(encoder: Encoder, batch: BatchFeature, can_write: bool, max_new_tokens: int) -> Variant:
     name = "Explicit rationale"
     if not can_write:
         reason = (
             f"This model does not write: asked for {len(PROBES)} rationales, it brought fewer than {ENOUGH_PROBES} to "
             f"an end within {max_new_tokens} tokens. It was trained without them, or with too few."
         )
-        return Way(name, None, 0.0, 0, reason)
+        return Variant(name, None, 0.0, 0, reason)
     written, elapsed = _repeated(
         lambda: generate_rationale(encoder.model, dict(batch), max_new_tokens=max_new_tokens), 1
     )
@@ -89,7 +89,7 @@ def _explicit(encoder: Encoder, batch: BatchFeature, can_write: bool, max_new_to
     note = f"{len(tokens)} tokens, decoded greedily; the embedding is read behind them."
     if not written.finished[0]:
         note = f"Cut at {max_new_tokens} tokens, because it came to no end by itself; the embedding is read there."
-    return Way(name, written.embeddings[0].cpu().numpy(), elapsed, 1, note, text)
+    return Variant(name, written.embeddings[0].cpu().numpy(), elapsed, 1, note, text)
 
 
 def _repeated(run: Callable, repeats: int):

@@ -1,4 +1,4 @@
-"""The door: an ASGI layer before Gradio that lets through what this page needs and nothing else.
+"""Middleware before Gradio that lets through what this page needs and nothing else.
 
 Gradio serves more routes than the page uses, among them some that fetch addresses. Here every path has to be on a list,
 bodies have a limit while they are read, and a request that hands over a remote address as a file is refused.
@@ -29,11 +29,11 @@ _ADDRESS = re.compile(r"^\s*[A-Za-z][A-Za-z0-9+.-]*:")
 _SESSION = re.compile(r"\w{1,64}")
 
 
-class Door:
+class RequestFilter:
     """Middleware for Gradio's app.
 
     Args:
-        app: What is behind the door.
+        app: The app behind it.
         limits ([`Limits`])
         upload_folder (`Path`): Where Gradio puts uploads.
         on_missing (`Callable`, *optional*): Called with the path of whatever is turned away, for tests and logs.
@@ -162,7 +162,7 @@ def _folder_bytes(folder: Path) -> int:
     for file in folder.rglob("*"):
         try:
             status = file.lstat()
-        except OSError:  # another visit's file, gone meanwhile
+        except OSError:  # another session's file, gone meanwhile
             continue
         total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total

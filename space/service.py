@@ -1,4 +1,4 @@
-"""What the page does, without the page: asking, adding files, comparing. All state is per visit."""
+"""What the page does, without the page: searching, adding files, comparing. All state is per session."""
 
 import threading
 from collections.abc import Generator, Sequence
@@ -9,13 +9,13 @@ import numpy as np
 
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.files import FileItem, Kind
-from space.compare import Way, compare, writes_rationales
+from space.compare import Variant, compare, writes_rationales
 from space.content.collection import Collection
 from space.content.items import Hit, Item, merged, ranked
-from space.content.sessions import Asked, Visit, Visits
+from space.content.sessions import QueryResult, Session, Sessions
 from space.content.thumbnails import thumbnail
 from space.content.uploads import RefusedError, read_upload, shown_name
-from space.page import diagnostics as inside
+from space.page import diagnostics
 from space.settings import Settings
 from space.trace import Trace, trace_query
 
@@ -39,36 +39,36 @@ class Service:
 
     Attributes:
         collection ([`Collection`]): Call its `start` or `build`.
-        visits ([`Visits`])
+        sessions ([`Sessions`])
     """
 
     def __init__(self, settings: Settings, encoder: Encoder, upload_folder: Path):
         self.settings, self.encoder = settings, encoder
         self.collection = Collection(encoder, settings.data)
-        self.visits = Visits(settings, upload_folder)
+        self.sessions = Sessions(settings, upload_folder)
         self._can_write: bool | None = None
-        self._asking_whether_it_writes = threading.Lock()
+        self._can_write_lock = threading.Lock()
 
     @property
     def max_steps(self) -> int:
         """The slider's end: K of the model, or 8 where it can run more."""
         return min(8, self.encoder.model.config.num_step_embeddings)
 
-    def ask(
-        self, session: str | None, text: str, image: Upload | None, video: Upload | None, num_latent_steps: int
-    ) -> Generator[str, None, Asked]:
+    def query(
+        self, session_id: str | None, text: str, image: Upload | None, video: Upload | None, num_latent_steps: int
+    ) -> Generator[str, None, QueryResult]:
         """Searches the bundled collection and the visitor's own.
 
         Yields:
             `str`: What comes next; here it can be closed.
 
         Returns:
-            [`Asked`]: Also kept in the visit.
+            [`QueryResult`]: Also kept in the session.
 
         Raises:
-            ValueError: what the visitor is told, in plain text.
+            ValueError: what the visitor reads, in plain text.
         """
-        visit = self.visits.of(session)
+        session = self.sessions.of(session_id)
         text = (text or "").strip()
         if not text and image is None and video is None:
             raise ValueError("The query is empty: write a text, or add a picture or a film.")
@@ -81,21 +81,21 @@ class Service:
         content = {}
         for key, upload, kind in (("image", image, "image"), ("video", video, "video")):
             if upload is not None:
-                visit.uploads.add(upload.path)
+                session.uploads.add(upload.path)
                 content[key] = self._read(upload, (kind,))[0].content[key]
         if text:
             content["text"] = text
         trace = yield from trace_query(self.encoder, self.encoder.process([content]), num_latent_steps)
-        hits = self.search(visit, trace.embedding, self.settings.results)
-        visit.asked = Asked(content, self._describe(text, image, video), trace, hits)
-        return visit.asked
+        hits = self.search(session, trace.embedding, self.settings.results)
+        session.last = QueryResult(content, self._describe(text, image, video), trace, hits)
+        return session.last
 
-    def search(self, visit: Visit, vector: np.ndarray, top: int) -> list[Hit]:
+    def search(self, session: Session, vector: np.ndarray, top: int) -> list[Hit]:
         """The nearest items of both collections."""
-        return merged(self.collection.search(vector, top), ranked(visit.items, vector, top), top)
+        return merged(self.collection.search(vector, top), ranked(session.items, vector, top), top)
 
-    def add(self, session: str | None, uploads: Sequence[Upload]) -> Generator[str, None, list[str]]:
-        """Embeds files into the private collection of a visit; the files are deleted as soon as they are read.
+    def add(self, session_id: str | None, uploads: Sequence[Upload]) -> Generator[str, None, list[str]]:
+        """Embeds files into the private collection of a session; the files are deleted as soon as they are read.
 
         Yields:
             `str`: What comes next; here it can be closed.
@@ -103,7 +103,7 @@ class Service:
         Returns:
             `list[str]`: Why files were refused, in plain text.
         """
-        visit, refusals = self.visits.of(session), []
+        session, refusals = self.sessions.of(session_id), []
         limit = self.settings.limits.files_at_once
         try:
             if len(uploads) > limit:
@@ -111,48 +111,51 @@ class Service:
             for upload in uploads:
                 yield f"reading {shown_name(upload.name, self.settings.limits)}"
                 try:
-                    yield from self._add_one(visit, upload)
+                    yield from self._add_one(session, upload)
                 except ValueError as error:
                     refusals.append(str(error))
         except RefusedError as error:
             refusals.append(str(error))
         finally:
             for upload in uploads:
-                self.visits.delete_upload(upload.path)
+                self.sessions.delete_upload(upload.path)
         return refusals
 
-    def candidates(self, visit: Visit) -> list[Item]:
-        """All items that a visit can find."""
-        return [*self.collection.items, *visit.items]
+    def candidates(self, session: Session) -> list[Item]:
+        """All items that a session can find."""
+        return [*self.collection.items, *session.items]
 
-    def moves(self, visit: Visit, trace: Trace, top: int) -> list[tuple[Item, inside.Move]]:
-        """The anchor's ranking of a query beside the final one, over all items of the visit."""
-        items, vectors = self.candidates(visit), self.collection.vectors
+    def rank_changes(self, session: Session, trace: Trace, top: int) -> list[tuple[Item, diagnostics.RankChange]]:
+        """The anchor's ranking of a query beside the final one, over all items of the session."""
+        items, vectors = self.candidates(session), self.collection.vectors
         if len(items) > len(vectors):
             vectors = np.concatenate([vectors, np.stack([item.vector for item in items[len(vectors) :]])])
-        return [(items[move.index], move) for move in inside.moves(trace.anchor, trace.embedding, vectors, top)]
+        return [
+            (items[change.index], change)
+            for change in diagnostics.rank_changes(trace.anchor, trace.embedding, vectors, top)
+        ]
 
-    def compare(self, visit: Visit) -> Generator[tuple[Way, list[Hit]], None, None]:
-        """The last query in three ways, each with what it finds.
+    def compare(self, session: Session) -> Generator[tuple[Variant, list[Hit]], None, None]:
+        """The last query in three variants, each with what it finds.
 
         Raises:
             ValueError: there is no last query.
         """
-        asked = _asked(visit)
-        steps = asked.trace.num_latent_steps or self.encoder.latent_steps()
-        batch, tokens = self.encoder.process([asked.content]), self.settings.rationale_tokens
-        for way in compare(self.encoder, batch, steps, self.can_write(), tokens):
-            hits = [] if way.vector is None else self.search(visit, way.vector, self.settings.trajectories)
-            yield way, hits
+        result = _last(session)
+        steps = result.trace.num_latent_steps or self.encoder.latent_steps()
+        batch, tokens = self.encoder.process([result.content]), self.settings.rationale_tokens
+        for variant in compare(self.encoder, batch, steps, self.can_write(), tokens):
+            hits = [] if variant.vector is None else self.search(session, variant.vector, self.settings.trajectories)
+            yield variant, hits
 
     def can_write(self) -> bool:
         """Whether the model writes rationales; found out once, by asking it for a few."""
-        with self._asking_whether_it_writes:
+        with self._can_write_lock:
             if self._can_write is None:
                 self._can_write = writes_rationales(self.encoder, self.settings.rationale_tokens)
             return self._can_write
 
-    def _add_one(self, visit: Visit, upload: Upload) -> Generator[str, None, None]:
+    def _add_one(self, session: Session, upload: Upload) -> Generator[str, None, None]:
         items = self._read(upload, ("image", "video", "page"))
         shown = shown_name(upload.name, self.settings.limits)
         added: list[Item] = []
@@ -167,13 +170,14 @@ class Service:
                 small = thumbnail(item.content)
                 added.append(Item(label, _kind(item), vector, lambda small=small: small, item.snippet, is_own=True))
         limit = self.settings.limits.items
-        with visit.lock:
-            if len(visit.items) + len(added) > limit:
+        with session.lock:
+            total = len(session.items) + len(added)
+            if total > limit:
                 raise RefusedError(
-                    f"“{shown}” was refused: with it your collection would have {len(visit.items) + len(added)} items, "
+                    f"“{shown}” was refused: with it your collection would have {total} items, "
                     f"and the limit is {limit}. Remove your files first."
                 )
-            visit.items = [*visit.items, *added]
+            session.items = [*session.items, *added]
 
     def _read(self, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
         processor = self.encoder.processor
@@ -189,10 +193,10 @@ class Service:
         return " with ".join(parts)
 
 
-def _asked(visit: Visit) -> Asked:
-    if visit.asked is None:
-        raise ValueError("Nothing has been asked yet: search for something first.")
-    return visit.asked
+def _last(session: Session) -> QueryResult:
+    if session.last is None:
+        raise ValueError("There is no query yet: search for something first.")
+    return session.last
 
 
 def _kind(item: FileItem) -> str:

@@ -59,8 +59,8 @@ class Settings:
         results (`int`): Shown for a query.
         at_a_time (`int`): Queries that are computed at the same time; the others wait in the queue.
         queue (`int`): Queries that may wait; whoever comes then is told that it is full.
-        visits (`int`): Visits that are remembered at most; the one seen longest ago goes first.
-        visit_seconds (`int`): After which a silent visit is forgotten, should its end have gone unnoticed.
+        sessions (`int`): Sessions that are remembered at most; the one seen longest ago goes first.
+        session_seconds (`int`): After which a silent session is forgotten, should its end have gone unnoticed.
         trajectories (`int`): Candidates in the chart of the rollout.
         rationale_tokens (`int`): Where an explicit rationale is cut.
         limits ([`Limits`])
@@ -70,8 +70,8 @@ class Settings:
     results: int = 12
     at_a_time: int = 2
     queue: int = 40
-    visits: int = 200
-    visit_seconds: int = 3600
+    sessions: int = 200
+    session_seconds: int = 3600
     trajectories: int = 5
     rationale_tokens: int = 128
     limits: Limits = Limits()

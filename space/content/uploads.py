@@ -19,7 +19,7 @@ from space.settings import MEGABYTE, Limits
 
 NAMES = {"image": "a picture", "video": "a film", "page": "a PDF"}
 FILM_PIXELS = 1920 * 1088  # of a frame; all frames that are looked at are in memory together
-# Pillow has decoders for many more formats, and every decoder is a door.
+# Pillow has decoders for many more formats, and every decoder is one more way in.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # Demuxers that read this file and nothing else: playlists, which name other files and addresses, are not among them.
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo")
@@ -47,7 +47,7 @@ def read_upload(
         `list[FileItem]`: One picture, one film, or the pages of a PDF, their contents as PIL images.
 
     Raises:
-        RefusedError: what the visitor is told.
+        RefusedError: what the visitor reads.
     """
     shown = shown_name(name, limits)
     try:

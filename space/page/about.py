@@ -9,7 +9,7 @@ from plume_embed.encode.encoder import BUNDLED_MODEL, Encoder, fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "evaluation" / "results"
-# Names of settings -> how they are told; those which a run does not have are left out.
+# Names of settings -> their labels; those which a run does not have are left out.
 _SETTINGS = {
     "task": "task",
     "max_steps": "optimiser steps",
@@ -82,22 +82,22 @@ def _training(folder: Path) -> str:
         if file.is_file():
             record = json.loads(file.read_text())
             runs += record.get("runs", [record])
-    told = [(run.get("name", "run"), values) for run in runs if (values := _told(run))]
+    runs_shown = [(run.get("name", "run"), values) for run in runs if (values := _run(run))]
     head = "<h2>How it was trained</h2>"
-    if not told:
+    if not runs_shown:
         return f"{head}<p>No training record lies beside the weights.</p>"
-    if len(told) == 1:
-        return f"{head}<p>As the record beside the weights says:</p>{_list(told[0][1])}"
-    settings = dict.fromkeys(name for _, values in told for name in values)
-    rows = [[name, *(values.get(name, "–") for _, values in told)] for name in settings]
+    if len(runs_shown) == 1:
+        return f"{head}<p>As the record beside the weights says:</p>{_list(runs_shown[0][1])}"
+    settings = dict.fromkeys(name for _, values in runs_shown for name in values)
+    rows = [[name, *(values.get(name, "–") for _, values in runs_shown)] for name in settings]
     return head + _table(
-        f"As the record beside the weights says, in {len(told)} runs, each of which went on from the one before",
-        ["", *(name for name, _ in told)],
+        f"As the record beside the weights says, in {len(runs_shown)} runs, each of which went on from the one before",
+        ["", *(name for name, _ in runs_shown)],
         rows,
     )
 
 
-def _told(run: dict[str, Any]) -> dict[str, str]:
+def _run(run: dict[str, Any]) -> dict[str, str]:
     recipe = run.get("recipe") or run.get("settings") or {}
     return _named(recipe | recipe.get("curriculum", {}), _SETTINGS) | _named(run, _COSTS)
 

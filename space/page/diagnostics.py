@@ -1,4 +1,4 @@
-"""The numbers of the tab "Inside the rollout", without any drawing."""
+"""The numbers of the tab "Diagnostics", without any drawing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Move:
+class RankChange:
     """A candidate's place by the anchor and by the embedding.
 
     Args:
@@ -58,7 +58,7 @@ def chosen_experts(router_probs: np.ndarray, num_experts_per_tok: int) -> list[l
     ]
 
 
-def moves(anchor: np.ndarray, embedding: np.ndarray, candidates: np.ndarray, top: int) -> list[Move]:
+def rank_changes(anchor: np.ndarray, embedding: np.ndarray, candidates: np.ndarray, top: int) -> list[RankChange]:
     """Both rankings over the same candidates: every one that is among the first `top` of either, by its final rank.
 
     Args:
@@ -71,7 +71,7 @@ def moves(anchor: np.ndarray, embedding: np.ndarray, candidates: np.ndarray, top
     shown = [index for index in range(len(candidates)) if min(anchor_ranks[index], final_ranks[index]) <= top]
     shown.sort(key=lambda index: final_ranks[index])
     return [
-        Move(
+        RankChange(
             index,
             int(anchor_ranks[index]),
             int(final_ranks[index]),

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from space.content.sessions import Asked, Visit
-from space.page import charts, render
-from space.page import diagnostics as inside
+from space.content.sessions import QueryResult, Session
+from space.page import charts, diagnostics, render
 from space.page.about import about
 from space.page.widgets import InlineGallery, UploadedFiles, UploadedImage, UploadedVideo
 from space.service import Service, Upload
@@ -19,7 +18,7 @@ from space.service import Service, Upload
 ROOT = Path(__file__).parent.parent.parent
 QUERIES = json.loads((ROOT / "space" / "queries.json").read_text())
 EXAMPLES = [query for query in QUERIES if query["example"]]
-_SECONDS_BETWEEN_NEWS = 0.25
+_SECONDS_BETWEEN_UPDATES = 0.25
 _SCROLL = "() => { if (innerWidth < 700) document.querySelector('#status').scrollIntoView({behavior: 'smooth'}) }"
 
 Result = TypeVar("Result")
@@ -38,8 +37,8 @@ def make_page(service: Service) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Search"):
                 _search_tab(service, handlers)
-            with gr.Tab("Inside the rollout") as inside_tab:
-                _inside_tab(handlers, inside_tab)
+            with gr.Tab("Diagnostics") as diagnostics_tab:
+                _diagnostics_tab(handlers, diagnostics_tab)
             with gr.Tab("Compare") as compare_tab:
                 _compare_tab(handlers, compare_tab)
             with gr.Tab("About"):
@@ -131,8 +130,8 @@ def _search_tab(service: Service, handlers: "Handlers") -> None:
     cancel.click(handlers.cancelled, None, status, cancels=[found, loaded_found, adding], queue=False, **hidden)
 
 
-def _inside_tab(handlers: "Handlers", tab: gr.Tab) -> None:
-    asked = gr.HTML(handlers.NOTHING_ASKED, elem_id="inside-query")
+def _diagnostics_tab(handlers: "Handlers", tab: gr.Tab) -> None:
+    result = gr.HTML(handlers.NOTHING_ASKED, elem_id="diagnostics-query")
     with gr.Column(visible=False) as body:
         gr.Markdown(
             "### What each step moves towards\nA point is the cosine between the state after a latent step and a "
@@ -158,11 +157,11 @@ def _inside_tab(handlers: "Handlers", tab: gr.Tab) -> None:
             "the pass over text, pictures and frames. Decoding of media is not in it."
         )
         timing = gr.Plot(label="Milliseconds of prefix, steps and suffix", elem_id="timing")
-        numbers = gr.HTML(elem_id="inside-numbers")
+        numbers = gr.HTML(elem_id="diagnostics-numbers")
     tab.select(
-        handlers.inside,
+        handlers.diagnostics,
         None,
-        [asked, body, trajectories, routing, ranking, timing, numbers],
+        [result, body, trajectories, routing, ranking, timing, numbers],
         queue=False,
         show_progress="hidden",
         api_visibility="private",
@@ -171,22 +170,22 @@ def _inside_tab(handlers: "Handlers", tab: gr.Tab) -> None:
 
 def _compare_tab(handlers: "Handlers", tab: gr.Tab) -> None:
     gr.Markdown(
-        "The last query once more, in three ways: read at once (**single pass**), after **latent steps**, and after an "
-        "**explicit rationale**, which the model writes word by word. The times are those of this machine, now; other "
-        "visitors share it."
+        "The last query once more, in three variants: read at once (**single pass**), after **latent steps**, and "
+        "after an **explicit rationale**, which the model writes word by word. The times are those of this machine, "
+        "now; other visitors share it."
     )
-    asked = gr.HTML(handlers.NOTHING_ASKED, elem_id="compare-query")
+    result = gr.HTML(handlers.NOTHING_ASKED, elem_id="compare-query")
     with gr.Row():
         button = gr.Button("Compare", variant="primary", min_width=120)
         cancel = gr.Button("Cancel", min_width=100, elem_id="cancel-compare")
     state = gr.HTML(elem_id="compared-state", html_template='<div role="status">${value}</div>')
-    ways = gr.HTML(elem_id="ways")
+    variants = gr.HTML(elem_id="variants")
     hidden = {"api_visibility": "private", "show_progress": "hidden"}
-    tab.select(handlers.about_to_compare, None, asked, queue=False, **hidden)
+    tab.select(handlers.about_to_compare, None, result, queue=False, **hidden)
     comparing = button.click(
         handlers.compare,
         None,
-        [asked, ways, state],
+        [result, variants, state],
         concurrency_id="model",
         concurrency_limit=handlers.service.settings.at_a_time,
         **hidden,
@@ -201,42 +200,44 @@ class Handlers:
         service ([`Service`])
     """
 
-    NOTHING_ASKED = render.status("Nothing has been asked yet: search for something in the first tab.")
+    NOTHING_ASKED = render.status("There is no query yet: search for something in the first tab.")
 
     def __init__(self, service: Service):
         self.service = service
-        self._example_files = service.visits.upload_folder / "examples"
+        self._example_files = service.sessions.upload_folder / "examples"
 
     def search(
         self, text: str, image: Upload | None, video: Upload | None, steps: int, request: gr.Request
     ) -> Generator[tuple[Any, str], None, None]:
         """The results and a line about them; in between, what is being done."""
         try:
-            asking = self.service.ask(request.session_hash, text, image, video, int(steps))
-            asked = yield from _with_news(asking, lambda news: (gr.skip(), render.status(news)))
+            asking = self.service.query(request.session_hash, text, image, video, int(steps))
+            result = yield from _with_progress(asking, lambda sentence: (gr.skip(), render.status(sentence)))
         except ValueError as error:
             yield [], render.refused(str(error))
             return
-        hits = [(hit.item.thumbnail, render.caption(rank, hit)) for rank, hit in enumerate(asked.hits, start=1)]
-        yield hits, render.status(self._found(asked, self.service.visits.of(request.session_hash)))
+        hits = [(hit.item.thumbnail, render.caption(rank, hit)) for rank, hit in enumerate(result.hits, start=1)]
+        yield hits, render.status(self._found(result, self.service.sessions.of(request.session_hash)))
 
     def add(self, uploads: list[Upload], request: gr.Request) -> Generator[tuple[Any, str, str], None, None]:
         """Files into the private collection."""
-        session = request.session_hash
-        visit = self.service.visits.of(session)
-        before = len(visit.items)
+        session_id = request.session_hash
+        session = self.service.sessions.of(session_id)
+        before = len(session.items)
         try:
-            adding = self.service.add(session, uploads)
-            refusals = yield from _with_news(adding, lambda news: (gr.skip(), gr.skip(), render.status(news)))
+            adding = self.service.add(session_id, uploads)
+            refusals = yield from _with_progress(
+                adding, lambda sentence: (gr.skip(), gr.skip(), render.status(sentence))
+            )
         except ValueError as error:
             refusals = [str(error)]
-        now = render.status(f"{render.counted(len(visit.items) - before, 'item')} added.")
-        yield None, render.own_files(visit.items), now + render.refused(*refusals)
+        now = render.status(f"{render.counted(len(session.items) - before, 'item')} added.")
+        yield None, render.own_files(session.items), now + render.refused(*refusals)
 
     def remove(self, request: gr.Request) -> tuple[str, str]:
-        visit = self.service.visits.of(request.session_hash)
-        with visit.lock:
-            visit.items = []
+        session = self.service.sessions.of(request.session_hash)
+        with session.lock:
+            session.items = []
         return render.own_files(()), render.status("Your files are removed.")
 
     def load_example(self, index: int) -> tuple[str, Path | None, Path | None]:
@@ -247,62 +248,68 @@ class Handlers:
     def cancelled(self) -> str:
         return render.status("Cancelled.")
 
-    def inside(self, request: gr.Request) -> list[Any]:
+    def diagnostics(self, request: gr.Request) -> list[Any]:
         """The second tab for the last query."""
-        visit = self.service.visits.of(request.session_hash)
-        asked = visit.asked
-        if asked is None:
+        session = self.service.sessions.of(request.session_hash)
+        result = session.last
+        if result is None:
             return [self.NOTHING_ASKED, gr.update(visible=False), *(gr.skip(),) * 5]
-        trace = asked.trace
+        trace = result.trace
         if trace.num_latent_steps == 0:
-            told = f"The last query, {asked.description}, was a single pass: there were no latent steps to look into."
-            return [render.status(told), gr.update(visible=False), *(gr.skip(),) * 5]
-        shown = asked.hits[: self.service.settings.trajectories]
+            sentence = (
+                f"The last query, {result.description}, was a single pass: there were no latent steps to look into."
+            )
+            return [render.status(sentence), gr.update(visible=False), *(gr.skip(),) * 5]
+        shown = result.hits[: self.service.settings.trajectories]
         names = [hit.item.name for hit in shown]
-        cosines = inside.trajectories(trace.latent_states, [hit.item.vector for hit in shown])
+        cosines = diagnostics.trajectories(trace.latent_states, [hit.item.vector for hit in shown])
         routing, experts = None, "This model has no router."
         if trace.router_probs is not None:
-            chosen = inside.chosen_experts(trace.router_probs, self.service.encoder.model.config.num_experts_per_tok)
+            chosen = diagnostics.chosen_experts(
+                trace.router_probs, self.service.encoder.model.config.num_experts_per_tok
+            )
             routing = charts.routing_chart(trace.router_probs, chosen)
             experts = "Experts chosen: " + "; ".join(
                 f"step {step}: " + ", ".join(f"expert {choice.expert + 1} ({choice.weight:.2f})" for choice in choices)
                 for step, choices in enumerate(chosen, start=1)
             )
-        told = (
-            f"The last query: {asked.description}; K = {trace.num_latent_steps}, {trace.num_tokens} tokens, "
+        sentence = (
+            f"The last query: {result.description}; K = {trace.num_latent_steps}, {trace.num_tokens} tokens, "
             f"{trace.total_ms:.1f} ms."
         )
         return [
-            render.status(told),
+            render.status(sentence),
             gr.update(visible=True),
             charts.trajectory_chart(cosines, names),
             routing,
-            render.moves_table(self.service.moves(visit, trace, len(shown)), len(self.service.candidates(visit))),
+            render.rank_table(
+                self.service.rank_changes(session, trace, len(shown)), len(self.service.candidates(session))
+            ),
             charts.timing_chart(trace),
             render.numbers_table(trace, cosines, names, experts),
         ]
 
     def about_to_compare(self, request: gr.Request) -> str:
-        asked = self.service.visits.of(request.session_hash).asked
-        return self.NOTHING_ASKED if asked is None else render.status(f"The last query: {asked.description}.")
+        result = self.service.sessions.of(request.session_hash).last
+        return self.NOTHING_ASKED if result is None else render.status(f"The last query: {result.description}.")
 
     def compare(self, request: gr.Request) -> Generator[tuple[str, str, str], None, None]:
         """Card after card."""
-        visit = self.service.visits.of(request.session_hash)
+        session = self.service.sessions.of(request.session_hash)
         cards = []
         try:
             yield self.about_to_compare(request), "", render.status("computing…")
-            for way, hits in self.service.compare(visit):
-                cards.append((way, hits))
-                yield gr.skip(), render.way_cards(cards), render.status("computing…")
+            for variant, hits in self.service.compare(session):
+                cards.append((variant, hits))
+                yield gr.skip(), render.variant_cards(cards), render.status("computing…")
         except ValueError as error:
             yield gr.skip(), "", render.refused(str(error))
             return
-        yield gr.skip(), render.way_cards(cards), render.status("Done.")
+        yield gr.skip(), render.variant_cards(cards), render.status("Done.")
 
     def leave(self, request: gr.Request) -> None:
-        """The visit ends: all that belongs to it goes."""
-        self.service.visits.end(request.session_hash)
+        """The session ends: all that belongs to it goes."""
+        self.service.sessions.end(request.session_hash)
 
     def collection_state(self) -> str:
         """A progress bar while the collection is being embedded, then what it holds."""
@@ -313,20 +320,21 @@ class Handlers:
             except ValueError as error:
                 return render.progress(collection.done, collection.total, str(error))
         kinds = [item.kind for item in collection.items]
-        told = ", ".join(
+        sentence = ", ".join(
             render.counted(kinds.count(kind), name)
             for kind, name in (("image", "picture"), ("video", "film"), ("page", "document page"))
         )
-        return render.status(f"The bundled collection holds {told}.")
+        return render.status(f"The bundled collection holds {sentence}.")
 
     def tick(self) -> tuple[str, gr.Timer]:
         return self.collection_state(), gr.Timer(active=not self.service.collection.is_ready)
 
-    def _found(self, asked: Asked, visit: Visit) -> str:
-        trace = asked.trace
-        own = f", {len(visit.items)} of them yours" if visit.items else ""
+    def _found(self, result: QueryResult, session: Session) -> str:
+        trace = result.trace
+        own = f", {len(session.items)} of them yours" if session.items else ""
+        searched = len(self.service.candidates(session))
         return (
-            f"The best {len(asked.hits)} of {len(self.service.candidates(visit))} items{own} for {asked.description}: "
+            f"The best {len(result.hits)} of {searched} items{own} for {result.description}: "
             f"{render.counted(trace.num_latent_steps, 'latent step')}, {trace.total_ms:.1f} ms in the model."
         )
 
@@ -341,14 +349,14 @@ class Handlers:
         return copy
 
 
-def _with_news(steps: Generator[str, None, Result], shown) -> Generator[Any, None, Result]:
+def _with_progress(steps: Generator[str, None, Result], shown) -> Generator[Any, None, Result]:
     """Passes on what is being done, but not more often than a page can take; closing it closes `steps`."""
     last = time.monotonic()
     while True:
         try:
-            news = next(steps)
+            sentence = next(steps)
         except StopIteration as stop:
             return stop.value
-        if time.monotonic() - last >= _SECONDS_BETWEEN_NEWS:
+        if time.monotonic() - last >= _SECONDS_BETWEEN_UPDATES:
             last = time.monotonic()
-            yield shown(news)
+            yield shown(sentence)

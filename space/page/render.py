@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from html import escape
 
-from space.compare import Way
+from space.compare import Variant
 from space.content.items import Hit, Item
-from space.page.diagnostics import Move
+from space.page.diagnostics import RankChange
 from space.trace import Trace
 
 
@@ -39,18 +39,18 @@ def own_files(items: Sequence[Item]) -> str:
     return f'<p>Your collection: {counted(len(items), "item")}.</p><ul class="items">{names}</ul>'
 
 
-def moves_table(rows: Sequence[tuple[Item, Move]], num_items: int) -> str:
+def rank_table(rows: Sequence[tuple[Item, RankChange]], num_items: int) -> str:
     """The anchor's ranking beside the final one."""
     lines = []
     for item, move in rows:
         climbed = move.anchor_rank - move.final_rank
         arrow = f"▲ {climbed}" if climbed > 0 else f"▼ {-climbed}" if climbed < 0 else "="
-        told = f"up {climbed}" if climbed > 0 else f"down {-climbed}" if climbed < 0 else "unchanged"
+        sentence = f"up {climbed}" if climbed > 0 else f"down {-climbed}" if climbed < 0 else "unchanged"
         lines.append(
             f'<tr><th scope="row"><span class="item">{_picture(item)} <span>{escape(item.name)}</span></span></th>'
             f"<td>{move.anchor_rank}</td><td>{move.anchor_score:.3f}</td>"
             f"<td>{move.final_rank}</td><td>{move.final_score:.3f}</td>"
-            f'<td><span aria-label="{told}">{arrow}</span></td></tr>'
+            f'<td><span aria-label="{sentence}">{arrow}</span></td></tr>'
         )
     return (
         f'<div class="scrolls" tabindex="0" role="region" aria-label="Anchor and final ranking"><table>'
@@ -77,23 +77,24 @@ def numbers_table(trace: Trace, cosines: Sequence[Sequence[float]], names: Seque
     )
 
 
-def way_cards(ways: Sequence[tuple[Way, Sequence[Hit]]]) -> str:
-    """The three ways side by side."""
-    return f'<div class="ways">{"".join(_way(way, hits) for way, hits in ways)}</div>'
+def variant_cards(variants: Sequence[tuple[Variant, Sequence[Hit]]]) -> str:
+    """The three variants side by side."""
+    return f'<div class="variants">{"".join(_variant(variant, hits) for variant, hits in variants)}</div>'
 
 
-def _way(way: Way, hits: Sequence[Hit]) -> str:
-    if way.vector is None:
-        return f"<section><h3>{escape(way.name)}</h3><p>{escape(way.note)}</p></section>"
-    runs = f"median of {way.runs} runs" if way.runs > 1 else "one run"
+def _variant(variant: Variant, hits: Sequence[Hit]) -> str:
+    if variant.vector is None:
+        return f"<section><h3>{escape(variant.name)}</h3><p>{escape(variant.note)}</p></section>"
+    runs = f"median of {variant.runs} runs" if variant.runs > 1 else "one run"
     found = "".join(
         f"<li>{_picture(hit.item)} <span>{escape(hit.item.name)}<br><small>{hit.score:.3f}</small></span></li>"
         for hit in hits
     )
-    text = f"<blockquote>{escape(way.text)}</blockquote>" if way.text else ""
+    text = f"<blockquote>{escape(variant.text)}</blockquote>" if variant.text else ""
     return (
-        f"<section><h3>{escape(way.name)}</h3><p><strong>{way.milliseconds:.1f} ms</strong> <small>({runs})</small></p>"
-        f'<p>{escape(way.note)}</p>{text}<ol class="items">{found}</ol></section>'
+        f"<section><h3>{escape(variant.name)}</h3>"
+        f"<p><strong>{variant.milliseconds:.1f} ms</strong> <small>({runs})</small></p>"
+        f'<p>{escape(variant.note)}</p>{text}<ol class="items">{found}</ol></section>'
     )
 
 

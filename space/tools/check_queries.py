@@ -55,9 +55,9 @@ def ask(service: Service, query: Query) -> list[Hit]:
     """What a query finds."""
     image, video = (Upload(ROOT / name, Path(name).name) if name else None for name in (query.image, query.video))
     steps = min(service.encoder.latent_steps(), service.max_steps)
-    asked = finish(service.ask("check", query.text, image, video, steps))
-    service.visits.of("check").uploads.clear()  # these files are ours
-    return asked.hits
+    result = finish(service.query("check", query.text, image, video, steps))
+    service.sessions.of("check").uploads.clear()  # these files are ours
+    return result.hits
 
 
 def main() -> None:

@@ -160,7 +160,7 @@ def test_own_files_are_searched_named_as_text_and_removed(visit, tmp_path, servi
     caption = search(page, image=picture)
     assert caption.startswith("1 · 1.000 · ") and caption.endswith("· your picture") and "onerror" in caption
     assert page.title() != "hacked" and page.locator("#own img[src=x], #results img[src=x]").count() == 0
-    assert not list(service.visits.upload_folder.rglob("*.pdf"))
+    assert not list(service.sessions.upload_folder.rglob("*.pdf"))
     page.get_by_role("button", name="Remove my files").click()
     page.locator("#added", has_text="Your files are removed.").wait_for()
     assert "your picture" not in found_by(page, lambda: page.get_by_role("button", name="Search").click())
@@ -201,7 +201,7 @@ def test_the_rollout_tab_shows_a_point_for_every_latent_step(visit, steps):
     page.get_by_label("number input for Latent steps").fill(str(steps))
     page.get_by_label("number input for Latent steps").press("Tab")
     search(page, "banana")
-    page.get_by_role("tab", name="Inside the rollout").click()
+    page.get_by_role("tab", name="Diagnostics").click()
     page.locator("#timing .bars .point").nth(steps + 1).wait_for()
     lines = page.locator("#trajectories .scatterlayer .trace")
     assert lines.count() == 5
@@ -210,18 +210,18 @@ def test_the_rollout_tab_shows_a_point_for_every_latent_step(visit, steps):
     weights = [text for text in page.locator("#routing .heatmap-label").all_text_contents() if text]
     assert len(weights) == 2 * steps
     assert page.locator("#anchor-ranking tbody tr").count() >= 5
-    assert f"K = {steps}" in page.locator("#inside-query").inner_text()
+    assert f"K = {steps}" in page.locator("#diagnostics-query").inner_text()
 
 
 def test_a_single_pass_has_no_rollout_to_show_and_says_so(visit):
     page = visit()
-    page.get_by_role("tab", name="Inside the rollout").click()
-    page.get_by_text("Nothing has been asked yet").first.wait_for()
+    page.get_by_role("tab", name="Diagnostics").click()
+    page.get_by_text("There is no query yet").first.wait_for()
     page.get_by_role("tab", name="Search").click()
     page.get_by_label("number input for Latent steps").fill("0")
     page.get_by_label("number input for Latent steps").press("Tab")
     search(page, "banana")
-    page.get_by_role("tab", name="Inside the rollout").click()
+    page.get_by_role("tab", name="Diagnostics").click()
     page.get_by_text("was a single pass: there were no latent steps").wait_for()
     assert page.locator("#trajectories").count() == 0 or not page.locator("#trajectories").is_visible()
 
@@ -233,15 +233,15 @@ def test_compare_shows_three_ways_side_by_side(visit):
     page.get_by_text("The last query: “banana”.").wait_for()
     page.get_by_role("button", name="Compare").click()
     page.locator("#compared-state", has_text="Done.").wait_for()
-    headings = page.locator("#ways h3").all_inner_texts()
+    headings = page.locator("#variants h3").all_inner_texts()
     assert headings == ["Single pass", "Latent, K = 8", "Explicit rationale"]
-    tops = {section.bounding_box()["y"] for section in page.locator("#ways section").all()}
+    tops = {section.bounding_box()["y"] for section in page.locator("#variants section").all()}
     assert len(tops) == 1
-    assert page.locator("#ways section").first.locator("li").count() == 5
-    assert re.search(r"\d+\.\d ms", page.locator("#ways section").nth(1).inner_text())
+    assert page.locator("#variants section").first.locator("li").count() == 5
+    assert re.search(r"\d+\.\d ms", page.locator("#variants section").nth(1).inner_text())
 
 
-def test_one_visitor_cannot_see_anothers_files_and_they_go_with_the_visit(visit, tmp_path, service, address):
+def test_one_visitor_cannot_see_anothers_files_and_they_go_with_the_session(visit, tmp_path, service, address):
     picture = write_picture(tmp_path / "secret.png", seed=77)
     mine, other = visit(), visit()
     search(mine, image=picture)
@@ -251,19 +251,19 @@ def test_one_visitor_cannot_see_anothers_files_and_they_go_with_the_visit(visit,
     assert "secret" not in other.locator("#results").inner_text()
     served = mine.locator("#query-image img").get_attribute("src")
     assert httpx.get(served).status_code == 200
-    sessions = len(service.visits)
+    sessions = len(service.sessions)
     mine.context.close()
     for _ in range(100):
-        if len(service.visits) < sessions:
+        if len(service.sessions) < sessions:
             break
         threading.Event().wait(0.1)
-    assert len(service.visits) == sessions - 1
+    assert len(service.sessions) == sessions - 1
     other.context.close()
     for _ in range(100):
-        if not list(service.visits.upload_folder.rglob("secret.png")):
+        if not list(service.sessions.upload_folder.rglob("secret.png")):
             break
         threading.Event().wait(0.1)
-    assert not list(service.visits.upload_folder.rglob("secret.png"))
+    assert not list(service.sessions.upload_folder.rglob("secret.png"))
     assert httpx.get(served).status_code == 403
 
 
@@ -289,13 +289,13 @@ def test_an_upload_is_limited_in_size_and_never_lands_outside_its_folder(address
     assert answer.status_code == 413
     answer = httpx.post(f"{address}/gradio_api/upload", files={"files": ("../../../tmp/evil.png", b"x")})
     (landed,) = answer.json()
-    assert Path(landed).resolve().is_relative_to(service.visits.upload_folder) and Path(landed).name == "evil.png"
+    assert Path(landed).resolve().is_relative_to(service.sessions.upload_folder) and Path(landed).name == "evil.png"
 
 
 def test_the_page_works_at_320_pixels(visit):
     page = visit(width=320, height=640)
     search(page, "banana")
-    for tab in ("Inside the rollout", "Compare", "About", "Search"):
+    for tab in ("Diagnostics", "Compare", "About", "Search"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_function(
             "() => [...document.querySelectorAll('[role=tabpanel]')]"
@@ -344,7 +344,7 @@ def test_the_page_works_by_keyboard_and_names_everything(visit):
 def test_charts_are_readable_in_light_and_dark_mode(visit, theme):
     page = visit(query=f"/?__theme={theme}", color_scheme=theme)
     search(page, "banana")
-    page.get_by_role("tab", name="Inside the rollout").click()
+    page.get_by_role("tab", name="Diagnostics").click()
     page.locator("#timing .bars .point").first.wait_for()
     for chart in ("trajectories", "routing", "timing"):
         ratio = page.evaluate(CONTRAST, f"#{chart}")
@@ -409,7 +409,7 @@ def test_a_query_in_flight_can_be_cancelled(visit, held, monkeypatch):
 
 def test_a_full_queue_is_told_to_the_visitor(visit, held, service, encoder):
     _, go = held
-    small = Service(replace(service.settings, queue=1, at_a_time=1), encoder, service.visits.upload_folder)
+    small = Service(replace(service.settings, queue=1, at_a_time=1), encoder, service.sessions.upload_folder)
     small.collection = service.collection
     blocks, address = app.launch(small, prevent_thread_lock=True, quiet=True)
     try:
@@ -433,7 +433,7 @@ def test_a_full_queue_is_told_to_the_visitor(visit, held, service, encoder):
 def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, encoder, tmp_path):
     from space.content.collection import Collection
 
-    starting = Service(service.settings, encoder, service.visits.upload_folder)
+    starting = Service(service.settings, encoder, service.sessions.upload_folder)
     starting.collection = Collection(encoder, tmp_path)
     starting.collection.done, starting.collection.total = 57, 178
     blocks, address = app.launch(starting, prevent_thread_lock=True, quiet=True)
@@ -451,10 +451,10 @@ def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, enc
         blocks.close(verbose=False)
 
 
-def test_a_second_visit_starts_empty(visit):
+def test_a_second_session_starts_empty(visit):
     first = visit()
     search(first, "banana")
     second = visit()
-    second.get_by_role("tab", name="Inside the rollout").click()
-    second.get_by_text("Nothing has been asked yet").first.wait_for()
+    second.get_by_role("tab", name="Diagnostics").click()
+    second.get_by_text("There is no query yet").first.wait_for()
     assert second.locator("#results img").count() == 0

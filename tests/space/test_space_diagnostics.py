@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from space.page import charts
-from space.page import diagnostics as inside
+from space.page import charts, diagnostics
 from space.trace import finish, trace_query
 
 ITEMS = [
@@ -81,7 +80,7 @@ def test_a_trace_that_is_closed_computes_nothing_more(encoder, monkeypatch):
 def test_trajectories_are_cosines_computed_one_by_one():
     rng = np.random.default_rng(0)
     states, candidates = rng.normal(size=(8, 16)), rng.normal(size=(5, 16)) * 3
-    found = inside.trajectories(states, candidates)
+    found = diagnostics.trajectories(states, candidates)
     assert found.shape == (5, 8)
     for c, candidate in enumerate(candidates):
         for k, state in enumerate(states):
@@ -93,7 +92,7 @@ def test_trajectories_are_cosines_computed_one_by_one():
 def test_chosen_experts_are_those_that_the_adapter_adds(encoder):
     """Leaving out every expert that is not said to be chosen changes nothing; leaving out a chosen one does."""
     trace = finish(trace_query(encoder, encoder.processor([ITEMS[0]]), 3))
-    chosen = inside.chosen_experts(trace.router_probs, encoder.model.config.num_experts_per_tok)
+    chosen = diagnostics.chosen_experts(trace.router_probs, encoder.model.config.num_experts_per_tok)
     assert [len(choices) for choices in chosen] == [2, 2, 2]
     for probs, choices in zip(trace.router_probs, chosen, strict=True):
         weights, experts = torch.from_numpy(probs).topk(2)
@@ -123,13 +122,13 @@ def without_expert(encoder, expert: int) -> float:
 def test_moves_hold_whatever_is_high_in_either_ranking():
     embedding, anchor = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     candidates = np.array([[0.9, 0.1], [0.1, 0.9], [0.6, 0.5], [0.2, 0.3]])
-    found = inside.moves(anchor, embedding, candidates, top=1)
+    found = diagnostics.rank_changes(anchor, embedding, candidates, top=1)
     assert [(move.index, move.anchor_rank, move.final_rank) for move in found] == [(0, 4, 1), (1, 1, 4)]
     assert found[0].final_score == pytest.approx(0.9) and found[0].anchor_score == pytest.approx(0.1)
 
 
 def test_ties_have_ranks_of_their_own_in_their_order():
-    assert inside.ranks([0.5, 0.7, 0.5]).tolist() == [2, 1, 3]
+    assert diagnostics.ranks([0.5, 0.7, 0.5]).tolist() == [2, 1, 3]
 
 
 def test_the_trajectory_chart_has_a_point_for_every_step_of_every_candidate():
@@ -142,7 +141,7 @@ def test_the_trajectory_chart_has_a_point_for_every_step_of_every_candidate():
 
 def test_the_routing_chart_marks_the_chosen_cells_only():
     probs = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]])
-    figure = charts.routing_chart(probs, inside.chosen_experts(probs, 1))
+    figure = charts.routing_chart(probs, diagnostics.chosen_experts(probs, 1))
     assert [list(row) for row in figure.data[0].text] == [["", "0.50"], ["0.60", ""], ["", ""]]
     assert np.asarray(figure.data[0].z).T.tolist() == probs.tolist()
 

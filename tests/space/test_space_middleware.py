@@ -1,4 +1,4 @@
-"""The door before Gradio: known paths only, no path of the server, no remote address, bodies within their limits."""
+"""Middleware before Gradio: known paths only, no path of the server, no remote address, bodies within their limits."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from space.middleware import API, Door
+from space.middleware import API, RequestFilter
 from space.settings import Limits
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,7 +46,7 @@ def folder(tmp_path):
 def ask(folder: Path, path: str, method="GET", chunks=(b"",), headers=(), limits=None) -> tuple[int, Behind, str]:
     """Status (0: no answer), the app behind, and the refusal's sentence."""
     behind, sent = Behind(), []
-    door = Door(behind, limits or Limits(), folder)
+    middleware = RequestFilter(behind, limits or Limits(), folder)
     messages = [
         {"type": "http.request", "body": chunk, "more_body": place < len(chunks) - 1}
         for place, chunk in enumerate(chunks)
@@ -65,7 +65,7 @@ def ask(folder: Path, path: str, method="GET", chunks=(b"",), headers=(), limits
         "headers": [(k.encode(), v.encode()) for k, v in headers],
         "query_string": b"",
     }
-    asyncio.run(door(scope, receive, send))
+    asyncio.run(middleware(scope, receive, send))
     body = b"".join(message.get("body", b"") for message in sent)
     return (sent[0]["status"] if sent else 0), behind, json.loads(body)["detail"] if body else ""
 

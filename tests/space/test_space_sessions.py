@@ -1,0 +1,97 @@
+"""A session belongs to its session, ends with it, and leaves nothing behind."""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from space.content.items import Item, merged, ranked
+from space.content.sessions import Sessions
+from space.settings import Settings
+
+
+@pytest.fixture
+def sessions(tmp_path):
+    return Sessions(Settings(data=tmp_path / "data", sessions=3), tmp_path / "uploads")
+
+
+def uploaded(sessions, name="cat.png", folder="ab12"):
+    path = sessions.upload_folder / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def item(*vector: float, label="x") -> Item:
+    return Item(label, "image", np.array(vector, np.float32), lambda: "data:,", is_own=True)
+
+
+def test_a_session_is_its_sessions_and_nobody_elses(sessions):
+    sessions.of("one").items.append(item(1, 0))
+    assert len(sessions.of("one").items) == 1
+    assert sessions.of("two").items == []
+    with pytest.raises(ValueError, match="belongs to no session"):
+        sessions.of(None)
+
+
+def test_the_end_of_a_session_deletes_its_uploads_and_forgets_its_items(sessions):
+    session, path = sessions.of("one"), uploaded(sessions)
+    session.items.append(item(1, 0))
+    session.uploads.add(path)
+    sessions.end("one")
+    assert not path.exists() and not path.parent.exists()
+    assert session.items == [] and len(sessions) == 0
+    sessions.end("one")
+    sessions.end(None)
+
+
+def test_a_file_that_another_session_shows_stays_until_that_one_ends(sessions):
+    path = uploaded(sessions)
+    sessions.of("one").uploads.add(path)
+    sessions.of("two").uploads.add(path)
+    sessions.end("one")
+    assert path.is_file()
+    sessions.end("two")
+    assert not path.exists()
+
+
+def test_nothing_outside_the_upload_folder_is_ever_deleted(sessions, tmp_path):
+    outside = tmp_path / "precious.txt"
+    outside.write_text("x")
+    sessions.upload_folder.mkdir(parents=True)
+    (sessions.upload_folder / "loose.txt").write_text("x")
+    sessions.delete_upload(outside)
+    sessions.delete_upload(sessions.upload_folder / ".." / "precious.txt")
+    sessions.delete_upload(sessions.upload_folder / "loose.txt")
+    assert outside.is_file() and (sessions.upload_folder / "loose.txt").is_file()
+
+
+def test_too_many_sessions_push_out_the_one_seen_longest_ago(sessions):
+    path = uploaded(sessions)
+    sessions.of("one").uploads.add(path)
+    for name in ("two", "three", "one", "four"):
+        sessions.of(name)
+    assert len(sessions) == 3 and path.is_file()
+    assert sessions.of("one").uploads == {path}
+    for name in ("five", "six", "seven"):
+        sessions.of(name)
+    assert not path.exists()
+
+
+def test_a_session_without_a_sign_of_life_is_forgotten(tmp_path):
+    sessions = Sessions(replace(Settings(data=tmp_path), session_seconds=0), tmp_path / "uploads")
+    old = sessions.of("one")
+    time.sleep(0.01)
+    sessions.of("two")
+    assert len(sessions) == 1
+    assert sessions.of("one") is not old
+
+
+def test_own_items_and_bundled_ones_are_ranked_together():
+    items = [item(1, 0, label="east"), item(0, 1, label="north"), item(0.6, 0.8, label="between")]
+    hits = ranked(items, np.array([0, 1], np.float32), top=2)
+    assert [(hit.item.label, round(hit.score, 3)) for hit in hits] == [("north", 1.0), ("between", 0.8)]
+    both = merged(hits, ranked([item(0.1, 0.9, label="other")], np.array([0, 1], np.float32), 5), top=2)
+    assert [hit.item.label for hit in both] == ["north", "other"]
+    assert ranked([], np.array([0, 1], np.float32), 3) == []
