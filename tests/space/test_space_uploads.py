@@ -196,6 +196,7 @@ def test_a_decoder_that_never_ends_takes_all_memory_writes_or_crashes_ends_alone
     limits = {"seconds": 1, "memory": 2**30}
     with pytest.raises(LimitError, match="too much time|longer than"):
         run_limited(endless, **limits)
+    limits["seconds"] = 5  # the others end by themselves, on a busy machine not within one
     with pytest.raises(ValueError, match="too much memory"):
         run_limited(greedy, **limits)
     with pytest.raises((ValueError, LimitError)):
