@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-slow lint format miniature train-tiny paradigms evaluate-tiny clean help
+.PHONY: demo space test test-slow lint format miniature photos train-tiny train-small paradigms evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,10 @@ format: $(VENV)/.dev  ## ruff, in place
 miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm and apt-get)
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
 
+photos: $(VENV)/.dev  ## fetch the benchmark of photographs into .data/photos, with the vectors of its peers (needs apt-get)
+	$(BIN)/python -m evaluation.photos.build --out .data/photos
+	$(BIN)/python -m evaluation.photos.peers --data .data/photos
+
 RUNS := .data/runs
 EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256 --latency-rounds 0
 
@@ -82,6 +86,11 @@ paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit ration
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
 		--model $(RUNS)/tiny/explicit_cot-0/model@cot --json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/plume_tiny/results/report
+
+train-small: export OMP_NUM_THREADS := 1
+train-small: $(VENV)/.dev  ## make the shipped plume-small from packages alone, on one core; run it again after a kill
+	$(BIN)/python -m training.plume_small.tower
+	$(BIN)/python -m training.plume_small.ship
 
 evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
 	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --model checkpoints/plume-tiny-stills@8 \

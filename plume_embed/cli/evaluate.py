@@ -1,4 +1,4 @@
-"""`plume-embed evaluate mmeb-v2` and `plume-embed evaluate miniature`.
+"""`plume-embed evaluate` with its benchmarks: `mmeb-v2`, `miniature` and `photos`.
 
 Heavy imports stand inside the commands. An expected error is a ValueError or OSError, for the caller to print.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="evaluate",
-    help="Score a model: MMEB-v2 (78 tasks), or the miniature benchmark that can be built offline.",
+    help="Score a model: MMEB-v2 (78 tasks), the miniature benchmark that can be built offline, or photographs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -213,6 +213,54 @@ def miniature(
         console.print(f"written: {write_plot(report, plot)}")
     if any(result["failed"] for result in report["models"]):
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: plume-embed evaluate photos --model checkpoints/plume-small@0,8 --json photos.json")
+def photos(
+    data: Annotated[Path, typer.Option(help="What `make photos` wrote.", metavar="DIR")] = Path(".data/photos"),
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="PLUME model folder or Hub id; again for more. With @ behind it, several K: DIR@0,8. Default: "
+            "$PLUME_MODEL, then the bundled one.",
+            metavar="DIR|ID[@STEPS]",
+        ),
+    ] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Any model of sentence-transformers; again for more.", metavar="DIR|ID")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")] = 2000,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,
+    device: _Device = None,
+    dtype: _Dtype = "auto",
+    trust_remote_code: _TrustCode = False,
+) -> None:
+    """Real photographs found by captions and sentences, and the other way round, beside stored peers and chance."""
+    _quiet_libraries()
+    from plume_embed.encode.encoder import Encoder
+    from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
+    from plume_embed.evaluation.photos import report as photos_report
+    from plume_embed.evaluation.photos.benchmark import digest, read_tasks
+    from plume_embed.evaluation.photos.run import evaluate, stored_peers
+
+    tasks = read_tasks(data)
+    embedders: list[Embedder] = []
+    for name, steps in map(_model_and_steps, model or [None]):
+        encoder = Encoder(name, device, dtype)
+        ways = [("latent", None)] if steps is None else [_way(word) for word in steps.split(",")]
+        embedders += [PlumeEmbedder(encoder, way, number) for way, number in ways]
+    embedders += [SentenceTransformerEmbedder(name, device, trust_remote_code) for name in peer or ()]
+    console = make_console()
+    with progress_bar("embedding", "items") as on_progress:
+        contestants = evaluate(tasks, embedders, batch_size, on_progress)
+    conditions = _conditions(encoder, batch_size) | {"benchmark": digest(data)}
+    report = photos_report.as_dict(tasks, contestants + stored_peers(tasks, data), conditions, resamples)
+    for table in photos_report.tables(report):
+        console.print(table, soft_wrap=False)
+    if json_to is not None:
+        write_json(json_to, report)
+        console.print(f"written: {json_to}")
 
 
 def _check(tasks: list[Task], variant: str, hub_dir: Path | None, media_dir: Path | None) -> int:
