@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from plume_embed.index.update import Hit, UpdateReport
+    from plume_embed.index.search import Hit
+    from plume_embed.index.update import UpdateReport
 
 _WIDTH_OF_PIPES = 160
 _SNIPPET_WIDTH = 80
+_TYPES_NAMED = 5
 
 
 def make_console(stderr: bool = False, quiet: bool = False) -> Console:
@@ -121,11 +123,22 @@ def summary(report: "UpdateReport") -> str:
         parts.append(f"{counted(report.removed_files, 'file')} gone or changed")
     if report.unreadable:
         parts.append(f"{len(report.unreadable):,} unreadable")
-    if report.num_other:
-        parts.append(f"{counted(report.num_other, 'file')} of other types left out")
+    if report.kept_files:
+        parts.append(f"{counted(report.kept_files, 'file')} kept that cannot be looked at now")
+    if report.other_types:
+        parts.append(other_types(report.other_types))
     if report.num_links:
         parts.append(f"{counted(report.num_links, 'link')} not followed")
     return "; ".join(parts)
+
+
+def other_types(counts: Mapping[str, int]) -> str:
+    """The files of other types by their suffixes, the most frequent ones by name."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = [f"{number:,} {one_line(suffix) if suffix else 'without a suffix'}" for suffix, number in ordered]
+    rest = sum(number for _, number in ordered[_TYPES_NAMED:])
+    shown = ", ".join(named[:_TYPES_NAMED]) + (f", {rest:,} more" if rest else "")
+    return f"{counted(sum(counts.values()), 'file')} of other types left out: {shown}"
 
 
 def counted(number: int, noun: str) -> str:

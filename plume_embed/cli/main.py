@@ -86,8 +86,8 @@ def search(
     if not folder.is_dir():
         raise ValueError(f"No such folder: {folder}")
     console = make_console(quiet=as_json)
-    from plume_embed.index.table import damage_named
-    from plume_embed.index.update import open_index, search_index
+    from plume_embed.index.search import open_index
+    from plume_embed.index.table import errors_named
 
     encoder = _load_encoder(model, device, dtype)
     query_vector = encoder.encode([content], num_latent_steps=latent_steps)[0]  # a bad query fails before the work
@@ -95,8 +95,8 @@ def search(
     unreadable = []
     if update:
         unreadable = _update(folder, db, encoder, latent_steps, batch_size, as_json)
-    with damage_named(db):
-        hits = search_index(open_index(folder, db, encoder, latent_steps), query_vector, top)
+    with errors_named(db):
+        hits = open_index(folder, db, encoder, latent_steps).search(query_vector, top)
     if as_json:
         around = {
             "folder": str(folder),
@@ -267,9 +267,9 @@ def _subcommand(arguments: list[str] | None) -> str:
 
 
 def _database(folder: Path, to: Path | None) -> Path:
-    from plume_embed.index.table import DEFAULT_DATABASE
+    from plume_embed.index.folders import default_database
 
-    return to if to is not None else folder / DEFAULT_DATABASE
+    return to if to is not None else default_database(folder)
 
 
 def _load_encoder(model: str | None, device: str | None, dtype: str) -> "Encoder":

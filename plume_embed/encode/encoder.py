@@ -146,7 +146,7 @@ class Encoder:
         """Batch after batch as they stand, the processor running ahead of the model in threads.
 
         Args:
-            batches: Lists of items, taken a few before they are needed.
+            batches: Lists of items, taken a few before they are needed; an empty one gives no vectors.
             num_latent_steps (`int`, *optional*): K, by default the model's own.
             num_threads (`int`): Threads of the processor; 0 or less: none.
 
@@ -154,7 +154,10 @@ class Encoder:
             For each batch the vectors [B, D], rows of NaN for what cannot be embedded, and the reasons by place.
         """
         steps = self.latent_steps(num_latent_steps)
-        for items, processed in run_ahead(self.process, batches, max(0, num_threads), ahead=max(1, num_threads)):
+        for items, processed in run_ahead(self._process_any, batches, max(0, num_threads), ahead=max(1, num_threads)):
+            if not items:
+                yield self._not_a_vector(0), {}
+                continue
             try:
                 yield self._embed(processed.result(), steps), {}
                 continue
@@ -174,6 +177,9 @@ class Encoder:
         """A batch of the processor, of a copy of its own: several threads may ask at once."""
         with self._processors.borrow() as processor:
             return processor(items)
+
+    def _process_any(self, items: list[Any]) -> BatchFeature | None:
+        return self.process(items) if items else None
 
     def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
         return self.vectors(batch, lambda moved: self.model(**moved, num_latent_steps=num_latent_steps).embeddings)

@@ -4,13 +4,10 @@ A picture, a video, a page of a PDF and a passage of a text are one item each. W
 reason and never ends the run.
 """
 
-import hashlib
-import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -52,23 +49,6 @@ class SourceFile:
     mtime_ns: int
 
 
-@dataclass
-class Listing:
-    """What a folder holds.
-
-    Args:
-        files: What may hold items, sorted by path.
-        unreadable: (path, reason) of what cannot even be looked at.
-        num_other (`int`): Files of other types.
-        num_links (`int`): Links that lead out of the folder, to folders or to nothing.
-    """
-
-    files: list[SourceFile] = field(default_factory=list)
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    num_other: int = 0
-    num_links: int = 0
-
-
 @dataclass(frozen=True)
 class FileItem:
     """One thing to embed.
@@ -77,6 +57,7 @@ class FileItem:
         number (`int`): Its place in the file, from 0.
         count (`int`): How many items the file has.
         locator (`str`): Where in the file: "page=3", "chars=0-1200", or "" for the whole file.
+        kind (`str`): What it is.
         snippet (`str`): How its text starts, in one line; "" without text.
         content (`dict`, *optional*): What the processor takes; `None` if it cannot be read.
         reason (`str`): Why it cannot be read.
@@ -85,77 +66,10 @@ class FileItem:
     number: int
     count: int
     locator: str
+    kind: Kind
     snippet: str
     content: dict | None
     reason: str = ""
-
-
-def list_folder(folder: Path, excluded: Path | None = None) -> Listing:
-    """Walks a folder: sorted, without hidden files, and never out of it.
-
-    Args:
-        folder (`Path`): Where to look.
-        excluded (`Path`, *optional*): A folder to pass over: the database.
-
-    Raises:
-        ValueError: no such folder.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"No such folder: {folder}")
-    root = folder.resolve()
-    excluded = excluded.resolve() if excluded else None
-    listing = Listing()
-
-    def cannot_enter(error: OSError) -> None:
-        listing.unreadable.append((Path(error.filename).relative_to(root).as_posix(), f"{error.strerror}"))
-
-    for parent, folders, names in os.walk(root, onerror=cannot_enter):
-        here = Path(parent)
-        seen = [name for name in folders if not name.startswith(".") and here / name != excluded]
-        folders[:] = sorted(name for name in seen if not (here / name).is_symlink())
-        listing.num_links += len(seen) - len(folders)
-        for name in names:
-            if not name.startswith("."):
-                _list_file(here / name, root, listing)
-    listing.files.sort(key=lambda file: file.path)
-    return listing
-
-
-def _list_file(path: Path, root: Path, listing: Listing) -> None:
-    relative = path.relative_to(root).as_posix()
-    kind = _kind(path.suffix.lower())
-    if path.is_symlink() and not _stays_inside(path, root):
-        listing.num_links += 1
-        return
-    try:
-        status = path.stat()
-        relative.encode("utf-8")
-    except UnicodeEncodeError:
-        listing.unreadable.append((relative, "its name is not valid UTF-8"))
-        return
-    except OSError as error:
-        listing.unreadable.append((relative, str(error.strerror)))
-        return
-    # Opening a pipe or a device would wait for ever.
-    if kind is None or not stat.S_ISREG(status.st_mode):
-        listing.num_other += 1
-        return
-    listing.files.append(SourceFile(relative, path, kind, status.st_size, status.st_mtime_ns))
-
-
-def content_hash(file: SourceFile) -> str:
-    """SHA-256 of the file's bytes, as hex.
-
-    Raises:
-        UnreadableError: it is empty, or the system does not let us read it.
-    """
-    if file.size == 0:
-        raise UnreadableError("empty")
-    try:
-        with file.absolute.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise UnreadableError(str(error.strerror)) from error
 
 
 def read_items(
@@ -240,7 +154,7 @@ def _text_items(file: SourceFile, fits: Callable[[str], bool], skip: frozenset[i
         if number not in skip:
             passage = text[start:end]
             locator = f"chars={start}-{end}" if len(passages) > 1 else ""
-            yield FileItem(number, len(passages), locator, _snippet(passage), {"text": passage})
+            yield FileItem(number, len(passages), locator, "text", _snippet(passage), {"text": passage})
 
 
 def _page_items(file: SourceFile, skip: frozenset[int]) -> Iterator[FileItem]:
@@ -260,9 +174,9 @@ def _page_items(file: SourceFile, skip: frozenset[int]) -> Iterator[FileItem]:
             try:
                 picture, text = _render_page(document, number)
             except (pypdfium2.PdfiumError, ValueError) as error:
-                yield FileItem(number, count, locator, "", None, reason=f"cannot render it: {error}")
+                yield FileItem(number, count, locator, "page", "", None, reason=f"cannot render it: {error}")
                 continue
-            yield FileItem(number, count, locator, _snippet(text), {"image": picture})
+            yield FileItem(number, count, locator, "page", _snippet(text), {"image": picture})
 
 
 def _render_page(document: pypdfium2.PdfDocument, number: int) -> tuple[Image.Image, str]:
@@ -287,7 +201,7 @@ def _media_item(file: SourceFile, num_frames: int, max_frames: int, skip: frozen
     except Exception as error:  # decoders raise anything on damaged files, and one file must not end the run
         reason = str(error).replace(str(file.absolute), "it") or type(error).__name__
         raise UnreadableError(reason) from error
-    yield FileItem(0, 1, "", "", content)
+    yield FileItem(0, 1, "", file.kind, "", content)
 
 
 def _check_unchanged(file: SourceFile) -> None:
@@ -299,15 +213,8 @@ def _check_unchanged(file: SourceFile) -> None:
         raise UnreadableError("it changed while it was being read; run again")
 
 
-def _stays_inside(link: Path, root: Path) -> bool:
-    try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # leads to nothing, or in a circle
-        return False
-    return target.is_relative_to(root)
-
-
-def _kind(suffix: str) -> Kind | None:
+def kind_by_suffix(suffix: str) -> Kind | None:
+    """What a file holds, by its suffix in small letters; `None` for what is not read."""
     if suffix in TEXT_SUFFIXES:
         return "text"
     if suffix in IMAGE_SUFFIXES:

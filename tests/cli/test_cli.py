@@ -16,7 +16,7 @@ from plume_embed import PlumeModel
 from plume_embed.cli.console import one_line, print_hits
 from plume_embed.cli.main import app, main
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.update import Hit
+from plume_embed.index.search import Hit
 
 COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "report")
 
