@@ -282,7 +282,7 @@ def _media_item(file: SourceFile, num_frames: int, max_frames: int, skip: frozen
         if file.kind == "image":
             content = {"image": load_image(file.absolute)}
         else:
-            frames = load_video(file.absolute, num_frames, max_frames)  # [T, 3, H, W]
+            frames, _ = load_video(file.absolute, num_frames, max_frames)  # [T, 3, H, W]
             content = {"video": [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]}
     except Exception as error:  # decoders raise anything on damaged files, and one file must not end the run
         reason = str(error).replace(str(file.absolute), "it") or type(error).__name__
