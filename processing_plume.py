@@ -94,6 +94,12 @@ _CUT = "\U000f0000"
 _ASSUMED_FPS = 2.0
 # Characters for each token of the limit that are cut into tokens to find a text far beyond it.
 _CHARACTERS_TRIED = 16
+# What chat models take and an embedding does not depend on: the prompt is one, and rows are padded on the left.
+_CHAT_ARGUMENTS = frozenset(
+    {"add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "load_audio_from_video", "tools"}
+    | {"documents", "return_assistant_tokens_mask"}
+)
+_TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
 
 # With these files beside it, a folder loads as SentenceTransformer(folder, trust_remote_code=True): the model's output
 # is pooled and normalised already, so there is one module and no more.
@@ -149,6 +155,8 @@ class PlumeProcessor(ProcessorMixin):
         num_frames (`int`, defaults to 8): Evenly spaced frames taken of a video file.
         max_frames (`int`, defaults to 256): Most frames that a caller may hand over for one video.
         max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
+            It is the tokenizer's `model_max_length`, so that libraries show it, and what they set there
+            (`max_seq_length` of sentence-transformers) holds.
         max_image_pixels (`int`, defaults to 100 million): Most pixels of a picture, or of a film's frame, before it is
             resized; a larger one is refused before it is decoded.
     """
@@ -182,7 +190,6 @@ class PlumeProcessor(ProcessorMixin):
         self.blank_image_for_text = blank_image_for_text
         self.num_frames = num_frames
         self.max_frames = max_frames
-        self.max_length = max_length
         self.max_image_pixels = max_image_pixels
         super().__init__(
             image_processor,
@@ -190,6 +197,7 @@ class PlumeProcessor(ProcessorMixin):
             video_processor,
             chat_template=chat_template or build_chat_template(backbone_type=backbone_type),
         )
+        self.max_length = max_length
         tokenizer.padding_side = "left"
         known = tokenizer.get_vocab()
         missing = [token for token in PLUME_TOKENS if token not in known]
@@ -213,6 +221,8 @@ class PlumeProcessor(ProcessorMixin):
             ValueError: the two disagree about positions or tokens, and vectors would be wrong.
         """
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if "model_max_length" in kwargs:  # how libraries ask for another limit when loading
+            processor.max_length = kwargs["model_max_length"]
         hub_kwargs = {k: kwargs[k] for k in ("cache_dir", "revision", "token", "local_files_only") if k in kwargs}
         try:
             config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
@@ -238,12 +248,37 @@ class PlumeProcessor(ProcessorMixin):
             )
         return processor
 
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a row."""
+        return self.tokenizer.model_max_length
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"max_length must be a positive whole number, got {value!r}.")
+        self.tokenizer.model_max_length = value
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"max_length": self.max_length}
+
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """Saves the processor, its code, and the files that make the folder load in sentence-transformers."""
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        """Saves the processor, its code, and the files that make the folder load in sentence-transformers.
+
+        Those that are there stay as they are: sentence-transformers writes its own, with the user's prompts, before it
+        saves the processor.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in SENTENCE_TRANSFORMERS_FILES.items():
-            (Path(save_directory) / name).write_text(json.dumps(content, indent=2) + "\n")
+            if not (folder / name).exists():
+                (folder / name).write_text(json.dumps(content, indent=2) + "\n")
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def _get_files_timestamps(self, working_dir) -> dict[str, float]:
+        """The library pushes what has changed since; the files above are written before it looks, and always pushed."""
+        known = super()._get_files_timestamps(working_dir)
+        return {name: time for name, time in known.items() if name not in SENTENCE_TRANSFORMERS_FILES}
 
     def special_token_ids(self) -> dict[str, int]:
         """The token ids that [`PlumeConfig`] carries, by the names it has for them."""
@@ -268,6 +303,7 @@ class PlumeProcessor(ProcessorMixin):
             inputs: A list of items (see the class), or one item that is not a list.
             images_kwargs, videos_kwargs (`dict`, *optional*): Passed on to the image and the video processor. The
                 keys num_frames or fps (frames a second) of `videos_kwargs` say how film files are sampled.
+            return_tensors (`"pt"` or `"np"`, *optional*): PyTorch tensors, by default, or NumPy arrays.
 
         Returns:
             [`BatchFeature`] with `input_ids`, `attention_mask` [B, L], `position_ids` [B, 3, L] and, where there are
@@ -277,17 +313,18 @@ class PlumeProcessor(ProcessorMixin):
             ItemError: an item that is no valid input, naming its place in the batch and how it looks. It is a
                 ValueError, as is what is raised for a batch or for options that are not valid.
         """
-        if inputs is None or set(kwargs) - {"return_tensors"} or kwargs.get("return_tensors", "pt") != "pt":
+        if inputs is None or set(kwargs) - {"return_tensors"}:
             raise ValueError(
-                f"PlumeProcessor takes a list of items and gives PyTorch tensors; got also {sorted(kwargs)}. Write an "
-                "image with its text as {'image': ..., 'text': ...}."
+                f"PlumeProcessor takes a list of items; got also {sorted(kwargs)}. Write an image with its text as "
+                "{'image': ..., 'text': ...}."
             )
         items = inputs if isinstance(inputs, list) and not is_conversation(inputs) else [inputs]
         conversations = []
         for place, item in enumerate(items):
             with _naming_the_item(item, place):
                 conversations.append(to_conversation(item))
-        return self._batch(conversations, images_kwargs, videos_kwargs, is_in_order=True)
+        batch = self._batch(conversations, images_kwargs, videos_kwargs, is_in_order=True)
+        return _as_tensors(batch, kwargs.get("return_tensors"))
 
     def apply_chat_template(
         self,
@@ -295,6 +332,8 @@ class PlumeProcessor(ProcessorMixin):
         chat_template: str | None = None,
         tokenize: bool = False,
         processor_kwargs: dict | None = None,
+        return_tensors: str | None = None,
+        return_dict: bool = True,
         **kwargs,
     ):
         """The library's way in: the same batch as `processor(items)` for the same content.
@@ -305,13 +344,27 @@ class PlumeProcessor(ProcessorMixin):
             tokenize (`bool`, defaults to `False`): `False` returns the prompt as text, media as one placeholder each.
             processor_kwargs (`dict`, *optional*): `images_kwargs` and `videos_kwargs` are passed on; a truncation
                 length is refused. The prompt always ends in the start token and control tokens in user text are always
-                encoded as plain text, whatever the other arguments say.
+                encoded as plain text, whatever the arguments of chat models say.
+            return_tensors (`"pt"` or `"np"`, *optional*): PyTorch tensors, by default, or NumPy arrays.
+            return_dict (`bool`, defaults to `True`): `False` returns `input_ids` alone.
+
+        Raises:
+            ValueError: an argument that would ask for something else, or an item that is no valid input.
         """
         if chat_template is not None and chat_template != self.chat_template:
             raise ValueError("The prompt is part of the model; set processor.chat_template to change it for good.")
-        processor_kwargs = processor_kwargs or {}
-        text_kwargs = processor_kwargs.get("text_kwargs", {})
-        if text_kwargs.get("max_length") is not None and text_kwargs.get("truncation"):
+        processor_kwargs = dict(processor_kwargs or {})
+        for name in [name for name in kwargs if name not in _CHAT_ARGUMENTS]:  # before, they all stood at the top
+            processor_kwargs[name] = kwargs.pop(name)
+        common = processor_kwargs.pop("common_kwargs", {}) | processor_kwargs.pop("text_kwargs", {})
+        options = {name: processor_kwargs.pop(name, None) for name in ("images_kwargs", "videos_kwargs")}
+        common |= {name: processor_kwargs.pop(name) for name in _TEXT_ARGUMENTS if name in processor_kwargs}
+        if unknown := sorted(processor_kwargs.keys() - {"audio_kwargs"}):
+            raise ValueError(
+                f"apply_chat_template takes no {', '.join(unknown)}; put what is for pictures or films into "
+                "images_kwargs or videos_kwargs."
+            )
+        if common.get("max_length") is not None and common.get("truncation"):
             raise ValueError(
                 "A PLUME prefix cannot be truncated, it would lose its start token; shorten the text itself or lower "
                 "the pixel limits (images_kwargs={'size': {...}})."
@@ -319,9 +372,9 @@ class PlumeProcessor(ProcessorMixin):
         is_batched = not is_conversation(conversation)
         conversations = [list(c) for c in conversation] if is_batched else [conversation]
         if tokenize:
-            return self._batch(
-                conversations, processor_kwargs.get("images_kwargs"), processor_kwargs.get("videos_kwargs")
-            )
+            batch = self._batch(conversations, options["images_kwargs"], options["videos_kwargs"])
+            batch = _as_tensors(batch, return_tensors or common.get("return_tensors"))
+            return batch if return_dict else batch["input_ids"]
         prompts = []
         for one in conversations:
             with _naming_the_item(one):
@@ -448,6 +501,14 @@ class PlumeProcessor(ProcessorMixin):
 
     def _encode(self, prompt: str) -> list[int]:
         return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
+
+
+def _as_tensors(batch: BatchFeature, kind: str | None) -> BatchFeature:
+    if kind in (None, "pt"):
+        return batch
+    if kind != "np":
+        raise ValueError(f"return_tensors must be 'pt' or 'np', got {kind!r}.")
+    return BatchFeature({name: tensor.numpy() for name, tensor in batch.items()})
 
 
 def _parts(conversation: list[dict], kind: str) -> list:
