@@ -20,4 +20,6 @@ app.command(
     "Several processes: accelerate launch -m plume_embed evaluate mmeb-v2 ...",
 )(mmeb_v2)
 app.command(epilog="Example: plume-embed evaluate miniature --steps 0,2,4,6,8,cot --plot tradeoff.svg")(miniature)
-app.command(epilog="Example: plume-embed evaluate photos --model checkpoints/plume-small@0,8 --json photos.json")(photos)
+app.command(epilog="Example: plume-embed evaluate photos --model checkpoints/plume-small@0,8 --json photos.json")(
+    photos
+)

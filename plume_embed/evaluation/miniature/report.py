@@ -282,7 +282,7 @@ def _cell(value: Numbers, sign: str = "", gap: str = "\n") -> str:
 def main(
     file: Annotated[Path, typer.Argument(help="What `plume-embed evaluate miniature --json FILE` wrote.")],
 ) -> None:
-    """Print results as the documents show them, e.g. `python -m plume_embed.evaluation.miniature.report results.json`."""
+    """Print results as documents show them, e.g. `python -m plume_embed.evaluation.miniature.report results.json`."""
     report = json.loads(file.read_text())
     typer.echo(markdown(report))
     for line in notes(report):
