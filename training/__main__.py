@@ -78,6 +78,13 @@ EXPERIMENTS = (
         ("checkpoints/plume-tiny/training.json", "evaluation/results/miniature.json"),
     ),
     Experiment(
+        "plume_small",
+        "section 3",
+        "makes plume-small, a model of photographs and free text, from packages alone",
+        "make train-small",
+        (),
+    ),
+    Experiment(
         "paper_2b",
         "section 3",
         "the paper's run over Qwen2-VL-2B; a dry run shows that it starts",
