@@ -154,12 +154,6 @@ def test_the_file_tree_names_what_there_is():
     assert folders & tracked <= {name for line in lines for name in line}
 
 
-def test_the_design_names_every_folder_of_the_package():
-    design = (ROOT / "docs" / "design.md").read_text()
-    folders = {line.split("/")[1] for line in tracked_files() if re.match(r"plume_embed/\w+/", line)}
-    assert [name for name in sorted(folders) if f"`plume_embed/{name}/`" not in design] == []
-
-
 def test_the_readme_of_the_experiments_has_a_line_for_every_folder():
     text = (ROOT / "training" / "README.md").read_text()
     folders = {line.split("/")[1] for line in tracked_files() if re.match(r"training/\w+/", line)}
