@@ -17,15 +17,7 @@ from lancedb.table import Table
 
 from plume_embed.encode.batching import BATCH_SIZE, TOKEN_BUDGET, read_ahead
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import (
-    FileItem,
-    Listing,
-    SourceFile,
-    UnreadableError,
-    content_hash,
-    list_folder,
-    read_items,
-)
+from plume_embed.index.files import Listing, content_hash, list_folder
 from plume_embed.index.table import (
     Entry,
     Metadata,
@@ -38,6 +30,8 @@ from plume_embed.index.table import (
     root_label,
     rows_of,
 )
+from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
+from plume_embed.reading.read import Options, read_items
 
 # Texts first: they are the quickest, and a person sees at once that the run goes on.
 _KIND_ORDER = {"text": 0, "image": 1, "page": 2, "video": 3}
@@ -317,12 +311,10 @@ class _Embedding:
 
     def _read(self, work: list[_Work]) -> Iterator[tuple[_Work, FileItem | UnreadableError]]:
         """Runs in a thread of its own: the items of all files as they are decoded."""
-        processor = self.encoder.processor
+        options = Options.of(self.encoder.processor)
         for one in work:
             try:
-                for item in read_items(
-                    one.file, self.encoder.fits, processor.num_frames, processor.max_frames, one.skip
-                ):
+                for item in read_items(one.file, self.encoder.fits, options, one.skip):
                     yield one, item
             except UnreadableError as error:
                 yield one, error

@@ -32,7 +32,7 @@ class LimitError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What a call may take.
 
     Args:
@@ -44,13 +44,13 @@ class Limits:
     memory: int
 
 
-def iterate_limited(function: Callable[..., Iterator[Item]], *args: Any, limits: Limits) -> Iterator[Item]:
+def iterate_limited(function: Callable[..., Iterator[Item]], *args: Any, limits: ProcessLimits) -> Iterator[Item]:
     """What an iterator gives, item by item, computed in another process.
 
     Args:
         function (`Callable`): Importable by name, gives an iterator; its arguments and items are pickled. It cannot
             write files.
-        limits ([`Limits`])
+        limits ([`ProcessLimits`])
 
     Raises:
         LimitError: a limit was hit, or the process died.
@@ -76,7 +76,7 @@ def iterate_limited(function: Callable[..., Iterator[Item]], *args: Any, limits:
             process.kill()
 
 
-def run_limited(function: Callable[..., Item], *args: Any, limits: Limits) -> Item:
+def run_limited(function: Callable[..., Item], *args: Any, limits: ProcessLimits) -> Item:
     """What a function gives, computed in another process; see [`iterate_limited`]."""
     (result,) = iterate_limited(_once, function, args, limits=limits)
     return result
@@ -110,7 +110,7 @@ class _Process:
         self._is_late = False
         try:
             self.send([str(Path(path).absolute()) for path in sys.path])
-            self.answer(Limits(seconds=60, memory=0))
+            self.answer(ProcessLimits(seconds=60, memory=0))
         except (LimitError, OSError) as error:
             raise RuntimeError(f"The process that reads files does not start: {sys.executable}") from error
 
@@ -118,7 +118,7 @@ class _Process:
         pickle.dump(value, self._process.stdin)
         self._process.stdin.flush()
 
-    def answer(self, limits: Limits) -> tuple[str, Any]:
+    def answer(self, limits: ProcessLimits) -> tuple[str, Any]:
         """The next answer.
 
         Raises:
@@ -159,7 +159,7 @@ class _Process:
         else:
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _reason(self, limits: Limits) -> str:
+    def _reason(self, limits: ProcessLimits) -> str:
         status = self._process.wait()
         if self._is_late or (sys.platform != "win32" and status == 128 + signal.SIGXCPU):
             return f"it takes longer than {limits.seconds} seconds to read"

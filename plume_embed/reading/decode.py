@@ -69,7 +69,7 @@ def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator
     Raises:
         ValueError: the file as a whole cannot be read.
     """
-    decoders = {"image": _decode_picture, "video": _decode_film, "page": _decode_pdf}
+    decoders = {"image": _decode_picture, "video": _decode_film, "page": decode_pdf}
     return decoders[file.kind](file.absolute, options, skip)
 
 
@@ -80,6 +80,29 @@ def kind_of(suffix: str) -> Kind | None:
     if suffix in VIDEO_SUFFIXES:
         return "video"
     return "page" if suffix == ".pdf" else None
+
+
+def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
+    """[`decode`] for a PDF: each page as a picture, what is filled into its forms included."""
+    try:
+        document = pypdfium2.PdfDocument(path)
+    except (pypdfium2.PdfiumError, OSError) as error:
+        needs_password = "password" in str(error).lower()
+        raise ValueError("encrypted: it needs a password" if needs_password else f"{error}") from error
+    with closing(document):
+        document.init_forms()  # before any page is loaded, or what is filled in is not drawn
+        if len(document) == 0:
+            raise ValueError("a PDF without pages")
+        yield Outline("page", [f"page={number + 1}" for number in range(len(document))])
+        for number in range(len(document)):
+            if number in skip:
+                continue
+            try:
+                picture, text = _render_page(document, number)
+            except (pypdfium2.PdfiumError, ValueError) as error:
+                yield Decoded(None, reason=f"cannot render it: {error}")
+                continue
+            yield Decoded({"image": picture}, one_line(text))
 
 
 def _decode_picture(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
@@ -139,28 +162,6 @@ def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator
     with naming_the_film(path):
         for frames in read_clips(path, wanted, options.num_frames, options.max_pixels):
             yield Decoded({"video": frames})
-
-
-def _decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
-    try:
-        document = pypdfium2.PdfDocument(path)
-    except (pypdfium2.PdfiumError, OSError) as error:
-        needs_password = "password" in str(error).lower()
-        raise ValueError("encrypted: it needs a password" if needs_password else f"{error}") from error
-    with closing(document):
-        document.init_forms()  # before any page is loaded, or what is filled in is not drawn
-        if len(document) == 0:
-            raise ValueError("a PDF without pages")
-        yield Outline("page", [f"page={number + 1}" for number in range(len(document))])
-        for number in range(len(document)):
-            if number in skip:
-                continue
-            try:
-                picture, text = _render_page(document, number)
-            except (pypdfium2.PdfiumError, ValueError) as error:
-                yield Decoded(None, reason=f"cannot render it: {error}")
-                continue
-            yield Decoded({"image": picture}, one_line(text))
 
 
 def _render_page(document: pypdfium2.PdfDocument, number: int) -> tuple[Image.Image, str]:

@@ -5,15 +5,16 @@ Texts are read here; whatever has a decoder is read in a process of its own, wit
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain
 
-from plume_embed.reading.bounded import LimitError, Limits, iterate_limited
+from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited
 from plume_embed.reading.decode import Decoded, Options, Outline, decode, kind_of
 from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError
 from plume_embed.reading.passages import read_passages
 
 # Plain text as a person reads it. Markup whose tags outweigh its words (html, xml) is left out on purpose.
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl"})
-READ_LIMITS = Limits(seconds=10, memory=3 * 2**29)
+READ_LIMITS = ProcessLimits(seconds=10, memory=3 * 2**29)
 # Pages of one file that may break a limit, each after its own seconds, before the rest of the file is given up.
 _BROKEN_PAGES = 3
 
@@ -28,7 +29,7 @@ def read_items(
     fits: Callable[[str], bool],
     options: Options,
     skip: frozenset[int] = frozenset(),
-    limits: Limits = READ_LIMITS,
+    limits: ProcessLimits = READ_LIMITS,
 ) -> Iterator[FileItem]:
     """The items of a file in their order, each decoded when its turn comes.
 
@@ -37,7 +38,7 @@ def read_items(
         fits: Whether a text is short enough for one item.
         options ([`Options`]): Of the processor; see [`Options.of`].
         skip: Numbers of items that are not wanted.
-        limits ([`Limits`]): On the time and memory of decoding one item.
+        limits ([`ProcessLimits`]): On the time and memory of decoding one item.
 
     Raises:
         UnreadableError: the file as a whole cannot be read.
@@ -48,22 +49,23 @@ def read_items(
         yield item
 
 
-def items_of(outline: Outline, decoded: Iterator[Decoded], skip: frozenset[int] = frozenset()) -> Iterator[FileItem]:
-    """What [`decode`] gives, its outline and what comes after it, as items."""
+def items_of(answers: Iterator[Outline | Decoded], skip: frozenset[int] = frozenset()) -> Iterator[FileItem]:
+    """What [`decode`] gives, as items."""
+    outline = next(answers)
     count = len(outline.locators)
     numbers = (number for number in range(count) if number not in skip)
-    for number, one in zip(numbers, decoded, strict=True):
+    for number, one in zip(numbers, answers, strict=True):
         locator = outline.locators[number]
         yield FileItem(number, count, locator, outline.kind, one.snippet, one.content, one.reason)
 
 
-def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limits: Limits) -> Iterator[FileItem]:
+def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limits: ProcessLimits) -> Iterator[FileItem]:
     outline, done, broken = None, set(skip), 0
     while outline is None or len(done) < len(outline.locators):
         with closing(iterate_limited(decode, file, options, frozenset(done), limits=limits)) as answers:
             try:
                 outline = next(answers)
-                for item in items_of(outline, answers, frozenset(done)):
+                for item in items_of(chain([outline], answers), frozenset(done)):
                     done.add(item.number)
                     yield item
                 return

@@ -10,8 +10,10 @@ import numpy as np
 from lancedb.table import Table
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import SourceFile, list_folder, read_items
+from plume_embed.index.files import list_folder
 from plume_embed.index.update import open_index, search_index, update_index
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.read import Options, read_items
 from space.content.items import Hit, Item
 from space.content.thumbnails import thumbnail
 
@@ -141,8 +143,7 @@ class Collection:
         )
 
     def _thumbnail(self, file: SourceFile, number: int) -> str:
-        processor = self.encoder.processor
-        for item in read_items(file, lambda text: True, processor.num_frames, processor.max_frames):
+        for item in read_items(file, self.encoder.fits, Options.of(self.encoder.processor)):
             if item.number == number:
                 return thumbnail(item.content)
         raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from plume_embed.reading import bounded
-from plume_embed.reading.bounded import LimitError, Limits, iterate_limited, run_limited
+from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited, run_limited
 
-LIMITS = Limits(seconds=1, memory=2**28)
+LIMITS = ProcessLimits(seconds=1, memory=2**28)
 
 
 def spin() -> None:

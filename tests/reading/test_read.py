@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
 
-from plume_embed.reading.bounded import Limits
+from plume_embed.reading.bounded import ProcessLimits
 from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows
 from plume_embed.reading.decode import PAGE_LONG_SIDE
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
@@ -161,7 +161,7 @@ def test_what_is_filled_into_a_form_is_drawn():
 
 def test_a_pdf_that_explodes_is_refused_within_bounds_and_the_next_file_is_read(tmp_path: Path):
     start = time.process_time()
-    reason = refusal(FAULTS / "formbomb.pdf", limits=Limits(seconds=5, memory=2**29))
+    reason = refusal(FAULTS / "formbomb.pdf", limits=ProcessLimits(seconds=5, memory=2**29))
     assert "too much memory" in reason or "longer than 5 seconds" in reason
     assert time.process_time() - start < 2  # nothing of it happens in this process
     assert len(items_of(write_pdf(tmp_path / "x.pdf", num_pages=2))) == 2
@@ -178,7 +178,7 @@ def test_a_page_that_explodes_is_named_and_the_pages_around_it_are_read(tmp_path
     document.import_pages(bomb)
     document.import_pages(sound, [1])
     document.save(path)
-    items = items_of(path, limits=Limits(seconds=5, memory=2**29))
+    items = items_of(path, limits=ProcessLimits(seconds=5, memory=2**29))
     assert [(item.number, item.count, item.locator) for item in items] == [(i, 3, f"page={i + 1}") for i in range(3)]
     assert [item.content is None for item in items] == [False, True, False]
     assert "too much memory" in items[1].reason or "longer than 5 seconds" in items[1].reason
