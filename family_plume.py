@@ -61,7 +61,7 @@ class Film:
     Args:
         frames (`torch.Tensor` of shape [T, 3, H, W]): uint8.
         times (`tuple[float, ...]`): When each frame is shown, in seconds from the start.
-        fps (`float`): Frames a second: their number by the length of the video that they were taken of.
+        fps (`float`): Frames a second, by the time between one and the next.
     """
 
     frames: torch.Tensor

@@ -12,8 +12,10 @@ state between calls.
 """
 
 import inspect
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -215,7 +217,7 @@ class PlumeModel(PreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         num_latent_steps: int | None = None,
@@ -223,7 +225,7 @@ class PlumeModel(PreTrainedModel):
         output_latent_states: bool = False,
         output_router_probs: bool = False,
         return_dict: bool | None = None,
-        **media: torch.Tensor | None,
+        **media: Any,
     ) -> PlumeOutput:
         """Embeds one batch from PlumeProcessor.
 
@@ -236,6 +238,8 @@ class PlumeModel(PreTrainedModel):
             media (`torch.Tensor`, *optional*): The backbone's arguments for pictures and films, all of the batch in the
                 order of the rows. Families with patches: `pixel_values`, `pixel_values_videos` [patches, patch size]
                 with `image_grid_thw`, `video_grid_thw` [images or videos, 3]; others: `pixel_values` [N, 3, H, W].
+                What libraries pass to every model, such as `inputs_embeds` and `output_hidden_states`, may be there as
+                `None` or `False` and is refused otherwise.
 
         Returns:
             [`PlumeOutput`]
@@ -243,11 +247,13 @@ class PlumeModel(PreTrainedModel):
         Raises:
             ValueError: an input that cannot give the right vector, with the remedy.
         """
-        num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
-        if not 0 <= num_steps <= self.config.num_step_embeddings:
-            raise ValueError(f"num_latent_steps must lie in 0..{self.config.num_step_embeddings}, got {num_steps}.")
-        media = {name: tensor for name, tensor in media.items() if tensor is not None}
-        self._check_inputs(input_ids, attention_mask, position_ids, media)
+        num_steps = self._num_steps(num_latent_steps)
+        media = _without_unused(media)
+        # A graph of fixed shapes has no place for checks of values; what it is traced with has been checked in eager.
+        if not torch.compiler.is_compiling():
+            self._check_kinds({"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids})
+            self._check_kinds(media)
+            self._check_inputs(input_ids, attention_mask, position_ids, media)
 
         prefix = self.prefix(input_ids, attention_mask, position_ids, **media)
         rollout = self._rollout(prefix, num_steps) if num_steps > 0 else None
@@ -258,6 +264,26 @@ class PlumeModel(PreTrainedModel):
             latent_states=rollout.latent_states if output_latent_states and rollout is not None else None,
             router_probs=rollout.router_probs if output_router_probs and rollout is not None else None,
         )
+
+    def _num_steps(self, num_latent_steps: int | None) -> int:
+        num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
+        largest = self.config.num_step_embeddings
+        if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or not 0 <= num_steps <= largest:
+            raise ValueError(f"num_latent_steps must be a whole number in 0..{largest}, got {num_steps!r}.")
+        return int(num_steps)
+
+    @staticmethod
+    def _check_kinds(tensors: dict[str, torch.Tensor | None]) -> None:
+        """Refuses, by name, what is no tensor with values that can be read."""
+        for name, tensor in tensors.items():
+            if tensor is None:
+                raise ValueError(f"{name} is missing; pass the whole batch: model(**processor(items)).")
+            if not isinstance(tensor, torch.Tensor):
+                raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}; use torch.as_tensor.")
+            if tensor.is_meta:
+                raise ValueError(f"{name} is on the meta device and has no values; make the batch on a real device.")
+            if tensor.layout != torch.strided:
+                raise ValueError(f"{name} is sparse ({tensor.layout}); pass {name}.to_dense().")
 
     @property
     def rollout_engine(self) -> RolloutEngine:
@@ -290,8 +316,8 @@ class PlumeModel(PreTrainedModel):
     def _check_inputs(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
         media: dict[str, torch.Tensor],
     ) -> None:
         """Refuses what would silently give another vector. One synchronisation with the host, before the prefix."""
@@ -313,8 +339,6 @@ class PlumeModel(PreTrainedModel):
                 "Gradient checkpointing of the layers is on: it drops the cache, and the rollout would be computed "
                 "without its prefix. Call gradient_checkpointing_disable() on the model and on its backbone."
             )
-        if attention_mask is None or position_ids is None:
-            raise ValueError(f"attention_mask and position_ids are needed; {batch}.")
         if position_ids.shape != (input_ids.shape[0], 3, input_ids.shape[1]):
             raise ValueError(
                 f"position_ids must be [batch, 3, length] = {[input_ids.shape[0], 3, input_ids.shape[1]]}, got "
@@ -335,6 +359,28 @@ class PlumeModel(PreTrainedModel):
         for message, good in zip(checks, passed, strict=True):
             if not good:
                 raise ValueError(message)
+
+
+# What libraries pass to every model (peft's FEATURE_EXTRACTION does), with what to do where more than the default is
+# asked for.
+_UNUSED_ARGUMENTS = {
+    "inputs_embeds": "pass input_ids; what is put in place of tokens are pictures and films, from PlumeProcessor",
+    "past_key_values": "the rollout makes its own cache; pass the whole input",
+    "use_cache": "leave it out, the rollout always uses a cache of its own and gives none back",
+    "output_attentions": "call model.backbone for attentions",
+    "output_hidden_states": "use output_latent_states=True for the latent steps, or model.prefix for the prefix",
+    "labels": "losses are made in training, see plume_embed.training.objective",
+    "token_type_ids": "leave it out, no supported backbone has token types",
+}
+
+
+def _without_unused(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The media among the further arguments of `forward`; refuses a standard argument that is asked for."""
+    for name, remedy in _UNUSED_ARGUMENTS.items():
+        value = arguments.get(name)
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is not used by PlumeModel and cannot be passed: {remedy}.")
+    return {name: value for name, value in arguments.items() if value is not None and name not in _UNUSED_ARGUMENTS}
 
 
 def _documented_signature(forward: Callable) -> inspect.Signature:

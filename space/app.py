@@ -85,7 +85,7 @@ def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Se
     import torch
 
     from plume_embed.encode.encoder import Encoder
-    from space.content.sandbox import warm_up
+    from plume_embed.reading.bounded import warm_up
     from space.service import Service
     from space.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import FileItem, Kind
+from plume_embed.reading.items import FileItem, Kind
 from space.compare import Variant, compare, writes_rationales
 from space.content.collection import Collection
 from space.content.items import Hit, Item, merged, ranked
@@ -168,7 +168,7 @@ class Service:
             for item, vector in zip(part, vectors, strict=True):
                 label = shown + (f", {item.locator.replace('=', ' ')}" if item.locator else "")
                 small = thumbnail(item.content)
-                added.append(Item(label, _kind(item), vector, lambda small=small: small, item.snippet, is_own=True))
+                added.append(Item(label, item.kind, vector, lambda small=small: small, item.snippet, is_own=True))
         limit = self.settings.limits.items
         with session.lock:
             total = len(session.items) + len(added)
@@ -180,10 +180,7 @@ class Service:
             session.items = [*session.items, *added]
 
     def _read(self, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
-        processor = self.encoder.processor
-        return read_upload(
-            upload.path, upload.name, wanted, self.settings.limits, processor.num_frames, processor.max_frames
-        )
+        return read_upload(upload.path, upload.name, wanted, self.settings.limits, self.encoder.processor.num_frames)
 
     def _describe(self, text: str, image: Upload | None, video: Upload | None) -> str:
         limits = self.settings.limits
@@ -197,9 +194,3 @@ def _last(session: Session) -> QueryResult:
     if session.last is None:
         raise ValueError("There is no query yet: search for something first.")
     return session.last
-
-
-def _kind(item: FileItem) -> str:
-    if "video" in item.content:
-        return "video"
-    return "page" if item.locator else "image"

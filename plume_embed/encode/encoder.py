@@ -24,8 +24,8 @@ from plume_embed.encode.batching import (
     run_ahead,
 )
 from plume_embed.encode.sizes import TokenEstimate
-from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model import PlumeModel, PlumeProcessor
+from plume_embed.model.inputs_plume import ItemError
 
 BUNDLED_MODEL = Path(__file__).parent.parent.parent / "checkpoints" / "plume-tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -284,5 +284,5 @@ def _checked_device(device: str | None) -> torch.device:
 
 
 def without_place(error: ValueError) -> str:
-    """The message of an error of the processor for a batch of one, without its "Item 0"."""
-    return str(error).removeprefix("Item 0: ").removeprefix("Item 0 ")
+    """The message of an error of the processor, without the item's place in the batch and its looks."""
+    return error.reason if isinstance(error, ItemError) else str(error)

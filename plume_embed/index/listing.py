@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plume_embed.index.exclude import Exclusions
-from plume_embed.index.files import SourceFile, UnreadableError, kind_by_suffix
+from plume_embed.reading.items import SourceFile, UnreadableError
+from plume_embed.reading.read import kind_by_suffix
 
 
 class NotAccessibleError(UnreadableError):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 
 from plume_embed import __version__
-from plume_embed.index.files import SourceFile, UnreadableError
 from plume_embed.index.listing import Listing, NotAccessibleError, content_hash
 from plume_embed.index.store import FileRow
+from plume_embed.reading.items import SourceFile, UnreadableError
 
 # A file that was changed a moment ago can change again within the same tick of the file system's clock.
 _UNSURE_NS = 2 * 10**9

@@ -15,7 +15,7 @@ from PIL import Image
 
 from plume_embed.encode.batching import TOKEN_BUDGET, read_ahead
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import FileItem, SourceFile, UnreadableError
+from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
 # Of decoded pictures. A handful of batches are in memory at once, and as many bytes wait for the next.
 BATCH_BYTES = 2**27

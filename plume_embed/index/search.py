@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import Kind
 from plume_embed.index.folders import Scope, find_scope
 from plume_embed.index.store import Index
 from plume_embed.index.table import Metadata
+from plume_embed.reading.items import Kind
 
 _COLUMNS = ["content", "item", "kind", "locator", "snippet", "digest"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from plume_embed.encode.batching import BATCH_SIZE
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.commit import Done, OnProgress, Progress, commit_batches
-from plume_embed.index.files import FileItem, SourceFile, UnreadableError, read_items
 from plume_embed.index.folders import new_scope
 from plume_embed.index.listing import content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, look, row_of
@@ -21,6 +20,8 @@ from plume_embed.index.pipeline import Work, embed_contents
 from plume_embed.index.search import describe
 from plume_embed.index.store import FileRow, Index
 from plume_embed.index.table import errors_named, locked
+from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
+from plume_embed.reading.read import Options, read_items
 
 # Texts first: they are the quickest, and a person sees at once that the run goes on.
 _KIND_ORDER = {"text": 0, "image": 1, "page": 2, "video": 3}
@@ -252,8 +253,8 @@ class _Update:
 
 
 def _reader(encoder: Encoder) -> Callable[[Work], Iterator[FileItem]]:
-    processor = encoder.processor
-    return lambda work: read_items(work.files[0], encoder.fits, processor.num_frames, processor.max_frames, work.skip)
+    options = Options.of(encoder.processor)
+    return lambda work: read_items(work.files[0], encoder.fits, options, work.skip)
 
 
 def _has_content(file: SourceFile, content: str) -> bool:

@@ -1,4 +1,4 @@
-"""Recipes: YAML files beside this one, read into typed settings, changed by `--set key=value`."""
+"""Recipes: YAML files, read into typed settings, changed by `--set key=value`."""
 
 import dataclasses
 import types
@@ -12,8 +12,7 @@ import yaml
 from plume_embed.training.curriculum import Curriculum
 from plume_embed.training.gates import GateSettings
 from plume_embed.training.loss.batch_loss import LossWeights
-
-RECIPES = Path(__file__).parent / "recipes"
+from plume_embed.training.recipes import FOLDER, recipe_names
 
 
 @dataclass(frozen=True)
@@ -136,11 +135,6 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load_recipe(name: str, assignments: list[str]) -> Recipe:
     """Reads a recipe and changes it.
 
@@ -151,7 +145,7 @@ def load_recipe(name: str, assignments: list[str]) -> Recipe:
     Raises:
         ValueError: no such recipe, key or type, naming it.
     """
-    path = RECIPES / f"{name}.yaml" if name in recipe_names() else Path(name)
+    path = FOLDER / f"{name}.yaml" if name in recipe_names() else Path(name)
     if not path.is_file():
         raise ValueError(f"No recipe {name!r}; there are {', '.join(recipe_names())}, or give the path of a YAML file.")
     values = yaml.safe_load(path.read_text()) or {}

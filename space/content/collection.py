@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import SourceFile, read_items
 from plume_embed.index.listing import list_folder
 from plume_embed.index.search import OpenIndex, Row, open_index
 from plume_embed.index.update import UpdateOptions, update_index
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.read import Options, read_items
 from space.content.items import Hit, Item
 from space.content.thumbnails import thumbnail
 
@@ -141,8 +142,7 @@ class Collection:
         )
 
     def _thumbnail(self, file: SourceFile, number: int) -> str:
-        processor = self.encoder.processor
-        for item in read_items(file, lambda text: True, processor.num_frames, processor.max_frames):
+        for item in read_items(file, self.encoder.fits, Options.of(self.encoder.processor)):
             if item.number == number:
                 return thumbnail(item.content)
         raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")

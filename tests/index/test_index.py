@@ -238,7 +238,7 @@ def test_a_killed_index_run_goes_on_where_it_was(tmp_path: Path, encoder: Counti
     folder.mkdir()
     for i in range(60):
         write_picture(folder / f"{i:02}.png", seed=i, size=(200, 200))
-    command = [sys.executable, "-m", "plume_embed.cli.main", "index", folder, "--to", db, "--model", released_model_dir]
+    command = [sys.executable, "-m", "plume_embed", "index", folder, "--to", db, "--model", released_model_dir]
     process = subprocess.Popen([*command, "--batch-size", "1"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 180
     while len(list((db / "items.lance" / "data").glob("*.lance"))) < 5:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from small_files import write_pdf, write_picture, write_video
 
-from plume_embed.index.files import SourceFile, UnreadableError
 from plume_embed.index.listing import NotAccessibleError, content_hash, list_folder
+from plume_embed.reading.items import SourceFile, UnreadableError
 
 
 def listed(folder: Path, name: str) -> SourceFile:

@@ -12,7 +12,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from plume_embed.cli.evaluate import _model_and_steps, app
+from plume_embed.cli.contestants import model_and_steps
+from plume_embed.cli.evaluate import app
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import report as miniature_report
 from plume_embed.evaluation.miniature import run as miniature_run
@@ -447,8 +448,8 @@ def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
     command("--data", str(data), "--device", "cpu", *out, "--model", f"{released_model_dir}@0,2", "--steps", "4")
     models = json.loads((tmp_path / "figures.json").read_text())["models"]
     assert [model["num_latent_steps"] for model in models] == [0, 2, None]
-    assert _model_and_steps("runs/a@b") == ("runs/a@b", None) and _model_and_steps(None) == (None, None)
-    assert _model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
+    assert model_and_steps("runs/a@b") == ("runs/a@b", None) and model_and_steps(None) == (None, None)
+    assert model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
 
 
 def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, released_model_dir, tmp_path, monkeypatch):

@@ -416,8 +416,6 @@ def test_other_prompts_truncation_and_keyword_inputs_are_refused(processor):
     with pytest.raises(ValueError, match="takes a list of items"):
         processor(text="x", images=None)
     with pytest.raises(ValueError, match="takes a list of items"):
-        processor(["x"], return_tensors="np")
-    with pytest.raises(ValueError, match="takes a list of items"):
         processor(["x"], padding="max_length")
 
 
