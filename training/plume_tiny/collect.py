@@ -1,6 +1,6 @@
 """Finished runs -> one results file.
 
-    python -m training.plume_tiny.collect runs/* --to training/hops/results/hops.json
+python -m training.plume_tiny.collect runs/* --to training/hops/results/hops.json
 """
 
 import json
