@@ -79,7 +79,7 @@ train-tiny: $(RUNS)/tiny/full-0/results.json  ## train the shipped plume-tiny th
 	$(BIN)/python -m training.plume_tiny.base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_more
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
-	$(BIN)/python -m training.plume_tiny.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
+	$(BIN)/python -m training.plume_tiny.publish $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
 
 paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit rationale, single pass, without curriculum; the table
 	$(BIN)/python -m training.plume_tiny.paradigms --out $(RUNS) --jobs 2 --json training/plume_tiny/results/paradigms.json

@@ -23,6 +23,7 @@ GROUPS = {
     "quickstart": [ROOT / "docs" / "quickstart.md"],
     "others": [page for page in pages() if page.name not in ("README.md", "quickstart.md") and read_examples(page)],
 }
+NOT_YET = ("docs/results/photographs.md",)  # with the model of photographs
 EXAMPLES = [(group, row) for group, found in GROUPS.items() for row in range(sum(len(read_examples(p)) for p in found))]
 
 
@@ -152,6 +153,36 @@ def test_the_file_tree_names_what_there_is():
     folders = {f"{path.name}/" for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     tracked = {f"{line.split('/')[0]}/" for line in tracked_files() if "/" in line and not line.startswith(".")}
     assert folders & tracked <= {name for line in lines for name in line}
+
+
+def test_paths_and_modules_named_anywhere_in_the_repository_exist():
+    folders = "training|evaluation|benchmarks|plume_embed|tests|space|docs|checkpoints|examples"
+    path = re.compile(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w\.(?:py|yaml|json|jsonl|md|svg|png))\b")
+    module = re.compile(rf"python -m ((?:{folders})[\w.]*\w)")
+    missing = []
+    for name in tracked_files():
+        if (
+            name == "CHANGELOG.md"
+            or not re.search(r"\.(py|yaml|md|toml)$|^Makefile$", name)
+            or (ROOT / name).is_symlink()
+        ):
+            continue
+        text = (ROOT / name).read_text()
+        missing += [(name, found) for found in path.findall(text) if not is_there(found)]
+        missing += [(name, found) for found in module.findall(text) if not is_module(found)]
+    assert missing == []
+
+
+def is_there(path: str) -> bool:
+    """A file of the repository; MACHINE in a name stands for any."""
+    return (ROOT / path).exists() or "MACHINE" in path or path in NOT_YET
+
+
+def is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def test_the_readme_of_the_experiments_has_a_line_for_every_folder():

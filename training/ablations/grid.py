@@ -1,6 +1,6 @@
 """Ablations with paired seeds: every row of the paper's tables 3 to 6 and the baselines, trained and collected.
 
-    python -m training.ablations.grid --task hops --seeds 0,1,2,3,4 --jobs 2 --json training/results/ablations_hops.json
+    python -m training.ablations.grid --task hops --seeds 0,1,2,3,4 --jobs 2 --json training/ablations/results/hops.json
 
 One run is one process with one thread. A run whose results.json exists is left alone, so the command can be killed and
 started again: at most the runs that were in work are lost. Rows that differ only after stage 0 share it (`fork.py`).

@@ -1,4 +1,7 @@
-"""Finished runs -> one results file: `python -m training.plume_tiny.collect runs/* --to training/results/hops.json`."""
+"""Finished runs -> one results file.
+
+python -m training.plume_tiny.collect runs/* --to training/hops/results/hops.json
+"""
 
 import json
 from pathlib import Path

