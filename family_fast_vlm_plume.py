@@ -105,6 +105,15 @@ class FastVlmFamily(BackboneFamily):
         token_id, count = processor.image_token_id, processor.backbone_settings["tokens_per_picture"]
         return {"pixel_values": pixels}, MediaSpan(token_id, [token_id] * (count * len(pixels)))
 
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        wanted = processor.image_processor.size
+        if "height" in wanted:
+            return wanted["height"], wanted["width"]
+        edge, short, long = wanted["shortest_edge"], min(size), max(size)
+        return (edge, int(edge * long / short)) if size[0] <= size[1] else (int(edge * long / short), edge)
+
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
         image_processor = AutoImageProcessor.from_pretrained(source)
         same = {name: value for name, value in image_processor.to_dict().items() if name in _PIXEL_SETTINGS}

@@ -182,6 +182,16 @@ class BackboneFamily:
         """
         raise NotImplementedError
 
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        """Height and width to which the library resizes a picture, or the frames of a film, of height x width = `size`.
+
+        Args:
+            num_frames (`int`, *optional*): `None` is a picture.
+        """
+        raise NotImplementedError
+
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
         """Image and video processor of a backbone's folder or Hub id."""
         return AutoImageProcessor.from_pretrained(source), AutoVideoProcessor.from_pretrained(source)

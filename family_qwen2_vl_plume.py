@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from .family_plume import BackboneFamily, Film, MediaSpan, VisionBlock, mrope_positions, runs_match
 
@@ -139,6 +140,13 @@ class Qwen2VLFamily(BackboneFamily):
         token_id = processor.video_token_id
         t, h, w = grid
         return MediaSpan(token_id, [token_id] * (t * h * w), [VisionBlock(t, h, w)])
+
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        limits = processor.image_processor if num_frames is None else processor.video_processor
+        least, most = limits.size["shortest_edge"], limits.size["longest_edge"]
+        return smart_resize(*size, factor=limits.patch_size * limits.merge_size, min_pixels=least, max_pixels=most)
 
     def make_processors(self, config: PreTrainedConfig) -> tuple[Any, Any]:
         vision = config.vision_config

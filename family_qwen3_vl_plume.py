@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from transformers import Qwen3VLVideoProcessor
+from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
 from .family_plume import Film, MediaSpan, VisionBlock
 from .family_qwen2_vl_plume import Qwen2VLFamily
@@ -60,6 +61,21 @@ class Qwen3VLFamily(Qwen2VLFamily):
             ids += processor.tokenizer.encode(f"<{mean:.1f} seconds>", add_special_tokens=False)
             ids += [start, *[token_id] * (h * w), end]
         return MediaSpan(token_id, ids, [VisionBlock(1, h, w)] * t)
+
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        if num_frames is None:
+            return super().size_after_resizing(processor, size, None)
+        limits = processor.video_processor
+        return smart_resize(
+            max(num_frames, limits.temporal_patch_size),
+            *size,
+            temporal_factor=limits.temporal_patch_size,
+            factor=limits.patch_size * limits.merge_size,
+            min_pixels=limits.size["shortest_edge"],
+            max_pixels=limits.size["longest_edge"],
+        )
 
     def pixel_limits(self, limits: Any, num_frames: int | None) -> tuple[float, float]:
         least, most = super().pixel_limits(limits, num_frames)

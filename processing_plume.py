@@ -23,6 +23,7 @@ from .family_plume import BackboneFamily, Film, MediaSpan
 from .images_plume import MAX_PIXELS, is_source
 from .inputs_plume import ItemError, describe, is_conversation, normalize_conversation, to_conversation
 from .media_plume import load_image, load_video
+from .resizing_plume import shrunk
 
 ANCHOR_TOKEN = "<disc_emb>"
 LATENT_START_TOKEN = "<bot>"
@@ -429,6 +430,13 @@ class PlumeProcessor(ProcessorMixin):
         if times is None:  # frames whose times nobody knows
             times = tuple(index / _ASSUMED_FPS for index in range(len(frames)))
         return Film(frames, times, _rate(times))
+
+    def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The item with its pictures at the size at which the model looks at them, so that many can wait in memory.
+
+        Its vector is the same to the bit; see [`shrunk`] of resizing_plume.
+        """
+        return shrunk(self, content)
 
     def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
         if not self.blank_image_for_text or _parts(conversation, "image") or _parts(conversation, "video"):

@@ -4,7 +4,7 @@ Each gives an `Outline` first and then its items, so that whoever is left when a
 Nothing here needs torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,15 +35,17 @@ class Options:
     Args:
         num_frames (`int`): Frames of a film, or of a clip of a long one.
         max_pixels (`int`): Most pixels of a picture or a frame.
+        shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded.
     """
 
     num_frames: int
     max_pixels: int
+    shrink: Callable[[dict], dict] | None = None
 
     @classmethod
     def of(cls, processor: "PlumeProcessor") -> "Options":
-        """As a processor would decode them."""
-        return cls(processor.num_frames, processor.max_image_pixels)
+        """For items that this processor will process: decoded as it would, and at the size it looks at them."""
+        return cls(processor.num_frames, processor.max_image_pixels, processor.shrunk)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Texts are read here; whatever has a decoder is read in a process of its own, wit
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 
 from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited
@@ -61,13 +62,14 @@ def items_of(answers: Iterator[Outline | Decoded], skip: frozenset[int] = frozen
 
 def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limits: ProcessLimits) -> Iterator[FileItem]:
     outline, done, broken = None, set(skip), 0
+    shrink, options = options.shrink, replace(options, shrink=None)
     while outline is None or len(done) < len(outline.locators):
         with closing(iterate_limited(decode, file, options, frozenset(done), limits=limits)) as answers:
             try:
                 outline = next(answers)
                 for item in items_of(chain([outline], answers), frozenset(done)):
                     done.add(item.number)
-                    yield item
+                    yield replace(item, content=shrink(item.content)) if shrink and item.content else item
                 return
             except LimitError as error:
                 broken += 1

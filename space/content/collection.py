@@ -3,6 +3,7 @@
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -142,7 +143,8 @@ class Collection:
         )
 
     def _thumbnail(self, file: SourceFile, number: int) -> str:
-        for item in read_items(file, self.encoder.fits, Options.of(self.encoder.processor)):
+        options = replace(Options.of(self.encoder.processor), shrink=None)  # a person looks closer than the model
+        for item in read_items(file, self.encoder.fits, options):
             if item.number == number:
                 return thumbnail(item.content)
         raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")

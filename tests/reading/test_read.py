@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pypdfium2
 import pytest
+import torch
 from PIL import Image
 from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
 
+from plume_embed import PlumeProcessor
 from plume_embed.reading.bounded import ProcessLimits
 from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows
 from plume_embed.reading.decode import PAGE_LONG_SIDE
@@ -223,6 +225,17 @@ def test_an_animated_picture_is_a_film_and_a_still_one_a_picture(tmp_path: Path,
     frames[0].save(tmp_path / f"y.{suffix}")
     (picture,) = items_of(tmp_path / f"y.{suffix}")
     assert picture.kind == "image"
+
+
+def test_what_is_read_for_a_model_waits_at_the_size_at_which_it_looks_at_it(tmp_path: Path, released_model_dir: Path):
+    processor = PlumeProcessor.from_pretrained(released_model_dir)
+    path = write_picture(tmp_path / "x.png", size=(4000, 3000))
+    (full,), (small,) = items_of(path), items_of(path, options=Options.of(processor))
+    least, limit = processor.image_processor.size["shortest_edge"], processor.image_processor.size["longest_edge"]
+    assert full.content["image"].size == (4000, 3000)
+    assert least <= small.content["image"].width * small.content["image"].height <= limit
+    first, second = processor([full.content]), processor([small.content])
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_picture_above_the_limit_is_refused(tmp_path: Path):
