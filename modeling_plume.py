@@ -11,9 +11,7 @@ through the whole rollout. Where no gradient is wanted, rollout_plume.py compute
 state between calls.
 """
 
-import inspect
 import numbers
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import PlumeAdapter, PlumeExperts
+from .arguments_plume import check_tensors, documented_signature, media_among, refuse_pickled_weights
 from .configuration_plume import PlumeConfig
 from .families_plume import MEDIA_ARGUMENTS, backbone_family
 from .family_plume import BackboneFamily
@@ -103,6 +102,19 @@ class PlumeModel(PreTrainedModel):
         is_tied = self.family.ties_embeddings(config.backbone_config)
         self.lm_head = None if is_tied else nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, use_safetensors: bool | None = True, **kwargs):
+        """Loads a model from safetensors files.
+
+        Raises:
+            ValueError: the weights are pickles (.bin, .pt), with the reason and the remedy.
+        """
+        if use_safetensors is False:
+            raise ValueError("use_safetensors=False would load pickles, which can run any code; leave it out.")
+        if pretrained_model_name_or_path is not None:
+            refuse_pickled_weights(pretrained_model_name_or_path)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, use_safetensors=True, **kwargs)
 
     @property
     def family(self) -> BackboneFamily:
@@ -248,11 +260,11 @@ class PlumeModel(PreTrainedModel):
             ValueError: an input that cannot give the right vector, with the remedy.
         """
         num_steps = self._num_steps(num_latent_steps)
-        media = _without_unused(media)
+        media = media_among(media)
         # A graph of fixed shapes has no place for checks of values; what it is traced with has been checked in eager.
         if not torch.compiler.is_compiling():
-            self._check_kinds({"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids})
-            self._check_kinds(media)
+            rows = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+            check_tensors(rows | media)
             self._check_inputs(input_ids, attention_mask, position_ids, media)
 
         prefix = self.prefix(input_ids, attention_mask, position_ids, **media)
@@ -271,19 +283,6 @@ class PlumeModel(PreTrainedModel):
         if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or not 0 <= num_steps <= largest:
             raise ValueError(f"num_latent_steps must be a whole number in 0..{largest}, got {num_steps!r}.")
         return int(num_steps)
-
-    @staticmethod
-    def _check_kinds(tensors: dict[str, torch.Tensor | None]) -> None:
-        """Refuses, by name, what is no tensor with values that can be read."""
-        for name, tensor in tensors.items():
-            if tensor is None:
-                raise ValueError(f"{name} is missing; pass the whole batch: model(**processor(items)).")
-            if not isinstance(tensor, torch.Tensor):
-                raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}; use torch.as_tensor.")
-            if tensor.is_meta:
-                raise ValueError(f"{name} is on the meta device and has no values; make the batch on a real device.")
-            if tensor.layout != torch.strided:
-                raise ValueError(f"{name} is sparse ({tensor.layout}); pass {name}.to_dense().")
 
     @property
     def rollout_engine(self) -> RolloutEngine:
@@ -361,41 +360,7 @@ class PlumeModel(PreTrainedModel):
                 raise ValueError(message)
 
 
-# What libraries pass to every model (peft's FEATURE_EXTRACTION does), with what to do where more than the default is
-# asked for.
-_UNUSED_ARGUMENTS = {
-    "inputs_embeds": "pass input_ids; what is put in place of tokens are pictures and films, from PlumeProcessor",
-    "past_key_values": "the rollout makes its own cache; pass the whole input",
-    "use_cache": "leave it out, the rollout always uses a cache of its own and gives none back",
-    "output_attentions": "call model.backbone for attentions",
-    "output_hidden_states": "use output_latent_states=True for the latent steps, or model.prefix for the prefix",
-    "labels": "losses are made in training, see plume_embed.training.objective",
-    "token_type_ids": "leave it out, no supported backbone has token types",
-}
-
-
-def _without_unused(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The media among the further arguments of `forward`; refuses a standard argument that is asked for."""
-    for name, remedy in _UNUSED_ARGUMENTS.items():
-        value = arguments.get(name)
-        if value is not None and value is not False:
-            raise ValueError(f"{name} is not used by PlumeModel and cannot be passed: {remedy}.")
-    return {name: value for name, value in arguments.items() if value is not None and name not in _UNUSED_ARGUMENTS}
-
-
-def _documented_signature(forward: Callable) -> inspect.Signature:
-    """The signature of `forward` with every family's media arguments by name, for libraries that look at it."""
-    signature = inspect.signature(forward)
-    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    optional = torch.Tensor | None
-    media = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=optional)
-        for name in MEDIA_ARGUMENTS
-    ]
-    return signature.replace(parameters=[*named, *media])
-
-
-PlumeModel.forward.__signature__ = _documented_signature(PlumeModel.forward)
+PlumeModel.forward.__signature__ = documented_signature(PlumeModel.forward, MEDIA_ARGUMENTS)
 PlumeModel.register_for_auto_class("AutoModel")
 
 __all__ = ["PlumeModel", "PlumeOutput", "PlumePrefix"]

@@ -25,6 +25,7 @@ from plume_embed.encode.batching import (
 )
 from plume_embed.encode.sizes import TokenEstimate
 from plume_embed.model import PlumeModel, PlumeProcessor
+from plume_embed.model.arguments_plume import refuse_pickled_weights
 from plume_embed.model.inputs_plume import ItemError
 
 BUNDLED_MODEL = Path(__file__).parent.parent.parent / "checkpoints" / "plume-tiny"
@@ -229,6 +230,7 @@ def resolve_model(model: str | Path | None = None) -> Path:
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} is no model folder: it has no config.json. Pass another --model.")
         return folder
+    refuse_pickled_weights(folder)
     if isinstance(model, Path) or folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"No such model folder: {folder}. Pass a folder or a Hub id to --model.")
     try:

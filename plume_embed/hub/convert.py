@@ -18,6 +18,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from plume_embed.model.arguments_plume import refuse_pickled_weights
 from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.families_plume import SUPPORTED_BACKBONES
 from plume_embed.model.modeling_plume import PlumeModel
@@ -165,6 +166,8 @@ def init_model(backbone: str | Path, out_dir: Path, seed: int = 0, console: Cons
     _, out_dir = _checked_folders(None, out_dir)
     console = console or Console(quiet=True)
     is_folder = isinstance(backbone, Path) or backbone.startswith((".", "/", "~")) or Path(backbone).exists()
+    if is_folder:
+        refuse_pickled_weights(backbone)
     if is_folder and not (Path(backbone) / "config.json").is_file():
         raise ValueError(f"{backbone} is no model folder: it has no config.json.")
     backbone_config = AutoConfig.from_pretrained(backbone)
@@ -184,7 +187,7 @@ def init_model(backbone: str | Path, out_dir: Path, seed: int = 0, console: Cons
     lacking = sorted({donor for donor in TOKEN_DONORS.values() if donor not in vocabulary})
     if lacking:
         raise ValueError(f"The tokenizer of {backbone} lacks {lacking}, from which the new tokens are initialised.")
-    base, info = AutoModel.from_pretrained(backbone, output_loading_info=True)
+    base, info = AutoModel.from_pretrained(backbone, use_safetensors=True, output_loading_info=True)
     if info["missing_keys"]:
         raise ValueError(f"{backbone} lacks weights: {sorted(info['missing_keys'])}.")
     rows = len(base.get_input_embeddings().weight)
@@ -229,6 +232,7 @@ def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
         if absent:
             raise ValueError(f"{folder} lacks the shards {absent} that its index names.")
     if not files:
+        refuse_pickled_weights(folder)
         raise ValueError(f"{folder} holds no safetensors files.")
     tensors = {}
     for file in files:

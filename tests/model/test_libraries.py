@@ -1,15 +1,21 @@
 """Facts about what libraries hand over: standard arguments, other tensors, saving and pushing, limits, tracing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.encode.encoder import Encoder
+from plume_embed.evaluation.embedders import SentenceTransformerEmbedder
+from plume_embed.hub.convert import convert_released, init_model
+from plume_embed.training.efficiency.lora import load_lora
 
 CHAT = [{"role": "user", "content": [{"type": "text", "text": "a red car"}]}]
 
@@ -287,3 +293,48 @@ def test_links_that_became_text_files_are_recognised_with_the_remedy(tmp_path):
         (tmp_path / file.name).write_text(f"../../{file.name}")
     with pytest.raises(ImportError, match=r"became text files.*git config core.symlinks true.*pip install \."):
         exec(compile(source, "model", "exec"), {"__file__": str(tmp_path / "__init__.py")})
+
+
+# Weights
+
+
+@pytest.fixture
+def pickled(released_model_dir, tmp_path) -> Path:
+    """The model as an old checkpoint would have it."""
+    folder = tmp_path / "pickled"
+    shutil.copytree(released_model_dir, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        PlumeModel.from_pretrained,
+        Encoder,
+        lambda folder: SentenceTransformer(str(folder), trust_remote_code=True),
+        lambda folder: convert_released(folder, folder / "out"),
+        lambda folder: init_model(folder, folder / "out"),
+        lambda folder: Encoder(folder / "pytorch_model.bin"),
+        lambda folder: SentenceTransformerEmbedder(str(folder)),
+        lambda folder: load_lora(None, folder),
+    ],
+    ids=["PlumeModel", "Encoder", "SentenceTransformer", "convert", "init", "a file", "a peer", "LoRA"],
+)
+def test_pickled_weights_are_refused_with_the_reason(pickled, load):
+    with pytest.raises(
+        ValueError, match=r"pytorch_model.bin: a pickle can run any code .*safetensors.torch.save"
+    ):
+        load(pickled)
+
+
+def test_a_pickle_cannot_be_asked_for_beside_safetensors(released_model_dir):
+    with pytest.raises(ValueError, match="use_safetensors=False would load pickles"):
+        PlumeModel.from_pretrained(released_model_dir, use_safetensors=False)
+
+
+def test_other_files_of_a_trainer_beside_safetensors_are_no_matter(released_model_dir, tmp_path):
+    shutil.copytree(released_model_dir, tmp_path / "model")
+    torch.save({}, tmp_path / "model/training_args.bin")
+    assert PlumeModel.from_pretrained(tmp_path / "model").config.num_latent_steps == 8

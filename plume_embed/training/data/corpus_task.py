@@ -157,4 +157,8 @@ def _dataset(name: str) -> Any:
     """A `datasets.Dataset` from a folder of `save_to_disk`, or from whatever `load_dataset` finds."""
     from datasets import load_dataset, load_from_disk
 
-    return load_from_disk(name) if (Path(name) / "state.json").is_file() else load_dataset(name, split="train")
+    from plume_embed.local_datasets import load_local
+
+    if (Path(name) / "state.json").is_file():
+        return load_from_disk(name)
+    return (load_local if Path(name).exists() else load_dataset)(name, split="train")
