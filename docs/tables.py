@@ -161,10 +161,12 @@ def figures() -> dict[str, list[str]]:
             f"{hit['without_curriculum']} % without the curriculum",
             f"{hit['single_pass']} % in a single pass",
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8",
+            f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
             f"{mean:.1f} %",
             f"chance {100 * report_chance(report):.1f} %",
         ],
         "docs/results/hops.md": [
+            f"{hops['full_curriculum']['parameters'] / 1e6:.2f} million parameters",
             f"{grid['full']['mean'] * 100:.1f} %",
             f"{grid['no_curriculum']['mean'] * 100:.1f} %",
         ],
