@@ -42,5 +42,5 @@ def embed(
         )
     console.print(
         f"{counted(report.num_rows, 'row')} in {to}; {report.embedded:,} embedded now; {report.resumed:,} there "
-        f"already; {counted(len(report.skipped), 'line')} skipped; {encoder.padding}"
+        f"already; {counted(len(report.skipped), 'line')} skipped"
     )

@@ -1,5 +1,6 @@
 """`plume-embed evaluate mmeb-v2`: what is missing, or the models, the evaluation and its summary, in that order."""
 
+from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plume_embed.atomic import write_json, write_text
-from plume_embed.cli.console import error_line, make_console, progress_bar
+from plume_embed.cli.console import counted, error_line, make_console, one_line, progress_bar
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
@@ -94,7 +95,13 @@ def _check(tasks: "list[Task]", variant: "Variant", hub_dir: Path | None, media_
 
     if media_dir is None:
         raise ValueError("The media folder is missing: pass --media-dir.")
+    for name, folder in (("--media-dir", media_dir), ("--hub-dir", hub_dir)):
+        if folder is not None and not folder.is_dir():
+            raise ValueError(f"No such folder: {folder}; pass another to {name}.")
     console, ready = make_console(), 0
+    lacking = _missing_roots(tasks, media_dir)
+    for folder, number in lacking.items():
+        console.print(f"no folder {one_line(folder)}: all media of {counted(number, 'task')} would be in it")
     for checked in check_tasks(tasks, variant, hub_dir, media_dir):
         ready += checked.is_ready
         if checked.failure is not None:
@@ -105,12 +112,24 @@ def _check(tasks: "list[Task]", variant: "Variant", hub_dir: Path | None, media_
             told += f", {checked.num_candidates:,} candidates"
             told += f", {checked.to_write:,} pages to write from the corpus" if checked.to_write else ""
         console.print(f"{checked.task.name}: {told}")
+        if _roots(checked.task, media_dir) in lacking:
+            continue
         for missing in checked.missing[:3]:
             console.print(f"    {error_line(missing)}")
         if len(checked.missing) > 3:
             console.print(f"    and {len(checked.missing) - 3:,} more")
     console.print(f"{ready} of {len(tasks)} tasks are ready")
     return 0 if ready == len(tasks) else 1
+
+
+def _missing_roots(tasks: "list[Task]", media_dir: Path) -> dict[str, int]:
+    """Folders that are not there, each with the number of tasks that look nowhere else."""
+    gone = [task for task in tasks if not any((media_dir / root).is_dir() for root in task.media_roots)]
+    return dict(Counter(_roots(task, media_dir) for task in gone))
+
+
+def _roots(task: "Task", media_dir: Path) -> str:
+    return " or ".join(str(media_dir / root) for root in task.media_roots)
 
 
 def _evaluate(tasks: "list[Task]", settings: "Settings", embedder: "Embedder | None") -> "list[Outcome]":

@@ -18,11 +18,40 @@ BatchOption = Annotated[int, typer.Option(min=1, help="Most items per pass; lowe
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: cuda where there is one.")]
 DtypeOption = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
 DatabaseOption = Annotated[
-    Path | None, typer.Option("--to", help="Folder of the index. Default: .plume-index inside FOLDER.", metavar="DB")
+    Path | None,
+    typer.Option(
+        "--to",
+        help="Folder of the index. Default: .plume-index in FOLDER, or in the folder above it that is indexed.",
+        metavar="DB",
+    ),
 ]
 FolderArgument = Annotated[
     Path, typer.Argument(help="What to search: texts, pictures, videos and PDFs.", metavar="FOLDER")
 ]
+# How an index is brought up to date.
+AlsoOption = Annotated[
+    list[Path] | None,
+    typer.Option("--also", help="Another folder in the same index; again for more.", metavar="FOLDER"),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave out what matches, in the syntax of .gitignore; again for more. It is remembered; '' drops it. A "
+        "file .plumeignore does the same.",
+        metavar="PATTERN",
+    ),
+]
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Remove what is gone even if nothing is left: no drive is away.")
+]
+MovedOption = Annotated[bool, typer.Option("--moved", help="FOLDER was indexed at another place and has moved.")]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Read every file, also those of the same size and date; try unreadable ones.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", help="List all unreadable files, not only those that are new.")
+]
+
 OutArgument = Annotated[Path, typer.Argument(help="Where to write.", metavar="OUT_DIR")]
 
 # Of evaluations.

@@ -323,9 +323,7 @@ def pickled(released_model_dir, tmp_path) -> Path:
     ids=["PlumeModel", "Encoder", "SentenceTransformer", "convert", "init", "a file", "a peer", "LoRA"],
 )
 def test_pickled_weights_are_refused_with_the_reason(pickled, load):
-    with pytest.raises(
-        ValueError, match=r"pytorch_model.bin: a pickle can run any code .*safetensors.torch.save"
-    ):
+    with pytest.raises(ValueError, match=r"pytorch_model.bin: a pickle can run any code .*safetensors.torch.save"):
         load(pickled)
 
 
