@@ -4,8 +4,8 @@
 Features of some tower layers are added to the first text layers (DeepStack). That happens where visual tokens are, in
 the prefix, inside the library's forward: the rollout and the suffix have none.
 
-No pair of vision tokens stands around the film as a whole, as in the first release and in vLLM. transformers 5 keeps the
-pair of the chat template there; two tokens of difference, and PLUME has a template of its own.
+No pair of vision tokens stands around the film as a whole, as in the first release and in vLLM. transformers 5 keeps
+the pair of the chat template there; two tokens of difference, and PLUME has a template of its own.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -42,7 +42,7 @@ class ModelSettings:
     plume: dict = field(default_factory=dict)
 
     def fresh(self) -> dict:
-        """What [`tiny_model.make_model`] takes of it."""
+        """What [`small_model.make_model`] takes of it."""
         names = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range")
         return {name: getattr(self, name) for name in names} | self.plume
 
