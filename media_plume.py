@@ -42,7 +42,7 @@ def load_image(image: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def load_video(
-    video: Any, num_frames: int, max_frames: int, max_pixels: int = MAX_PIXELS, fps: float | None = None
+    video: Any, num_frames: int | None, max_frames: int, max_pixels: int = MAX_PIXELS, fps: float | None = None
 ) -> tuple[torch.Tensor, tuple[float, ...] | None]:
     """Frames of a video, and when they are shown.
 
@@ -52,7 +52,7 @@ def load_video(
     Args:
         video (path, bytes, binary file, dict with "bytes" or "path", list of images, or uint8 array of shape
             [T, H, W, C] or [T, C, H, W]).
-        num_frames (`int`): How many frames to take of a file.
+        num_frames (`int`, *optional*): How many frames to take of a file; needed where there is no `fps`.
         max_frames (`int`): How many frames a caller may hand over or ask for.
         max_pixels (`int`): A film with larger frames is refused before it is decoded.
         fps (`float`, *optional*): Frames for each second of a file, instead of `num_frames`.
@@ -75,7 +75,7 @@ def load_video(
         if len(video) > max_frames:
             raise ValueError(
                 f"A video of {len(video)} frames is over the limit of {max_frames}; hand over fewer, or a path, which "
-                f"is sampled at {num_frames} frames."
+                "is sampled."
             )
         return _stacked([load_image(frame, max_pixels) for frame in video]), None
     shape = f" of shape {tuple(video.shape)}" if isinstance(video, np.ndarray | torch.Tensor) else ""

@@ -91,8 +91,6 @@ def build_chat_template(
 # A private-use character that marks, until tokenisation, where a control token typed by a user is cut in two.
 _CUT = "\U000f0000"
 
-# Frames a second of the frames that a caller hands over without saying more, as the library assumes for them.
-_ASSUMED_FPS = 2.0
 # Characters for each token of the limit that are cut into tokens to find a text far beyond it.
 _CHARACTERS_TRIED = 16
 # What chat models take and an embedding does not depend on: the prompt is one, and rows are padded on the left.
@@ -153,7 +151,10 @@ class PlumeProcessor(ProcessorMixin):
         vision_position_advance (`str`, defaults to `"max_hw"`): See [`PlumeConfig`]; must be the same there.
         blank_image_for_text (`bool`, defaults to `False`): Whether inputs without media get a white 28 x 28 image in
             front: part of the protocol of converted checkpoints.
-        num_frames (`int`, defaults to 8): Evenly spaced frames taken of a video file.
+        num_frames (`int`, *optional*): Evenly spaced frames taken of a video file; 8, unless there is `fps`.
+        fps (`float`, *optional*): Frames taken for each second of a video file, instead of `num_frames`.
+        frames_fps (`float`, defaults to 2.0): How many frames a second a caller's own frames are taken for, whose times
+            nobody knows. It counts for backbones that see times: it is Qwen's assumption too.
         max_frames (`int`, defaults to 256): Most frames that a caller may hand over for one video.
         max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
             It is the tokenizer's `model_max_length`, so that libraries show it, and what they set there
@@ -174,10 +175,12 @@ class PlumeProcessor(ProcessorMixin):
         backbone_settings: dict[str, Any] | None = None,
         vision_position_advance: str = "max_hw",
         blank_image_for_text: bool = False,
-        num_frames: int = 8,
+        num_frames: int | None = None,
         max_frames: int = 256,
         max_length: int = 11288,
         max_image_pixels: int = MAX_PIXELS,
+        fps: float | None = None,
+        frames_fps: float = 2.0,
     ):
         family = backbone_family(backbone_type)
         if vision_position_advance not in family.position_advances:
@@ -189,7 +192,16 @@ class PlumeProcessor(ProcessorMixin):
         self.backbone_settings = backbone_settings or {}
         self.vision_position_advance = vision_position_advance
         self.blank_image_for_text = blank_image_for_text
-        self.num_frames = num_frames
+        if num_frames is not None and fps is not None:
+            raise ValueError(
+                f"A film is sampled by num_frames or by fps, got num_frames={num_frames} and fps={fps}; set "
+                "one of them to None."
+            )
+        if min(value for value in (num_frames, fps, frames_fps) if value is not None) <= 0:
+            raise ValueError(f"num_frames, fps and frames_fps must be above 0, got {num_frames}, {fps}, {frames_fps}.")
+        self.num_frames = 8 if num_frames is None and fps is None else num_frames
+        self.fps = fps
+        self.frames_fps = frames_fps
         self.max_frames = max_frames
         self.max_image_pixels = max_image_pixels
         super().__init__(
@@ -425,11 +437,13 @@ class PlumeProcessor(ProcessorMixin):
                 f"{' and '.join(sampling)} cannot be asked for here: the frames that you chose are all used; hand over "
                 "a path, or choose the frames."
             )
-        num_frames = sampling.get("num_frames", self.num_frames)
-        frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, sampling.get("fps"))
+        sampling = sampling or {"num_frames": self.num_frames, "fps": self.fps}
+        num_frames, fps = sampling.get("num_frames"), sampling.get("fps")
+        frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, fps)
         if times is None:  # frames whose times nobody knows
-            times = tuple(index / _ASSUMED_FPS for index in range(len(frames)))
-        return Film(frames, times, _rate(times))
+            times = tuple(index / self.frames_fps for index in range(len(frames)))
+        rate = (len(times) - 1) / times[-1] if times[-1] > 0 else self.frames_fps
+        return Film(frames, times, rate)
 
     def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
         """The item with its pictures at the size at which the model looks at them, so that many can wait in memory.
@@ -532,11 +546,6 @@ def _sampling(videos_kwargs: dict) -> tuple[dict, dict]:
         raise ValueError("do_sample_frames is not for the library here; say num_frames or fps in videos_kwargs.")
     kept_back = ("num_frames", "fps", "video_metadata")
     return sampling, {name: value for name, value in videos_kwargs.items() if name not in kept_back}
-
-
-def _rate(times: tuple[float, ...]) -> float:
-    """Frames a second of evenly spaced frames."""
-    return (len(times) - 1) / times[-1] if times[-1] > 0 else _ASSUMED_FPS
 
 
 def _joined(media: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tensor]:

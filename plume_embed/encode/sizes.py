@@ -42,7 +42,8 @@ class TokenEstimate:
             return self._visual(part["image"], None)
         video = part["video"]
         is_frames = isinstance(video, list | tuple)
-        count = len(video) if is_frames else self._processor.num_frames
+        of_file = self._processor.num_frames or self._processor.max_frames  # by fps: how long it is, is not known
+        count = len(video) if is_frames else of_file
         return self._visual(video[0] if is_frames and count else None, count)
 
     def _visual(self, picture: Any, num_frames: int | None) -> float:

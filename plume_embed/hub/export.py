@@ -53,6 +53,9 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
         base_model=base_model,
         license=license_id,
     ).to_yaml()
+    frames = f"{processor.num_frames} evenly spaced frames"
+    if processor.fps is not None:
+        frames = f"{processor.fps:g} frames a second"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     experts = {
         "moe": f"{config.num_experts} experts, {config.num_experts_per_tok} per step"
@@ -60,7 +63,6 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
         "mlp": "one expert",
         "none": "none",
     }[config.adapter_type]
-    image_limit = processor.image_processor.size["longest_edge"]
     backbone = (
         f"[{base_model}](https://huggingface.co/{base_model})" if base_model else config.backbone_config.model_type
     )
@@ -75,8 +77,8 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
         max_steps=config.num_step_embeddings,
         experts=experts,
         dtype=str(model.dtype).removeprefix("torch."),
-        image_limit=f"{image_limit:,}",
-        num_frames=processor.num_frames,
+        picture_limits=processor.family.describe_limits(processor),
+        frames=frames,
         max_length=f"{processor.max_length:,}",
     )
 
@@ -135,7 +137,7 @@ documents and queries with the same K.
 
 ## Limits
 
-- Pictures are scaled to at most {image_limit} pixels; of a video file {num_frames} evenly spaced frames are used.
+- {picture_limits}; of a video file {frames} are used.
 - An input has at most {max_length} tokens, and a longer one raises an error: nothing is cut off silently.
 - Padding is on the left, and each row ends in the start token; truncation (`max_seq_length`) must stay off.
 - The scores rank, they are not probabilities, and they inherit the backbone's biases.

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 from plume_embed.model.images_plume import IMAGE_SUFFIXES, RAW_SUFFIXES, open_picture, opened, read_image, to_rgb, why
 from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds, is_animated, naming_the_film, sample_frames
-from plume_embed.reading.clips import clip_locator, clip_windows, read_clips
+from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import Kind, SourceFile, one_line
 
 if TYPE_CHECKING:
@@ -33,19 +33,25 @@ class Options:
     """How files are decoded.
 
     Args:
-        num_frames (`int`): Frames of a film, or of a clip of a long one.
+        num_frames (`int`, *optional*): Frames of a film, or of a clip of a long one.
         max_pixels (`int`): Most pixels of a picture or a frame.
         shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded.
+        fps (`float`, *optional*): Frames for each second, instead of `num_frames`.
     """
 
-    num_frames: int
+    num_frames: int | None
     max_pixels: int
     shrink: Callable[[dict], dict] | None = None
+    fps: float | None = None
 
     @classmethod
     def of(cls, processor: "PlumeProcessor") -> "Options":
         """For items that this processor will process: decoded as it would, and at the size it looks at them."""
-        return cls(processor.num_frames, processor.max_image_pixels, processor.shrunk)
+        return cls(processor.num_frames, processor.max_image_pixels, processor.shrunk, processor.fps)
+
+    def frames_of(self, seconds: float) -> int:
+        """How many frames a film of this length gives."""
+        return self.num_frames if self.fps is None else max(1, round(seconds * self.fps))
 
 
 @dataclass(frozen=True)
@@ -152,17 +158,18 @@ def _decode_pages(path: Path, pages: list[int], options: Options, skip: frozense
 
 
 def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
-    windows = clip_windows(film_seconds(path, options.max_pixels))
+    seconds = film_seconds(path, options.max_pixels)
+    windows = clip_windows(seconds)
     if not windows:
         yield Outline("video", [""])
         if 0 not in skip:
-            frames, _ = sample_frames(path, options.num_frames, options.max_pixels)
+            frames, _ = sample_frames(path, options.frames_of(seconds), options.max_pixels)
             yield Decoded({"video": frames})
         return
     yield Outline("video", [clip_locator(window) for window in windows])
     wanted = [window for number, window in enumerate(windows) if number not in skip]
     with naming_the_film(path):
-        for frames in read_clips(path, wanted, options.num_frames, options.max_pixels):
+        for frames in read_clips(path, wanted, options.frames_of(CLIP_SECONDS), options.max_pixels):
             yield Decoded({"video": frames})
 
 

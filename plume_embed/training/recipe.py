@@ -21,6 +21,7 @@ class ModelSettings:
 
     Args:
         path (`str`, *optional*): Folder from `plume-embed init`; then the sizes below do not count.
+        backbone (`str`): Model type of the backbone of a fresh model, and of a dry run.
         side (`int`): Pictures are resized to about `side` x `side` pixels.
         vocab_size (`int`): Of the tokenizer, which is trained on the corpus.
         freeze_vision (`bool`): Whether the vision tower stays as it is; its merger is trained in any case.
@@ -28,6 +29,7 @@ class ModelSettings:
     """
 
     path: str | None = None
+    backbone: str = "qwen2_vl"
     side: int = 56
     vocab_size: int = 2048
     freeze_vision: bool = False
@@ -40,7 +42,7 @@ class ModelSettings:
     plume: dict = field(default_factory=dict)
 
     def fresh(self) -> dict:
-        """What [`tiny_model.make_model`] takes of it."""
+        """What [`small_model.make_model`] takes of it."""
         names = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range")
         return {name: getattr(self, name) for name in names} | self.plume
 

@@ -73,7 +73,9 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return PlumeProcessor.from_pretrained(settings.path)
-        return make_processor(self.corpus.texts(2000), settings.vocab_size, settings.side)
+        return make_processor(
+            self.corpus.texts(2000), settings.vocab_size, settings.side, backbone_type=settings.backbone
+        )
 
     def make_model(self) -> PlumeModel:
         """The model of the recipe: from its folder, or small and with random weights from the recipe's seed."""
