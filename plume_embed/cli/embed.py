@@ -13,6 +13,9 @@ from plume_embed.cli.options import BATCH_SIZE, BatchOption, DeviceOption, Dtype
 def embed(
     source: Annotated[Path, typer.Argument(help="One JSON object a line.", metavar="INPUT.jsonl")],
     to: Annotated[Path, typer.Option(help="Parquet file with id and embedding.", metavar="OUT.parquet")],
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A further key that becomes a column; again for more.", metavar="KEY")
+    ] = None,
     model: ModelOption = None,
     latent_steps: StepsOption = None,
     batch_size: BatchOption = BATCH_SIZE,
@@ -38,6 +41,7 @@ def embed(
             latent_steps,
             batch_size,
             on_progress,
+            keep=keep or (),
             on_skipped=lambda line, why: console.print(f"skipped: {one_line(f'{source}:{line}: {why}')}"),
         )
     console.print(

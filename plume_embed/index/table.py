@@ -114,7 +114,7 @@ FOLDERS_SCHEMA = pa.schema(
 
 
 @contextmanager
-def errors_named(db: Path) -> Iterator[None]:
+def errors_named(db: Path, name: str = "The index", anew: str = "to index anew") -> Iterator[None]:
     """Turns what LanceDB raises, at any read or write, into a ValueError that says what it is and what to do."""
     try:
         yield
@@ -125,14 +125,14 @@ def errors_named(db: Path) -> Iterator[None]:
         found = _OS_ERROR.search(message)
         if found:
             raise ValueError(
-                f"The index {db} cannot be read or written: {os.strerror(int(found[1]))}. It is whole as it was after "
+                f"{name} {db} cannot be read or written: {os.strerror(int(found[1]))}. It is whole as it was after "
                 "the last step; mend that and run the same command again."
             ) from error
         if _DAMAGE.search(message):
-            raise ValueError(f"The index {db} is damaged; delete it to index anew.") from error
+            raise ValueError(f"{name} {db} is damaged; delete it {anew}.") from error
         if isinstance(error, RuntimeError):
             first = message.splitlines()[0].removeprefix("lance error: ")
-            raise ValueError(f"LanceDB cannot go on with the index {db}: {first}") from error
+            raise ValueError(f"LanceDB cannot go on with {name.lower()} {db}: {first}") from error
         raise
 
 
@@ -174,7 +174,7 @@ def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tab
     if dimension is None and not db.is_dir():
         raise ValueError(_no_index(db))
     connection = lancedb.connect(str(db))
-    items = _open(connection, _ITEMS)
+    items = open_if_there(connection, _ITEMS)
     if items is None:
         if dimension is None:
             raise ValueError(_no_index(db))
@@ -184,7 +184,7 @@ def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tab
         items = connection.create_table(_ITEMS, schema=items_schema(dimension, wanted))
         return Tables(items, files, folders)
     _check(items, wanted, db)
-    files, folders = _open(connection, _FILES), _open(connection, _FOLDERS)
+    files, folders = open_if_there(connection, _FILES), open_if_there(connection, _FOLDERS)
     if files is None or folders is None:
         raise ValueError(f"The index {db} is damaged; delete it to index anew.")
     return Tables(items, files, folders)
@@ -209,7 +209,8 @@ def _check(items: Table, wanted: Metadata, db: Path) -> None:
     Metadata(**said).check(wanted, db)
 
 
-def _open(connection: lancedb.DBConnection, name: str) -> Table | None:
+def open_if_there(connection: lancedb.DBConnection, name: str) -> Table | None:
+    """A table of a database, or `None`."""
     try:
         return connection.open_table(name)
     except FileNotFoundError:
