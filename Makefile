@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-slow lint format miniature photos train-tiny train-small paradigms evaluate-tiny clean help
+.PHONY: demo space test test-fast test-slow lint format miniature photos train-tiny train-small paradigms evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,8 +36,13 @@ $(VENV)/.space: $(VENV)/.base
 space: $(VENV)/.space  ## search in the browser, and look inside the rollout
 	$(BIN)/python space/app.py
 
+FAST_TESTS := tests/model tests/encode tests/packaging/test_hub_files.py tests/packaging/test_dependencies.py
+
 test: $(VENV)/.dev  ## the whole test suite, offline
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-fast: $(VENV)/.dev  ## the model and the package alone, under a minute
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 $(FAST_TESTS)
 
 test-slow: $(VENV)/.dev  ## what takes minutes each
 	$(BIN)/python -m pytest -m slow

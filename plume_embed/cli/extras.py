@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Modules that no core dependency brings, by the name of their package. A test compares them with pyproject.toml.
+# Modules that only extras declare, and their packages. A test compares them with pyproject.toml.
 PACKAGES = {
     "accelerate": "accelerate",
     "datasets": "datasets",
@@ -11,6 +11,7 @@ PACKAGES = {
     "matplotlib": "matplotlib",
     "mteb": "mteb",
     "peft": "peft",
+    "tokenizers": "tokenizers",
     "yaml": "pyyaml",
 }
 

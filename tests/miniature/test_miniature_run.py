@@ -150,18 +150,20 @@ def test_hit_and_ndcg_of_a_query_are_those_of_the_mmeb_scorer(seed):
     correct[generator.choice(count, size=int(generator.integers(1, count + 1)), replace=False)] = True
     keys = np.argsort(-similarity).tolist()[:10]
     expected = score([Prediction(keys, tuple(np.flatnonzero(correct).tolist()), None)])
-    assert query_scores(similarity, correct) == pytest.approx((expected["hit@1"], expected["ndcg_linear@5"]))
+    assert query_scores([similarity], [correct])[0].tolist() == pytest.approx(
+        (expected["hit@1"], expected["ndcg_linear@5"])
+    )
 
 
 def test_ties_count_against_the_query():
-    assert query_scores(np.zeros(6), np.array([1, 0, 0, 0, 0, 0], bool)) == (0, 0)
-    assert query_scores(np.zeros(2), np.array([1, 0], bool)) == pytest.approx((0, 1 / np.log2(3)))
+    assert query_scores([np.zeros(6)], [np.array([1, 0, 0, 0, 0, 0], bool)]).tolist() == [[0, 0]]
+    assert query_scores([np.zeros(2)], [np.array([1, 0], bool)])[0].tolist() == pytest.approx((0, 1 / np.log2(3)))
 
 
 @pytest.mark.parametrize(("num_correct", "count"), [(1, 3), (2, 8), (7, 9)])
 def test_chance_is_the_mean_over_random_orders(num_correct, count):
     generator, correct = np.random.default_rng(0), np.arange(count) < num_correct
-    found = np.mean([query_scores(generator.permutation(count), correct) for _ in range(4000)], axis=0)
+    found = query_scores([generator.permutation(count) for _ in range(4000)], [correct] * 4000).mean(axis=0)
     assert chance_scores(num_correct, count) == pytest.approx(found, abs=0.03)
 
 
