@@ -9,7 +9,8 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-fast test-slow lint format miniature photos train-tiny train-small paradigms evaluate-tiny clean help
+.PHONY: demo space test test-fast test-slow lint audit libraries matrix format miniature photos train-tiny train-small paradigms \
+	evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +56,21 @@ lint: $(VENV)/.dev  ## ruff (format and rules), and pyright over the package and
 format: $(VENV)/.dev  ## ruff, in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+$(VENV)/.audit: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet "pip-audit>=2.9" "parameterized>=0.9"
+	@touch $@
+
+audit: $(VENV)/.audit  ## licences of all that is installed, and known holes in it (asks the package index)
+	$(BIN)/python -m scripts.licences
+	$(BIN)/pip-audit --strict --skip-editable --progress-spinner off
+
+libraries: $(VENV)/.audit  ## the common tests of transformers and the made-up tasks of mteb, on PlumeModel
+	$(BIN)/python -m scripts.transformers_tests
+	$(BIN)/python -m scripts.mteb_mock_run
+
+matrix: $(VENV)/.dev  ## core tests with the oldest and the newest torch, transformers and sentence-transformers
+	$(BIN)/python -m scripts.matrix --keep .data/matrix
 
 miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm and apt-get)
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
