@@ -9,7 +9,7 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 
 PAPER = "https://arxiv.org/abs/2604.02073"
-_TAGS = ["plume", "sentence-transformers", "multimodal", "embeddings", "retrieval", "latent-reasoning", "custom_code"]
+_TAGS = ["plume", "transformers", "multimodal", "embeddings", "retrieval", "latent-reasoning", "custom_code"]
 
 
 def export_model(
@@ -47,7 +47,7 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
     """The README.md of a model, in Markdown with the Hub's front matter."""
     config = model.config
     front_matter = ModelCardData(
-        library_name="transformers",
+        library_name="sentence-transformers",
         pipeline_tag="feature-extraction",
         tags=_TAGS,
         base_model=base_model,
@@ -139,6 +139,7 @@ documents and queries with the same K.
 
 - {picture_limits}; of a video file {frames} are used.
 - An input has at most {max_length} tokens, and a longer one raises an error: nothing is cut off silently.
-- Padding is on the left, and each row ends in the start token; truncation (`max_seq_length`) must stay off.
+  `max_seq_length` of sentence-transformers is this limit.
+- `pipeline("feature-extraction")` of transformers would tokenise without the prompt, so the model refuses its batches.
 - The scores rank, they are not probabilities, and they inherit the backbone's biases.
 """

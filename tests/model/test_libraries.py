@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from transformers import pipeline
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.encode.encoder import Encoder
 from plume_embed.evaluation.embedders import SentenceTransformerEmbedder
-from plume_embed.hub.convert import convert_released, init_model
+from plume_embed.hub.convert import convert_released
+from plume_embed.hub.init import init_model
 from plume_embed.training.efficiency.lora import load_lora
 
 CHAT = [{"role": "user", "content": [{"type": "text", "text": "a red car"}]}]
@@ -194,6 +196,12 @@ def test_an_option_that_would_be_ignored_is_refused(processor, asked):
 def test_truncation_is_refused_wherever_it_stands(processor, asked):
     with pytest.raises(ValueError, match="cannot be truncated"):
         processor.apply_chat_template([CHAT], tokenize=True, **asked)
+
+
+def test_a_pipeline_that_would_tokenise_without_the_prompt_is_refused_with_the_remedy(released_model_dir):
+    extract = pipeline("feature-extraction", model=str(released_model_dir), trust_remote_code=True, device="cpu")
+    with pytest.raises(ValueError, match=r"position_ids is missing; .*model\(\*\*processor\(items\)\)"):
+        extract("a red car")
 
 
 # Limits

@@ -22,7 +22,7 @@ _USES: list[tuple[Package, str]] = [
 def model_card(model: PlumeModel, processor: PlumeProcessor) -> str:
     """The README.md of the checkpoint, with the Hub's front matter."""
     front_matter = ModelCardData(
-        library_name="transformers",
+        library_name="sentence-transformers",
         pipeline_tag="feature-extraction",
         tags=["plume", "sentence-transformers", "multimodal", "embeddings", "retrieval", "custom_code"],
         license="apache-2.0",
