@@ -9,7 +9,8 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-slow lint format miniature train-tiny paradigms evaluate-tiny clean help
+.PHONY: demo space test test-fast test-slow lint audit libraries matrix format miniature photos train-tiny train-small paradigms \
+	evaluate-tiny clean help
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,8 +37,13 @@ $(VENV)/.space: $(VENV)/.base
 space: $(VENV)/.space  ## search in the browser, and look inside the rollout
 	$(BIN)/python space/app.py
 
+FAST_TESTS := tests/model tests/encode tests/packaging/test_hub_files.py tests/packaging/test_dependencies.py
+
 test: $(VENV)/.dev  ## the whole test suite, offline
 	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-fast: $(VENV)/.dev  ## the model and the package alone, under a minute
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 $(FAST_TESTS)
 
 test-slow: $(VENV)/.dev  ## what takes minutes each
 	$(BIN)/python -m pytest -m slow
@@ -51,8 +57,27 @@ format: $(VENV)/.dev  ## ruff, in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+$(VENV)/.audit: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet "pip-audit>=2.9" "parameterized>=0.9"
+	@touch $@
+
+audit: $(VENV)/.audit  ## licences of all that is installed, and known holes in it (asks the package index)
+	$(BIN)/python -m scripts.licences
+	$(BIN)/pip-audit --strict --skip-editable --progress-spinner off
+
+libraries: $(VENV)/.audit  ## the common tests of transformers and the made-up tasks of mteb, on PlumeModel
+	$(BIN)/python -m scripts.transformers_tests
+	$(BIN)/python -m scripts.mteb_mock_run
+
+matrix: $(VENV)/.dev  ## core tests with the oldest and the newest torch, transformers and sentence-transformers
+	$(BIN)/python -m scripts.matrix --keep .data/matrix
+
 miniature: $(VENV)/.dev  ## fetch and render the miniature benchmark into .data/miniature (needs npm and apt-get)
 	$(BIN)/python -m evaluation.miniature.build --out .data/miniature
+
+photos: $(VENV)/.dev  ## fetch the benchmark of photographs into .data/photos, with the vectors of its peers (needs apt-get)
+	$(BIN)/python -m evaluation.photos.build --out .data/photos
+	$(BIN)/python -m evaluation.photos.peers --data .data/photos
 
 RUNS := .data/runs
 EVALUATE := $(BIN)/plume-embed evaluate miniature --keep .data/scores --batch-size 64 --max-new-tokens 256 --latency-rounds 0
@@ -75,13 +100,18 @@ train-tiny: $(RUNS)/tiny/full-0/results.json  ## train the shipped plume-tiny th
 	$(BIN)/python -m training.plume_tiny.base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_more
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
-	$(BIN)/python -m training.plume_tiny.ship $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
+	$(BIN)/python -m training.plume_tiny.publish $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
 
 paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit rationale, single pass, without curriculum; the table
 	$(BIN)/python -m training.plume_tiny.paradigms --out $(RUNS) --jobs 2 --json training/plume_tiny/results/paradigms.json
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
 		--model $(RUNS)/tiny/explicit_cot-0/model@cot --json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/plume_tiny/results/report
+
+train-small: export OMP_NUM_THREADS := 1
+train-small: $(VENV)/.dev  ## make the shipped plume-small from packages alone, on one core; run it again after a kill
+	$(BIN)/python -m training.plume_small.tower
+	$(BIN)/python -m training.plume_small.ship
 
 evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
 	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --model checkpoints/plume-tiny-stills@8 \

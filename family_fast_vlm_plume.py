@@ -14,13 +14,14 @@ from PIL import Image
 from torch import nn
 from transformers import AutoImageProcessor, CLIPImageProcessor, LlavaOnevisionVideoProcessor, PreTrainedConfig
 
-from .family_plume import BackboneFamily, Film, MediaSpan, VisionBlock
+from .family_plume import BackboneFamily, Film, MediaSpan, SmallSizes, VisionBlock, small_text_config
 from .semantic_tokens_plume import PlumeFastVlmConfig, PlumeFastVlmModel
 
 if TYPE_CHECKING:
     from .processing_plume import PlumeProcessor
 
 
+_SMALL_SIDE = 64  # pixels of a small model's pictures: 2 x 2 tokens
 # What a frame of a film must be brought into as a picture is.
 _PIXEL_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "crop_size")
 _PIXEL_SETTINGS += ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "do_convert_rgb")
@@ -43,11 +44,30 @@ class FastVlmFamily(BackboneFamily):
 
     # The model
 
+    control_tokens = ("<image>",)
+    backbone_class = PlumeFastVlmModel
+
     def make_config(self, values: dict[str, Any]) -> PreTrainedConfig:
         return PlumeFastVlmConfig(**values)
 
     def build(self, config: PreTrainedConfig) -> nn.Module:
         return PlumeFastVlmModel._from_config(config)
+
+    def small_config(self, vocabulary: dict[str, int], sizes: SmallSizes) -> dict[str, Any]:
+        return {
+            "model_type": self.model_type,
+            "image_token_index": vocabulary[self.image_token],
+            "image_seq_length": (_SMALL_SIDE // 32) ** 2,
+            "tie_word_embeddings": True,
+            "text_config": small_text_config("qwen2", vocabulary, sizes),
+            "vision_config": {
+                "model_type": "timm_wrapper",
+                "architecture": "test_efficientnet",
+                "do_pooling": False,
+                "hidden_size": 256,
+                "initializer_range": sizes.initializer_range,
+            },
+        }
 
     def vision_modules(self, backbone: nn.Module) -> list[nn.Module]:
         return [backbone.vision_tower, backbone.multi_modal_projector]
@@ -105,6 +125,15 @@ class FastVlmFamily(BackboneFamily):
         token_id, count = processor.image_token_id, processor.backbone_settings["tokens_per_picture"]
         return {"pixel_values": pixels}, MediaSpan(token_id, [token_id] * (count * len(pixels)))
 
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        wanted = processor.image_processor.size
+        if "height" in wanted:
+            return wanted["height"], wanted["width"]
+        edge, short, long = wanted["shortest_edge"], min(size), max(size)
+        return (edge, int(edge * long / short)) if size[0] <= size[1] else (int(edge * long / short), edge)
+
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
         image_processor = AutoImageProcessor.from_pretrained(source)
         same = {name: value for name, value in image_processor.to_dict().items() if name in _PIXEL_SETTINGS}
@@ -112,6 +141,9 @@ class FastVlmFamily(BackboneFamily):
 
     def make_processors(self, config: PreTrainedConfig) -> tuple[Any, Any]:
         raise ValueError("A fast_vlm folder needs its preprocessor_config.json: its pixels have no one convention.")
+
+    def small_processors(self, side: int, max_side: int | None, temporal_patch_size: int) -> tuple[Any, Any]:
+        return picture_processors(_SMALL_SIDE, mean=127, std=128)
 
     def num_visual_tokens(
         self, processor: "PlumeProcessor", size: tuple[int, int] | None, num_frames: int | None

@@ -61,12 +61,32 @@ class Film:
     Args:
         frames (`torch.Tensor` of shape [T, 3, H, W]): uint8.
         times (`tuple[float, ...]`): When each frame is shown, in seconds from the start.
-        fps (`float`): Frames a second: their number by the length of the video that they were taken of.
+        fps (`float`): Frames a second, by the time between one and the next.
     """
 
     frames: torch.Tensor
     times: tuple[float, ...]
     fps: float
+
+
+@dataclass(frozen=True)
+class SmallSizes:
+    """What a small random backbone is asked to be, as far as its kind allows.
+
+    Args:
+        hidden_size, layers, intermediate_size (`int`): Of the language model.
+        vision_size, vision_depth (`int`): Of the tower, where it has them to choose.
+        initializer_range (`float`): Standard deviation of the weights.
+        temporal_patch_size (`int`): Frames of a film that share their visual tokens.
+    """
+
+    hidden_size: int
+    layers: int
+    intermediate_size: int
+    vision_size: int
+    vision_depth: int
+    initializer_range: float
+    temporal_patch_size: int = 2
 
 
 class BackboneFamily:
@@ -79,6 +99,8 @@ class BackboneFamily:
         media_arguments: Keyword arguments of the backbone's forward that carry media, all optional.
         position_advances: Values of `vision_position_advance` that there are.
         token_donors: New token -> the token of the backbone's tokenizer whose embedding it starts from.
+        control_tokens: Tokens of small tokenizers made for this family, beside those that all Qwen models have.
+        backbone_class: Whose `from_pretrained` reads the backbone of a checkpoint, without its head.
     """
 
     model_type: str
@@ -89,6 +111,8 @@ class BackboneFamily:
     media_arguments: tuple[str, ...]
     position_advances: tuple[str, ...] = ("max_hw",)
     token_donors: dict[str, str]
+    control_tokens: tuple[str, ...] = ()
+    backbone_class: type = AutoModel
 
     # The model
 
@@ -99,6 +123,14 @@ class BackboneFamily:
     def build(self, config: PreTrainedConfig) -> nn.Module:
         """The backbone without its language-modelling head, with new weights."""
         return AutoModel.from_config(config)
+
+    def small_config(self, vocabulary: dict[str, int], sizes: SmallSizes) -> dict[str, Any]:
+        """Plain values of a small backbone's config, to be made with random weights.
+
+        Args:
+            vocabulary (`dict`): Token -> id, of the tokenizer.
+        """
+        raise NotImplementedError
 
     def ties_embeddings(self, config: PreTrainedConfig) -> bool:
         """Whether the output embedding is the input embedding."""
@@ -111,6 +143,10 @@ class BackboneFamily:
     def merger_modules(self, backbone: nn.Module) -> list[nn.Module]:
         """The parts of [`vision_modules`] that join the two and are trained in any case."""
         raise NotImplementedError
+
+    def packed_attention_class(self) -> type | None:
+        """The tower's attention layer, where it runs over pictures laid end to end, told apart by `cu_seqlens`."""
+        return None
 
     def media_checks(
         self, config: PreTrainedConfig, input_ids: torch.Tensor, media: dict[str, torch.Tensor]
@@ -182,12 +218,31 @@ class BackboneFamily:
         """
         raise NotImplementedError
 
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        """Height and width to which the library resizes a picture, or the frames of a film, of height x width = `size`.
+
+        Args:
+            num_frames (`int`, *optional*): `None` is a picture.
+        """
+        raise NotImplementedError
+
     def load_processors(self, source: str | Path) -> tuple[Any, Any]:
         """Image and video processor of a backbone's folder or Hub id."""
         return AutoImageProcessor.from_pretrained(source), AutoVideoProcessor.from_pretrained(source)
 
     def make_processors(self, config: PreTrainedConfig) -> tuple[Any, Any]:
         """Image and video processor for a folder that has none, as the backbone's first release had them."""
+        raise NotImplementedError
+
+    def small_processors(self, side: int, max_side: int | None, temporal_patch_size: int) -> tuple[Any, Any]:
+        """Image and video processor of a small backbone, as far as its kind allows.
+
+        Args:
+            side, max_side (`int`): Pictures have between side^2 and max_side^2 pixels, frames of films about side^2.
+            temporal_patch_size (`int`): As in [`SmallSizes`].
+        """
         raise NotImplementedError
 
     def num_visual_tokens(
@@ -205,6 +260,29 @@ class BackboneFamily:
     def describe_limits(self, processor: "PlumeProcessor") -> str:
         """How pictures are scaled, as a sentence without its full stop, for the model card."""
         raise NotImplementedError
+
+
+def small_text_config(model_type: str, vocabulary: dict[str, int], sizes: SmallSizes) -> dict[str, Any]:
+    """What the language models of all families have in their config, for a small one."""
+    head_size = 48 if sizes.hidden_size % 48 == 0 else 64
+    heads = sizes.hidden_size // head_size
+    return {
+        "model_type": model_type,
+        "vocab_size": len(vocabulary),
+        "hidden_size": sizes.hidden_size,
+        "intermediate_size": sizes.intermediate_size,
+        "num_hidden_layers": sizes.layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": max(1, heads // 2),
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "rms_norm_eps": 1e-6,
+        "initializer_range": sizes.initializer_range,
+        "bos_token_id": None,
+        "eos_token_id": vocabulary["<|im_end|>"],
+        "pad_token_id": vocabulary["<|endoftext|>"],
+        "tie_word_embeddings": True,
+    }
 
 
 def mrope_positions(is_visual: list[bool], blocks: list[VisionBlock], advance: str) -> torch.Tensor:
@@ -250,4 +328,13 @@ def runs_match(is_placeholder: torch.Tensor, num_runs: torch.Tensor, run_length:
     return (found == expected).all() & (num_runs.sum() <= count)
 
 
-__all__ = ["BackboneFamily", "Film", "MediaSpan", "VisionBlock", "mrope_positions", "runs_match"]
+__all__ = [
+    "BackboneFamily",
+    "Film",
+    "MediaSpan",
+    "SmallSizes",
+    "VisionBlock",
+    "mrope_positions",
+    "runs_match",
+    "small_text_config",
+]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedConfig
 
-from .family_plume import Film, MediaSpan
+from .family_plume import Film, MediaSpan, SmallSizes
 from .family_qwen2_vl_plume import Qwen2VLFamily
 
 if TYPE_CHECKING:
@@ -18,6 +18,26 @@ class Qwen25VLFamily(Qwen2VLFamily):
 
     model_type = "qwen2_5_vl"
     position_advances = ("max_hw",)
+
+    def small_vision_config(self, sizes: SmallSizes) -> dict[str, Any]:
+        return {
+            "depth": sizes.vision_depth,
+            "hidden_size": sizes.vision_size,
+            "intermediate_size": 4 * sizes.vision_size,
+            "num_heads": sizes.vision_size // 32,
+            "out_hidden_size": sizes.hidden_size,
+            "patch_size": self.patch_size,
+            "temporal_patch_size": sizes.temporal_patch_size,
+            "window_size": 4 * self.patch_size,
+            "fullatt_block_indexes": [sizes.vision_depth - 1],
+            "tokens_per_second": 2,
+            "initializer_range": sizes.initializer_range,
+        }
+
+    def packed_attention_class(self) -> type | None:
+        from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
+
+        return Qwen2_5_VLVisionAttention
 
     def settings(self, config: PreTrainedConfig) -> dict[str, Any]:
         return {"tokens_per_second": config.vision_config.tokens_per_second}

@@ -8,8 +8,18 @@ import torch
 from PIL import Image
 from torch import nn
 from transformers import PreTrainedConfig, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from .family_plume import BackboneFamily, Film, MediaSpan, VisionBlock, mrope_positions, runs_match
+from .family_plume import (
+    BackboneFamily,
+    Film,
+    MediaSpan,
+    SmallSizes,
+    VisionBlock,
+    mrope_positions,
+    runs_match,
+    small_text_config,
+)
 
 if TYPE_CHECKING:
     from .processing_plume import PlumeProcessor
@@ -36,15 +46,54 @@ class Qwen2VLFamily(BackboneFamily):
     image_size = {"shortest_edge": 3136, "longest_edge": 12845056}
     video_size = image_size
     pixel_statistics: dict[str, list[float]] = {}
+    patch_size = 14
     video_processor_class: type = Qwen2VLVideoProcessor
 
     # The model
+
+    def small_config(self, vocabulary: dict[str, int], sizes: SmallSizes) -> dict[str, Any]:
+        text = small_text_config(f"{self.model_type}_text", vocabulary, sizes)
+        head_size = sizes.hidden_size // text["num_attention_heads"]
+        text["rope_parameters"] |= self.mrope_sections(head_size)
+        return {
+            "model_type": self.model_type,
+            "image_token_id": vocabulary[self.image_token],
+            "video_token_id": vocabulary[self.video_token],
+            "vision_start_token_id": vocabulary["<|vision_start|>"],
+            "vision_end_token_id": vocabulary["<|vision_end|>"],
+            "tie_word_embeddings": True,
+            "text_config": text,
+            "vision_config": self.small_vision_config(sizes),
+        }
+
+    def mrope_sections(self, head_size: int) -> dict[str, Any]:
+        """The temporal, height and width share of a head's rotary embedding."""
+        return {"mrope_section": [head_size // 8, 3 * head_size // 16, 3 * head_size // 16]}
+
+    def small_vision_config(self, sizes: SmallSizes) -> dict[str, Any]:
+        """Of a small tower."""
+        return {
+            "depth": sizes.vision_depth,
+            "embed_dim": sizes.vision_size,
+            "num_heads": sizes.vision_size // 32,
+            "hidden_size": sizes.hidden_size,
+            "mlp_ratio": 4,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": sizes.temporal_patch_size,
+            "initializer_range": sizes.initializer_range,
+        }
 
     def vision_modules(self, backbone: nn.Module) -> list[nn.Module]:
         return [backbone.visual]
 
     def merger_modules(self, backbone: nn.Module) -> list[nn.Module]:
         return [backbone.visual.merger]
+
+    def packed_attention_class(self) -> type | None:
+        from transformers.models.qwen2_vl.modeling_qwen2_vl import VisionAttention
+
+        return VisionAttention
 
     def media_checks(
         self, config: PreTrainedConfig, input_ids: torch.Tensor, media: dict[str, torch.Tensor]
@@ -140,6 +189,13 @@ class Qwen2VLFamily(BackboneFamily):
         t, h, w = grid
         return MediaSpan(token_id, [token_id] * (t * h * w), [VisionBlock(t, h, w)])
 
+    def size_after_resizing(
+        self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
+    ) -> tuple[int, int]:
+        limits = processor.image_processor if num_frames is None else processor.video_processor
+        least, most = limits.size["shortest_edge"], limits.size["longest_edge"]
+        return smart_resize(*size, factor=limits.patch_size * limits.merge_size, min_pixels=least, max_pixels=most)
+
     def make_processors(self, config: PreTrainedConfig) -> tuple[Any, Any]:
         vision = config.vision_config
         sizes = {
@@ -152,6 +208,18 @@ class Qwen2VLFamily(BackboneFamily):
             Qwen2VLImageProcessor(size=dict(self.image_size), **sizes),
             self.video_processor_class(size=dict(self.video_size), **sizes),
         )
+
+    def small_processors(self, side: int, max_side: int | None, temporal_patch_size: int) -> tuple[Any, Any]:
+        picture = {"shortest_edge": side * side, "longest_edge": (max_side or side) ** 2}
+        sizes = {"patch_size": self.patch_size, "temporal_patch_size": temporal_patch_size, **self.pixel_statistics}
+        return (
+            Qwen2VLImageProcessor(size=picture, **sizes),
+            self.video_processor_class(size=self.small_film_size(side), **sizes),
+        )
+
+    def small_film_size(self, side: int) -> dict[str, int]:
+        """Limits that bring every frame to about `side` x `side` pixels."""
+        return {"shortest_edge": side * side, "longest_edge": side * side}
 
     def num_visual_tokens(
         self, processor: "PlumeProcessor", size: tuple[int, int] | None, num_frames: int | None

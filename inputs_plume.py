@@ -12,7 +12,55 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .images_plume import is_source, is_undecoded, source_path
 from .media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+_SHOWN = 60  # characters of an item in an error
+
+
+class ItemError(ValueError):
+    """An item that is no valid input; it is shown in the message, since a library may have sorted the items.
+
+    Args:
+        reason (`str`): What is wrong with it, and what to do.
+        shown (`str`): How the item looks, in short; see [`describe`].
+        place (`int`, *optional*): Where it stands in the list that the user handed over.
+    """
+
+    def __init__(self, reason: str, shown: str = "", place: int | None = None):
+        super().__init__(reason, shown, place)
+        self.reason, self.shown, self.place = reason, shown, place
+
+    def __str__(self) -> str:
+        place = "" if self.place is None else f"Item {self.place}: "
+        shown = f" [{self.shown}]" if self.shown and self.shown not in self.reason else ""
+        return f"{place}{self.reason}{shown}"
+
+
+def describe(item: Any) -> str:
+    """How an item looks, in a few words: the start of its text, the names of its files, the shapes of its pictures."""
+    if isinstance(item, dict) and "role" in item:
+        return describe(item.get("content"))
+    if isinstance(item, dict) and "type" in item:
+        return describe({key: value for key, value in item.items() if key != "type"})
+    if isinstance(item, dict):
+        return _shortened(", ".join(f"{key} {describe(value)}" for key, value in item.items()))
+    if isinstance(item, list | tuple):
+        shown = ", ".join(describe(value) for value in item[:3])
+        return _shortened(shown if len(item) <= 3 else f"{shown} and {len(item) - 3} more")
+    if isinstance(item, str):
+        return repr(_shortened(item))
+    if isinstance(item, Image.Image):
+        return f"{item.width} x {item.height} pixels"
+    if isinstance(item, np.ndarray | torch.Tensor):
+        return f"array of shape {tuple(item.shape)}"
+    if isinstance(item, bytes | bytearray):
+        return f"{len(item)} bytes"
+    return str(item) if isinstance(item, Path | int | float | None) else f"a {type(item).__name__}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def is_conversation(item: Any) -> bool:
@@ -26,7 +74,7 @@ def to_conversation(item: Any) -> list[dict]:
         return item
     if isinstance(item, dict) and "role" in item:
         return [item]
-    if not isinstance(item, dict):
+    if not isinstance(item, dict) or is_undecoded(item):
         item = {_kind(item): item}
     unknown = set(item) - {"text", "image", "video"}
     if unknown or not item:
@@ -84,7 +132,10 @@ def _values(part: dict) -> list[tuple[str, Any]]:
     keys = [key for key in (kind, "path", "url") if key in part]  # the library's names for the value of a media part
     if not keys:
         raise ValueError(f"A part of type {kind!r} must hold its value under the key {kind!r}.")
-    value = part[keys[0]]
+    given = [part[key] for key in keys if part[key] is not None]  # None is how tables write "not there"
+    if not given:
+        return []
+    value = given[0]
     is_list = isinstance(value, list | tuple)
     if is_list and not value:
         raise ValueError(f"The list under {kind!r} is empty; leave the key out where there is nothing.")
@@ -115,8 +166,11 @@ def _kind(item: Any) -> str:
         return "image" if item.ndim == 3 else "video"
     if isinstance(item, list | tuple) and item:
         return "video"
-    if isinstance(item, Path) and item.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
-        return "image" if item.suffix.lower() in IMAGE_SUFFIXES else "video"
+    suffix = path.suffix.lower() if (path := source_path(item)) else None
+    if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        return "image" if suffix in IMAGE_SUFFIXES else "video"
+    if is_source(item) and path is None:  # bytes without a name; those of a film are named so: {"video": ...}
+        return "image"
     raise ValueError(f"Cannot tell what a {type(item).__name__} is; say it: {{'text' or 'image' or 'video': ...}}.")
 
 
@@ -126,8 +180,9 @@ def _videos(value: Any) -> list:
         return [value]
 
     def is_video(element: Any) -> bool:
-        if isinstance(element, str | Path):
-            return Path(element).suffix.lower() in VIDEO_SUFFIXES
+        path = source_path(element)
+        if path is not None:
+            return path.suffix.lower() in VIDEO_SUFFIXES
         return isinstance(element, list | tuple) or (
             isinstance(element, np.ndarray | torch.Tensor) and element.ndim == 4
         )
@@ -135,4 +190,4 @@ def _videos(value: Any) -> list:
     return list(value) if all(map(is_video, value)) else [value]
 
 
-__all__ = ["is_conversation", "normalize_conversation", "to_conversation"]
+__all__ = ["ItemError", "describe", "is_conversation", "normalize_conversation", "to_conversation"]

@@ -11,9 +11,9 @@ through the whole rollout. Where no gradient is wanted, rollout_plume.py compute
 state between calls.
 """
 
-import inspect
-from collections.abc import Callable
+import numbers
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import PlumeAdapter, PlumeExperts
+from .arguments_plume import check_tensors, documented_signature, media_among, refuse_pickled_weights
 from .configuration_plume import PlumeConfig
 from .families_plume import MEDIA_ARGUMENTS, backbone_family
 from .family_plume import BackboneFamily
@@ -101,6 +102,19 @@ class PlumeModel(PreTrainedModel):
         is_tied = self.family.ties_embeddings(config.backbone_config)
         self.lm_head = None if is_tied else nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, use_safetensors: bool | None = True, **kwargs):
+        """Loads a model from safetensors files.
+
+        Raises:
+            ValueError: the weights are pickles (.bin, .pt), with the reason and the remedy.
+        """
+        if use_safetensors is False:
+            raise ValueError("use_safetensors=False would load pickles, which can run any code; leave it out.")
+        if pretrained_model_name_or_path is not None:
+            refuse_pickled_weights(pretrained_model_name_or_path)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, use_safetensors=True, **kwargs)
 
     @property
     def family(self) -> BackboneFamily:
@@ -215,7 +229,7 @@ class PlumeModel(PreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         num_latent_steps: int | None = None,
@@ -223,7 +237,7 @@ class PlumeModel(PreTrainedModel):
         output_latent_states: bool = False,
         output_router_probs: bool = False,
         return_dict: bool | None = None,
-        **media: torch.Tensor | None,
+        **media: Any,
     ) -> PlumeOutput:
         """Embeds one batch from PlumeProcessor.
 
@@ -236,6 +250,8 @@ class PlumeModel(PreTrainedModel):
             media (`torch.Tensor`, *optional*): The backbone's arguments for pictures and films, all of the batch in the
                 order of the rows. Families with patches: `pixel_values`, `pixel_values_videos` [patches, patch size]
                 with `image_grid_thw`, `video_grid_thw` [images or videos, 3]; others: `pixel_values` [N, 3, H, W].
+                What libraries pass to every model, such as `inputs_embeds` and `output_hidden_states`, may be there as
+                `None` or `False` and is refused otherwise.
 
         Returns:
             [`PlumeOutput`]
@@ -243,11 +259,13 @@ class PlumeModel(PreTrainedModel):
         Raises:
             ValueError: an input that cannot give the right vector, with the remedy.
         """
-        num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
-        if not 0 <= num_steps <= self.config.num_step_embeddings:
-            raise ValueError(f"num_latent_steps must lie in 0..{self.config.num_step_embeddings}, got {num_steps}.")
-        media = {name: tensor for name, tensor in media.items() if tensor is not None}
-        self._check_inputs(input_ids, attention_mask, position_ids, media)
+        num_steps = self._num_steps(num_latent_steps)
+        media = media_among(media)
+        # A graph of fixed shapes has no place for checks of values; what it is traced with has been checked in eager.
+        if not torch.compiler.is_compiling():
+            rows = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+            check_tensors(rows | media)
+            self._check_inputs(input_ids, attention_mask, position_ids, media)
 
         prefix = self.prefix(input_ids, attention_mask, position_ids, **media)
         rollout = self._rollout(prefix, num_steps) if num_steps > 0 else None
@@ -258,6 +276,13 @@ class PlumeModel(PreTrainedModel):
             latent_states=rollout.latent_states if output_latent_states and rollout is not None else None,
             router_probs=rollout.router_probs if output_router_probs and rollout is not None else None,
         )
+
+    def _num_steps(self, num_latent_steps: int | None) -> int:
+        num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
+        largest = self.config.num_step_embeddings
+        if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or not 0 <= num_steps <= largest:
+            raise ValueError(f"num_latent_steps must be a whole number in 0..{largest}, got {num_steps!r}.")
+        return int(num_steps)
 
     @property
     def rollout_engine(self) -> RolloutEngine:
@@ -290,8 +315,8 @@ class PlumeModel(PreTrainedModel):
     def _check_inputs(
         self,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
         media: dict[str, torch.Tensor],
     ) -> None:
         """Refuses what would silently give another vector. One synchronisation with the host, before the prefix."""
@@ -313,8 +338,6 @@ class PlumeModel(PreTrainedModel):
                 "Gradient checkpointing of the layers is on: it drops the cache, and the rollout would be computed "
                 "without its prefix. Call gradient_checkpointing_disable() on the model and on its backbone."
             )
-        if attention_mask is None or position_ids is None:
-            raise ValueError(f"attention_mask and position_ids are needed; {batch}.")
         if position_ids.shape != (input_ids.shape[0], 3, input_ids.shape[1]):
             raise ValueError(
                 f"position_ids must be [batch, 3, length] = {[input_ids.shape[0], 3, input_ids.shape[1]]}, got "
@@ -337,19 +360,7 @@ class PlumeModel(PreTrainedModel):
                 raise ValueError(message)
 
 
-def _documented_signature(forward: Callable) -> inspect.Signature:
-    """The signature of `forward` with every family's media arguments by name, for libraries that look at it."""
-    signature = inspect.signature(forward)
-    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    optional = torch.Tensor | None
-    media = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=optional)
-        for name in MEDIA_ARGUMENTS
-    ]
-    return signature.replace(parameters=[*named, *media])
-
-
-PlumeModel.forward.__signature__ = _documented_signature(PlumeModel.forward)
+PlumeModel.forward.__signature__ = documented_signature(PlumeModel.forward, MEDIA_ARGUMENTS)
 PlumeModel.register_for_auto_class("AutoModel")
 
 __all__ = ["PlumeModel", "PlumeOutput", "PlumePrefix"]

@@ -8,6 +8,8 @@ model (AutoModel, sentence-transformers, the command line, training) builds its 
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from transformers.processing_utils import ProcessorMixin
 
 from .families_plume import MEDIA_ARGUMENTS, backbone_family, make_backbone_config
 from .family_plume import BackboneFamily, Film, MediaSpan
-from .inputs_plume import is_conversation, normalize_conversation, to_conversation
+from .images_plume import MAX_PIXELS, is_source
+from .inputs_plume import ItemError, describe, is_conversation, normalize_conversation, to_conversation
 from .media_plume import load_image, load_video
+from .resizing_plume import shrunk
 
 ANCHOR_TOKEN = "<disc_emb>"
 LATENT_START_TOKEN = "<bot>"
@@ -87,6 +91,15 @@ def build_chat_template(
 # A private-use character that marks, until tokenisation, where a control token typed by a user is cut in two.
 _CUT = "\U000f0000"
 
+# Characters for each token of the limit that are cut into tokens to find a text far beyond it.
+_CHARACTERS_TRIED = 16
+# What chat models take and an embedding does not depend on: the prompt is one, and rows are padded on the left.
+_CHAT_ARGUMENTS = frozenset(
+    {"add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "load_audio_from_video", "tools"}
+    | {"documents", "return_assistant_tokens_mask"}
+)
+_TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
+
 # With these files beside it, a folder loads as SentenceTransformer(folder, trust_remote_code=True): the model's output
 # is pooled and normalised already, so there is one module and no more.
 _FORWARD = {"method": "forward", "method_output_name": "embeddings"}
@@ -124,9 +137,11 @@ SENTENCE_TRANSFORMERS_FILES = {
 class PlumeProcessor(ProcessorMixin):
     r"""Turns texts, images, videos and their combinations into a batch for [`PlumeModel`].
 
-    One item is a string, a PIL image or `pathlib.Path`, a uint8 array (three axes: image, four: video), a list of
-    images (the frames of a video), a dict with the keys text, image, video (a list for several), a chat message or a
-    list of chat messages. A string is always text; a path as string is read where it stands under a media key.
+    One item is a string, a PIL image or `pathlib.Path`, the bytes of a picture's file (or a binary file, or the dict
+    with "bytes" and "path" that `datasets` gives undecoded), a uint8 array (three axes: image, four: video), a list of
+    images (the frames of a video), a dict with the keys text, image, video (a list for several; `None` is not there),
+    a chat message or a list of chat messages. A string is always text; a path as string, and the bytes of a film, are
+    read where they stand under a media key.
 
     Args:
         image_processor, tokenizer, video_processor: The backbone's own. Their `size` limits the pixels.
@@ -136,9 +151,16 @@ class PlumeProcessor(ProcessorMixin):
         vision_position_advance (`str`, defaults to `"max_hw"`): See [`PlumeConfig`]; must be the same there.
         blank_image_for_text (`bool`, defaults to `False`): Whether inputs without media get a white 28 x 28 image in
             front: part of the protocol of converted checkpoints.
-        num_frames (`int`, defaults to 8): Evenly spaced frames taken of a video file.
+        num_frames (`int`, *optional*): Evenly spaced frames taken of a video file; 8, unless there is `fps`.
+        fps (`float`, *optional*): Frames taken for each second of a video file, instead of `num_frames`.
+        frames_fps (`float`, defaults to 2.0): How many frames a second a caller's own frames are taken for, whose times
+            nobody knows. It counts for backbones that see times: it is Qwen's assumption too.
         max_frames (`int`, defaults to 256): Most frames that a caller may hand over for one video.
         max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
+            It is the tokenizer's `model_max_length`, so that libraries show it, and what they set there
+            (`max_seq_length` of sentence-transformers) holds.
+        max_image_pixels (`int`, defaults to 100 million): Most pixels of a picture, or of a film's frame, before it is
+            resized; a larger one is refused before it is decoded.
     """
 
     model_input_names = ["input_ids", "attention_mask", "position_ids", *MEDIA_ARGUMENTS]
@@ -153,9 +175,12 @@ class PlumeProcessor(ProcessorMixin):
         backbone_settings: dict[str, Any] | None = None,
         vision_position_advance: str = "max_hw",
         blank_image_for_text: bool = False,
-        num_frames: int = 8,
+        num_frames: int | None = None,
         max_frames: int = 256,
         max_length: int = 11288,
+        max_image_pixels: int = MAX_PIXELS,
+        fps: float | None = None,
+        frames_fps: float = 2.0,
     ):
         family = backbone_family(backbone_type)
         if vision_position_advance not in family.position_advances:
@@ -167,15 +192,25 @@ class PlumeProcessor(ProcessorMixin):
         self.backbone_settings = backbone_settings or {}
         self.vision_position_advance = vision_position_advance
         self.blank_image_for_text = blank_image_for_text
-        self.num_frames = num_frames
+        if num_frames is not None and fps is not None:
+            raise ValueError(
+                f"A film is sampled by num_frames or by fps, got num_frames={num_frames} and fps={fps}; set "
+                "one of them to None."
+            )
+        if min(value for value in (num_frames, fps, frames_fps) if value is not None) <= 0:
+            raise ValueError(f"num_frames, fps and frames_fps must be above 0, got {num_frames}, {fps}, {frames_fps}.")
+        self.num_frames = 8 if num_frames is None and fps is None else num_frames
+        self.fps = fps
+        self.frames_fps = frames_fps
         self.max_frames = max_frames
-        self.max_length = max_length
+        self.max_image_pixels = max_image_pixels
         super().__init__(
             image_processor,
             tokenizer,
             video_processor,
             chat_template=chat_template or build_chat_template(backbone_type=backbone_type),
         )
+        self.max_length = max_length
         tokenizer.padding_side = "left"
         known = tokenizer.get_vocab()
         missing = [token for token in PLUME_TOKENS if token not in known]
@@ -188,6 +223,7 @@ class PlumeProcessor(ProcessorMixin):
         self.image_token_id = known[family.image_token]
         self.video_token_id = known[family.video_token]
         self._media_ids = {self.image_token_id, self.video_token_id}
+        self._longest_token = max(map(len, known))  # characters of a token, as the vocabulary writes it
         self._added_tokens = re.compile("|".join(map(re.escape, sorted(tokenizer.added_tokens_encoder, key=len)[::-1])))
 
     @classmethod
@@ -198,6 +234,8 @@ class PlumeProcessor(ProcessorMixin):
             ValueError: the two disagree about positions or tokens, and vectors would be wrong.
         """
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        if "model_max_length" in kwargs:  # how libraries ask for another limit when loading
+            processor.max_length = kwargs["model_max_length"]
         hub_kwargs = {k: kwargs[k] for k in ("cache_dir", "revision", "token", "local_files_only") if k in kwargs}
         try:
             config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
@@ -223,12 +261,37 @@ class PlumeProcessor(ProcessorMixin):
             )
         return processor
 
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a row."""
+        return self.tokenizer.model_max_length
+
+    @max_length.setter
+    def max_length(self, value: int) -> None:
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"max_length must be a positive whole number, got {value!r}.")
+        self.tokenizer.model_max_length = value
+
+    def to_dict(self) -> dict[str, Any]:
+        return super().to_dict() | {"max_length": self.max_length}
+
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """Saves the processor, its code, and the files that make the folder load in sentence-transformers."""
-        Path(save_directory).mkdir(parents=True, exist_ok=True)
+        """Saves the processor, its code, and the files that make the folder load in sentence-transformers.
+
+        Those that are there stay as they are: sentence-transformers writes its own, with the user's prompts, before it
+        saves the processor.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in SENTENCE_TRANSFORMERS_FILES.items():
-            (Path(save_directory) / name).write_text(json.dumps(content, indent=2) + "\n")
+            if not (folder / name).exists():
+                (folder / name).write_text(json.dumps(content, indent=2) + "\n")
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+    def _get_files_timestamps(self, working_dir) -> dict[str, float]:
+        """The library pushes what has changed since; the files above are written before it looks, and always pushed."""
+        known = super()._get_files_timestamps(working_dir)
+        return {name: time for name, time in known.items() if name not in SENTENCE_TRANSFORMERS_FILES}
 
     def special_token_ids(self) -> dict[str, int]:
         """The token ids that [`PlumeConfig`] carries, by the names it has for them."""
@@ -251,23 +314,30 @@ class PlumeProcessor(ProcessorMixin):
 
         Args:
             inputs: A list of items (see the class), or one item that is not a list.
-            images_kwargs, videos_kwargs (`dict`, *optional*): Passed on to the image and the video processor.
+            images_kwargs, videos_kwargs (`dict`, *optional*): Passed on to the image and the video processor. The
+                keys num_frames or fps (frames a second) of `videos_kwargs` say how film files are sampled.
+            return_tensors (`"pt"` or `"np"`, *optional*): PyTorch tensors, by default, or NumPy arrays.
 
         Returns:
             [`BatchFeature`] with `input_ids`, `attention_mask` [B, L], `position_ids` [B, 3, L] and, where there are
             media, the family's `media_arguments`.
 
         Raises:
-            ValueError: an item that is no valid input, naming its place in the batch.
+            ItemError: an item that is no valid input, naming its place in the batch and how it looks. It is a
+                ValueError, as is what is raised for a batch or for options that are not valid.
         """
-        if inputs is None or set(kwargs) - {"return_tensors"} or kwargs.get("return_tensors", "pt") != "pt":
+        if inputs is None or set(kwargs) - {"return_tensors"}:
             raise ValueError(
-                f"PlumeProcessor takes a list of items and gives PyTorch tensors; got also {sorted(kwargs)}. Write an "
-                "image with its text as {'image': ..., 'text': ...}."
+                f"PlumeProcessor takes a list of items; got also {sorted(kwargs)}. Write an image with its text as "
+                "{'image': ..., 'text': ...}."
             )
         items = inputs if isinstance(inputs, list) and not is_conversation(inputs) else [inputs]
-        conversations = [_naming_the_item(index, to_conversation, item) for index, item in enumerate(items)]
-        return self._batch(conversations, images_kwargs, videos_kwargs)
+        conversations = []
+        for place, item in enumerate(items):
+            with _naming_the_item(item, place):
+                conversations.append(to_conversation(item))
+        batch = self._batch(conversations, images_kwargs, videos_kwargs, is_in_order=True)
+        return _as_tensors(batch, kwargs.get("return_tensors"))
 
     def apply_chat_template(
         self,
@@ -275,6 +345,8 @@ class PlumeProcessor(ProcessorMixin):
         chat_template: str | None = None,
         tokenize: bool = False,
         processor_kwargs: dict | None = None,
+        return_tensors: str | None = None,
+        return_dict: bool = True,
         **kwargs,
     ):
         """The library's way in: the same batch as `processor(items)` for the same content.
@@ -285,13 +357,27 @@ class PlumeProcessor(ProcessorMixin):
             tokenize (`bool`, defaults to `False`): `False` returns the prompt as text, media as one placeholder each.
             processor_kwargs (`dict`, *optional*): `images_kwargs` and `videos_kwargs` are passed on; a truncation
                 length is refused. The prompt always ends in the start token and control tokens in user text are always
-                encoded as plain text, whatever the other arguments say.
+                encoded as plain text, whatever the arguments of chat models say.
+            return_tensors (`"pt"` or `"np"`, *optional*): PyTorch tensors, by default, or NumPy arrays.
+            return_dict (`bool`, defaults to `True`): `False` returns `input_ids` alone.
+
+        Raises:
+            ValueError: an argument that would ask for something else, or an item that is no valid input.
         """
         if chat_template is not None and chat_template != self.chat_template:
             raise ValueError("The prompt is part of the model; set processor.chat_template to change it for good.")
-        processor_kwargs = processor_kwargs or {}
-        text_kwargs = processor_kwargs.get("text_kwargs", {})
-        if text_kwargs.get("max_length") is not None and text_kwargs.get("truncation"):
+        processor_kwargs = dict(processor_kwargs or {})
+        for name in [name for name in kwargs if name not in _CHAT_ARGUMENTS]:  # before, they all stood at the top
+            processor_kwargs[name] = kwargs.pop(name)
+        common = processor_kwargs.pop("common_kwargs", {}) | processor_kwargs.pop("text_kwargs", {})
+        options = {name: processor_kwargs.pop(name, None) for name in ("images_kwargs", "videos_kwargs")}
+        common |= {name: processor_kwargs.pop(name) for name in _TEXT_ARGUMENTS if name in processor_kwargs}
+        if unknown := sorted(processor_kwargs.keys() - {"audio_kwargs"}):
+            raise ValueError(
+                f"apply_chat_template takes no {', '.join(unknown)}; put what is for pictures or films into "
+                "images_kwargs or videos_kwargs."
+            )
+        if common.get("max_length") is not None and common.get("truncation"):
             raise ValueError(
                 "A PLUME prefix cannot be truncated, it would lose its start token; shorten the text itself or lower "
                 "the pixel limits (images_kwargs={'size': {...}})."
@@ -299,29 +385,37 @@ class PlumeProcessor(ProcessorMixin):
         is_batched = not is_conversation(conversation)
         conversations = [list(c) for c in conversation] if is_batched else [conversation]
         if tokenize:
-            return self._batch(
-                conversations, processor_kwargs.get("images_kwargs"), processor_kwargs.get("videos_kwargs")
-            )
-        prompts = [self._render(_naming_the_item(i, normalize_conversation, c)) for i, c in enumerate(conversations)]
-        prompts = [prompt.replace(_CUT, "") for prompt in prompts]
+            batch = self._batch(conversations, options["images_kwargs"], options["videos_kwargs"])
+            batch = _as_tensors(batch, return_tensors or common.get("return_tensors"))
+            return batch if return_dict else batch["input_ids"]
+        prompts = []
+        for one in conversations:
+            with _naming_the_item(one):
+                prompts.append(self._render(normalize_conversation(one)).replace(_CUT, ""))
         return prompts if is_batched else prompts[0]
 
     def _batch(
-        self, conversations: list[list[dict]], images_kwargs: dict | None, videos_kwargs: dict | None
+        self,
+        conversations: list[list[dict]],
+        images_kwargs: dict | None,
+        videos_kwargs: dict | None,
+        is_in_order: bool = False,
     ) -> BatchFeature:
+        """A batch of conversations; `is_in_order` where no library has sorted them, so that places may be named."""
         if not conversations:
             raise ValueError("The batch is empty.")
+        places = range(len(conversations)) if is_in_order else [None] * len(conversations)
         rows, tensors, spans = [], defaultdict(list), []
-        for index, conversation in enumerate(conversations):
-            conversation = _naming_the_item(index, normalize_conversation, conversation)
-            rows.append(self._with_blank_image(conversation))
-            spans.append([])
-            for arguments, span in _naming_the_item(index, self._media, rows[-1], images_kwargs, videos_kwargs):
-                spans[-1].append(span)
-                for name, tensor in arguments.items():
-                    tensors[name].append(tensor)
-        media = {name: torch.cat(parts) for name, parts in tensors.items()}
-        return BatchFeature({**self._tokens(rows, spans), **media})
+        for place, conversation in zip(places, conversations, strict=True):
+            with _naming_the_item(conversation, place):
+                rows.append(self._with_blank_image(normalize_conversation(conversation)))
+                self._check_length(rows[-1])
+                spans.append([])
+                for arguments, span in self._media(rows[-1], images_kwargs or {}, videos_kwargs or {}):
+                    spans[-1].append(span)
+                    for name, tensor in arguments.items():
+                        tensors[name].append(tensor)
+        return BatchFeature({**self._tokens(rows, spans, places), **_joined(tensors)})
 
     @property
     def family(self) -> BackboneFamily:
@@ -329,16 +423,34 @@ class PlumeProcessor(ProcessorMixin):
         return backbone_family(self.backbone_type)
 
     def _media(
-        self, row: list[dict], images_kwargs: dict | None, videos_kwargs: dict | None
+        self, row: list[dict], images_kwargs: dict, videos_kwargs: dict
     ) -> list[tuple[dict[str, torch.Tensor], MediaSpan]]:
         """The media of a row in the order of its prompt, one at a time: at its full size, one is in memory."""
-        options = {name: value for name, value in (videos_kwargs or {}).items() if name != "video_metadata"}
-        media = [self.family.picture(self, load_image(image), images_kwargs or {}) for image in _parts(row, "image")]
-        return media + [self.family.film(self, self._film(video), options) for video in _parts(row, "video")]
+        sampling, options = _sampling(videos_kwargs)
+        images, videos = _parts(row, "image"), _parts(row, "video")
+        media = [self.family.picture(self, load_image(one, self.max_image_pixels), images_kwargs) for one in images]
+        return media + [self.family.film(self, self._film(one, sampling), options) for one in videos]
 
-    def _film(self, video: Any) -> Film:
-        frames = load_video(video, self.num_frames, self.max_frames)
-        return Film(frames, tuple(index / 2.0 for index in range(len(frames))), 2.0)
+    def _film(self, video: Any, sampling: dict) -> Film:
+        if sampling and not is_source(video):
+            raise ValueError(
+                f"{' and '.join(sampling)} cannot be asked for here: the frames that you chose are all used; hand over "
+                "a path, or choose the frames."
+            )
+        sampling = sampling or {"num_frames": self.num_frames, "fps": self.fps}
+        num_frames, fps = sampling.get("num_frames"), sampling.get("fps")
+        frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, fps)
+        if times is None:  # frames whose times nobody knows
+            times = tuple(index / self.frames_fps for index in range(len(frames)))
+        rate = (len(times) - 1) / times[-1] if times[-1] > 0 else self.frames_fps
+        return Film(frames, times, rate)
+
+    def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The item with its pictures at the size at which the model looks at them, so that many can wait in memory.
+
+        Its vector is the same to the bit; see [`shrunk`] of resizing_plume.
+        """
+        return shrunk(self, content)
 
     def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
         if not self.blank_image_for_text or _parts(conversation, "image") or _parts(conversation, "video"):
@@ -346,16 +458,15 @@ class PlumeProcessor(ProcessorMixin):
         blank = {"type": "image", "image": Image.new("RGB", (28, 28), "white")}
         return [*conversation, {"role": "user", "content": [blank]}]
 
-    def _tokens(self, rows: list[list[dict]], spans: list[list[MediaSpan]]) -> dict[str, torch.Tensor]:
+    def _tokens(
+        self, rows: list[list[dict]], spans: list[list[MediaSpan]], places: Sequence[int | None]
+    ) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` [B, L] and `position_ids` [B, 3, L], padded on the left."""
         all_ids, all_positions = [], []
-        for index, (row, of_row) in enumerate(zip(rows, spans, strict=True)):
+        for place, row, of_row in zip(places, rows, spans, strict=True):
             ids = self._with_media(self._encode(self._render(row)), of_row)
             if len(ids) > self.max_length:
-                raise ValueError(
-                    f"Item {index} has {len(ids)} tokens, over the processor's max_length={self.max_length}, and "
-                    "nothing is truncated; split the text or lower the pixel limits (image_processor.size)."
-                )
+                raise ItemError(self._too_long(f"{len(ids)}"), describe(row), place)
             all_ids.append(torch.tensor(ids))
             blocks = [block for span in of_row for block in span.blocks]
             is_visual = [token_id in self._media_ids for token_id in ids]
@@ -382,6 +493,22 @@ class PlumeProcessor(ProcessorMixin):
             raise ValueError("The chat template must write one placeholder for each image, then each video.")
         return ids
 
+    def _check_length(self, row: list[dict]) -> None:
+        """Refuses texts far beyond the limit by their first tokens; to cut all of them into tokens takes minutes."""
+        text, tried = "".join(_parts(row, "text")).strip(), _CHARACTERS_TRIED * self.max_length
+        if len(text) <= tried:
+            return
+        found = len(self.tokenizer.encode(text[:tried], add_special_tokens=False))
+        # The last word tried may be cut; twice the limit leaves no doubt.
+        if found > 2 * self.max_length or len(text) > self._longest_token * self.max_length:
+            raise ValueError(self._too_long(f"more than {max(found // 2, self.max_length)}"))
+
+    def _too_long(self, num_tokens: str) -> str:
+        return (
+            f"It has {num_tokens} tokens, over the processor's max_length={self.max_length}, and nothing is truncated; "
+            "split the text or lower the pixel limits (image_processor.size)."
+        )
+
     def _render(self, conversation: list[dict]) -> str:
         """The prompt of one row, control tokens of the user cut in two, media as one placeholder each."""
         # Joined as the template would join them, so that a token cannot be forged from two texts.
@@ -398,15 +525,45 @@ class PlumeProcessor(ProcessorMixin):
         return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
 
 
+def _as_tensors(batch: BatchFeature, kind: str | None) -> BatchFeature:
+    if kind in (None, "pt"):
+        return batch
+    if kind != "np":
+        raise ValueError(f"return_tensors must be 'pt' or 'np', got {kind!r}.")
+    return BatchFeature({name: tensor.numpy() for name, tensor in batch.items()})
+
+
 def _parts(conversation: list[dict], kind: str) -> list:
     return [part[kind] for message in conversation for part in message["content"] if part["type"] == kind]
 
 
-def _naming_the_item(index: int, function, *args):
+def _sampling(videos_kwargs: dict) -> tuple[dict, dict]:
+    """Options of a call for videos: how files are sampled here, and what the video processor gets."""
+    sampling = {name: videos_kwargs[name] for name in ("num_frames", "fps") if videos_kwargs.get(name) is not None}
+    if len(sampling) == 2 or any(value <= 0 for value in sampling.values()):
+        raise ValueError(f"A film is sampled by num_frames or by fps, one of them and above 0; got {sampling}.")
+    if videos_kwargs.get("do_sample_frames"):
+        raise ValueError("do_sample_frames is not for the library here; say num_frames or fps in videos_kwargs.")
+    kept_back = ("num_frames", "fps", "video_metadata")
+    return sampling, {name: value for name, value in videos_kwargs.items() if name not in kept_back}
+
+
+def _joined(media: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The media of all rows, one after the other."""
+    for name, tensors in media.items():
+        if len({tensor.shape[1:] for tensor in tensors}) > 1:
+            raise ValueError(f"Pictures and frames come to several sizes ({name}); leave images_kwargs out.")
+    return {name: torch.cat(tensors) for name, tensors in media.items()}
+
+
+@contextmanager
+def _naming_the_item(item: Any, place: int | None = None) -> Iterator[None]:
     try:
-        return function(*args)
+        yield
+    except ItemError:
+        raise
     except ValueError as error:
-        raise ValueError(f"Item {index}: {error}") from error
+        raise ItemError(str(error), describe(item), place) from error
 
 
 PlumeProcessor.register_for_auto_class()

@@ -1,6 +1,6 @@
 """Peak memory of one training step: a batch of 1,024 in chunks of 16 beside a batch of 16.
 
-    python -m benchmarks.training_memory --json training/results/memory.json
+    python -m benchmarks.training_memory --json benchmarks/results/training_memory.json
 
 Every case is a process of its own. What is stated is how far the peak of the resident memory (VmHWM) rises above the
 memory in front of the step, with the batch already made, in the last stage: K = 8 latent steps on the query side.

@@ -4,10 +4,11 @@ Importing this package imports nothing else. The first use of a public name impo
 class registers PLUME with the Auto classes of transformers.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# Type checkers take this name for `typing.TYPE_CHECKING`, which costs an import.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from plume_embed.encode.encoder import Encoder
     from plume_embed.model import PlumeAdapter, PlumeConfig, PlumeModel, PlumeOutput, PlumeProcessor
 
@@ -24,9 +25,11 @@ _MODULES = {
 __all__ = ["Encoder", "PlumeAdapter", "PlumeConfig", "PlumeModel", "PlumeOutput", "PlumeProcessor", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_MODULES[name]), name)
 
 

@@ -90,8 +90,8 @@ def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Se
     """Loads the models and begins to prepare the collections."""
     import torch
 
+    from plume_embed.reading.bounded import warm_up
     from space.content.corpora import load_corpora
-    from space.content.sandbox import warm_up
     from space.service import Service
     from space.settings import Settings
 

@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import FileItem, Kind
+from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
+from plume_embed.reading.items import FileItem, Kind
 from space import diagnostics, gpu
 from space.compare import Variant, compare, sense, writes_rationales
 from space.content.corpora import Corpus
 from space.content.films import playable_copy
 from space.content.items import KIND_NAMES, Hit, Item, merged, ranked
 from space.content.passages import query_words
-from space.content.sandbox import LimitError, run_limited
 from space.content.sessions import QueryResult, Session, Sessions
 from space.content.thumbnails import bytes_address, preview, thumbnail
 from space.content.uploads import RefusedError, Upload, read_upload, shown_name
 from space.runs import compared, tampered, trace_content, trace_repeatedly
-from space.settings import Settings
+from space.settings import Limits, Settings
 from space.steps import Intervention
 from space.trace import Trace, trace_query
 
@@ -150,7 +150,7 @@ class Service:
         """
         limits = self.settings.limits
         try:
-            copy = run_limited(playable_copy, film.path, seconds=limits.decode_seconds, memory=limits.decode_bytes)
+            copy = run_limited(playable_copy, film.path, limits=_bounds(limits))
         except (ValueError, LimitError) as error:
             shown = shown_name(film.name, limits)
             raise RefusedError(f"“{shown}” was refused: {str(error).rstrip('.')}.") from error
@@ -271,18 +271,14 @@ class Service:
         """A small film for the page to play, as a data address."""
         limits = self.settings.limits
         try:
-            copy = run_limited(
-                playable_copy, upload.path, True, seconds=limits.decode_seconds, memory=limits.decode_bytes
-            )
+            copy = run_limited(playable_copy, upload.path, True, limits=_bounds(limits))
         except (ValueError, LimitError):
             return None  # its frames could be read: the strip of them is shown
         return bytes_address("video/mp4", copy) if copy and len(copy) <= limits.clip_bytes else None
 
     def _read(self, corpus: Corpus, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
-        processor = corpus.encoder.processor
-        return read_upload(
-            upload.path, upload.name, wanted, self.settings.limits, processor.num_frames, processor.max_frames
-        )
+        num_frames = corpus.encoder.processor.num_frames
+        return read_upload(upload.path, upload.name, wanted, self.settings.limits, num_frames)
 
     def _describe(self, query: Query, text: str) -> str:
         limits = self.settings.limits
@@ -297,10 +293,8 @@ def _own_item(shown: str, item: FileItem, vector: np.ndarray, clip: str | None) 
     small, large = thumbnail(item.content), clip or preview(item.content)
     text = item.content.get("text", item.snippet)
     show: Callable[[], str | None] = partial(str, large) if large else lambda: None
-    return Item(label, _kind(item), vector, lambda: small, show, text, is_own=True)
+    return Item(label, item.kind, vector, lambda: small, show, text, is_own=True)
 
 
-def _kind(item: FileItem) -> str:
-    if "video" in item.content or "text" in item.content:
-        return "video" if "video" in item.content else "text"
-    return "page" if item.locator else "image"
+def _bounds(limits: Limits) -> ProcessLimits:
+    return ProcessLimits(limits.decode_seconds, limits.decode_bytes)

@@ -11,10 +11,15 @@ from plume_embed.training.log import LOG_FILE, append_log, cut_log, read_log
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_nothing_else(tmp_path: Path):
     write_text(tmp_path / "x.txt", "old")
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "x.txt") as partial:
-        partial.write_text("half of the ne")
-        assert (tmp_path / "x.txt").read_text() == "old" and partial.suffix == ".txt"
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "x.txt") as partial:
+            partial.write_text("half of the ne")
+            assert (tmp_path / "x.txt").read_text() == "old" and partial.suffix == ".txt"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.txt", "old")]
 
 

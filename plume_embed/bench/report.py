@@ -71,7 +71,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The table of the README: ratios only, absolute times say nothing about another machine."""
+    """The table of the documents: ratios only, absolute times say nothing about another machine."""
     shown = [row for row in report["rows"] if row.get("ratio_to_single_pass") and row["name"] != "single pass"]
     lines = ["| | batch | over a single pass | over ours (static) | |", "|---|---|---|---|---|"]
     for row in shown:

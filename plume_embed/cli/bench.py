@@ -5,12 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from plume_embed.cli.loading import heavy_imports
+from plume_embed.cli.options import DeviceOption, JsonOption, ModelOption
+
 app = typer.Typer(
     name="bench", help="Measure the speed on this machine, side by side in one run.", no_args_is_help=True
 )
 
-_Json = Annotated[Path | None, typer.Option("--json", help="Write the results there, too.", metavar="FILE")]
-_Device = Annotated[str | None, typer.Option(help="cpu or cuda. Default: cuda where there is one.")]
 _Threads = Annotated[int, typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured.")]
 _Shape = Annotated[str | None, typer.Option(help="12x512, or 2b for Qwen2-VL-2B's. Default: 2b on CUDA.")]
 _Batches = Annotated[str, typer.Option(help="Batch sizes, with commas.")]
@@ -24,13 +25,14 @@ def rollout(
     batches: _Batches = "1,8,32",
     cot: Annotated[bool, typer.Option(help="Whether to write explicit rationales, the slowest part.")] = True,
     minutes: Annotated[float, typer.Option(min=0.1, help="About how long, rationales and compiling left out.")] = 6,
-    json_file: _Json = None,
-    device: _Device = None,
+    json_file: JsonOption = None,
+    device: DeviceOption = None,
     threads: _Threads = 1,
 ) -> None:
     """The rollout against a single pass, the released style and explicit chain of thought, on random weights."""
-    from plume_embed.bench.inputs import KINDS, SHAPES, random_model
-    from plume_embed.bench.rollout import cot_rows, rollout_rows
+    with heavy_imports():
+        from plume_embed.bench.inputs import KINDS, SHAPES, random_model
+        from plume_embed.bench.rollout import cot_rows, rollout_rows
 
     where = _device(device, threads)
     on_cuda = where.type == "cuda"
@@ -61,15 +63,16 @@ def rollout(
 
 @app.command(epilog="Example: plume-embed bench encode --model checkpoints/plume-tiny --batches 1,16")
 def encode(
-    model: Annotated[str | None, typer.Option(help="Model folder or Hub id.", metavar="DIR|ID")] = None,
+    model: ModelOption = None,
     batches: _Batches = "1,8,32",
-    json_file: _Json = None,
-    device: _Device = None,
+    json_file: JsonOption = None,
+    device: DeviceOption = None,
     threads: _Threads = 1,
 ) -> None:
     """Items to vectors with a real model: what the processor takes, what the model takes, and both at the same time."""
-    from plume_embed.bench.encode import encode_rows, padding_rows
-    from plume_embed.encode.encoder import Encoder
+    with heavy_imports():
+        from plume_embed.bench.encode import encode_rows, padding_rows
+        from plume_embed.encode.encoder import Encoder
 
     where = _device(device, threads)
     encoder = Encoder(model, device=str(where))
@@ -81,13 +84,14 @@ def encode(
 def adapter(
     shape: _Shape = None,
     batches: _Batches = "1,8,32",
-    json_file: _Json = None,
-    device: _Device = None,
+    json_file: JsonOption = None,
+    device: DeviceOption = None,
     threads: _Threads = 1,
 ) -> None:
     """The adapter as two batched products against a loop over the experts."""
-    from plume_embed.bench.adapter import adapter_rows
-    from plume_embed.bench.inputs import SHAPES, random_model
+    with heavy_imports():
+        from plume_embed.bench.adapter import adapter_rows
+        from plume_embed.bench.inputs import SHAPES, random_model
 
     where = _device(device, threads)
     shape = shape or ("2b" if where.type == "cuda" else "12x512")

@@ -1,8 +1,9 @@
 """What the command line shows: names and errors in one harmless line, progress, tables, reports."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from plume_embed.index.update import Hit, UpdateReport
+    from plume_embed.index.search import Hit
+    from plume_embed.index.update import UpdateReport
 
 _WIDTH_OF_PIPES = 160
 _SNIPPET_WIDTH = 80
+_TYPES_NAMED = 5
 
 
 def make_console(stderr: bool = False, quiet: bool = False) -> Console:
@@ -72,7 +75,8 @@ def working(title: str) -> Iterator[None]:
         yield
 
 
-def print_hits(console: Console, hits: "list[Hit]") -> None:
+def print_hits(console: Console, hits: "list[Hit]", with_folder: bool = False) -> None:
+    """The results as a table; with several folders each path begins with its own."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("rank", justify="right", no_wrap=True, min_width=4)
     table.add_column("score", justify="right", no_wrap=True, min_width=6)
@@ -82,7 +86,10 @@ def print_hits(console: Console, hits: "list[Hit]") -> None:
         snippet = one_line(hit.snippet)
         if len(snippet) > _SNIPPET_WIDTH:
             snippet = snippet[: _SNIPPET_WIDTH - 1] + "…"
-        table.add_row(str(rank), f"{hit.score:.3f}", Text(place(hit)), Text(snippet))
+        shown = one_line(f"{hit.folder}/") + place(hit) if with_folder else place(hit)
+        if hit.copies:
+            shown += f" (and {len(hit.copies):,} more)"
+        table.add_row(str(rank), f"{hit.score:.3f}", Text(shown), Text(snippet))
     console.print(table, soft_wrap=False)
 
 
@@ -101,18 +108,33 @@ def hits_as_json(hits: "list[Hit]", **around: Any) -> str:
             "locator": hit.locator,
             "kind": hit.kind,
             "snippet": hit.snippet,
+            "folder": hit.folder,
+            "copies": list(hit.copies),
         }
         for rank, hit in enumerate(hits, start=1)
     ]
     return json.dumps({**around, "results": results}, indent=2)
 
 
+def print_paths(hits: "list[Hit]", end: str) -> None:
+    """The files of the results on stdout, each once, as bytes: a path need not be text."""
+    files = dict.fromkeys(os.path.join(hit.folder, hit.path) for hit in hits)
+    sys.stdout.flush()
+    for file in files:
+        sys.stdout.buffer.write(os.fsencode(file) + end.encode())
+    sys.stdout.buffer.flush()
+
+
 def print_unreadable(console: Console, path: str, reason: str) -> None:
     console.print(f"unreadable: {one_line(path)}: {error_line(reason)}")
 
 
-def summary(report: "UpdateReport") -> str:
-    """An update in one line; what did not happen is left out, except the embedding."""
+def summary(report: "UpdateReport", num_told: int) -> str:
+    """An update in one line; what did not happen is left out, except the embedding.
+
+    Args:
+        num_told (`int`): How much of what is unreadable has just been listed.
+    """
     parts = [f"{counted(report.num_items, 'item')} of {counted(report.num_files, 'file')} in the index"]
     parts.append(f"{report.embedded:,} embedded now")
     if report.reused:
@@ -120,12 +142,26 @@ def summary(report: "UpdateReport") -> str:
     if report.removed_files:
         parts.append(f"{counted(report.removed_files, 'file')} gone or changed")
     if report.unreadable:
-        parts.append(f"{len(report.unreadable):,} unreadable")
-    if report.num_other:
-        parts.append(f"{counted(report.num_other, 'file')} of other types left out")
+        hint = "" if num_told == len(report.unreadable) else " (--verbose lists them)"
+        parts.append(f"{len(report.unreadable):,} unreadable{hint}")
+    if report.kept_files:
+        parts.append(f"{counted(report.kept_files, 'file')} kept that cannot be looked at now")
+    if report.other_types:
+        parts.append(other_types(report.other_types))
+    if report.num_excluded:
+        parts.append(f"{report.num_excluded:,} left out by a rule")
     if report.num_links:
         parts.append(f"{counted(report.num_links, 'link')} not followed")
     return "; ".join(parts)
+
+
+def other_types(counts: Mapping[str, int]) -> str:
+    """The files of other types by their suffixes, the most frequent ones by name."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = [f"{number:,} {one_line(suffix) if suffix else 'without a suffix'}" for suffix, number in ordered]
+    rest = sum(number for _, number in ordered[_TYPES_NAMED:])
+    shown = ", ".join(named[:_TYPES_NAMED]) + (f", {rest:,} more" if rest else "")
+    return f"{counted(sum(counts.values()), 'file')} of other types left out: {shown}"
 
 
 def counted(number: int, noun: str) -> str:

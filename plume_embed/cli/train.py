@@ -5,9 +5,17 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.cli.extras import extra
+from plume_embed.cli.loading import heavy_imports
+from plume_embed.training.recipes import recipe_names
 
+
+@extra("train")
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (paper_2b), or a YAML file.", metavar="RECIPE")],
+    recipe: Annotated[
+        str,
+        typer.Argument(help=f"Name of a recipe ({', '.join(recipe_names())}), or a YAML file.", metavar="RECIPE"),
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -23,16 +31,16 @@ def train(
 
     On several GPUs: accelerate launch -m plume_embed train RECIPE ...; on CPUs: torchrun --nproc-per-node 2 -m ...
     """
-    import torch.distributed as dist
-    import transformers
-    from rich.console import Console
+    with heavy_imports():
+        import torch.distributed as dist
+        from rich.console import Console
 
-    from plume_embed.training.dry_run import dry_recipe
-    from plume_embed.training.recipe import load_recipe
-    from plume_embed.training.run import run
+        from plume_embed.quiet import quiet_libraries
+        from plume_embed.training.dry_run import dry_recipe
+        from plume_embed.training.recipe import load_recipe
+        from plume_embed.training.run import run
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+        quiet_libraries()
     chosen = load_recipe(recipe, settings or [])
     if dry_run:
         chosen = dry_recipe(chosen)

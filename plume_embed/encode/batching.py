@@ -113,28 +113,34 @@ def run_ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def read_ahead(source: Iterable[Group], ahead: int) -> Iterator[Group]:
+def read_ahead(
+    source: Iterable[Group], ahead: int, num_bytes: Callable[[Group], int] = lambda element: 0, max_bytes: int = 2**28
+) -> Iterator[Group]:
     """The elements of an iterable, which a thread takes while the caller is busy with those before.
 
     Args:
         source (`Iterable`): Taken in another thread; what it raises is raised here, at its place.
         ahead (`int`): Elements that may wait, which bounds the memory.
+        num_bytes (`Callable`): How large an element is.
+        max_bytes (`int`): Bytes that may wait; one element may wait whatever its size.
     """
-    waiting: queue.Queue[Callable[[], Group] | None] = queue.Queue(ahead)
-    left = threading.Event()
+    waiting: deque[tuple[int, Callable[[], Group] | None]] = deque()
+    changed, has_left = threading.Condition(), False
 
-    def put(element: Callable[[], Group] | None) -> None:
-        while not left.is_set():
-            try:
-                return waiting.put(element, timeout=0.1)
-            except queue.Full:
-                continue
+    def is_full(size: int) -> bool:
+        return len(waiting) >= ahead or (bool(waiting) and size + sum(one for one, _ in waiting) > max_bytes)
+
+    def put(element: Callable[[], Group] | None, size: int = 0) -> bool:
+        with changed:
+            changed.wait_for(lambda: has_left or not is_full(size))
+            waiting.append((size, element))
+            changed.notify()
+            return not has_left
 
     def take() -> None:
         try:
             for element in source:
-                put(lambda element=element: element)
-                if left.is_set():
+                if not put(lambda element=element: element, num_bytes(element)):
                     return
         except BaseException as error:
             put(lambda error=error: _raise(error))
@@ -143,10 +149,18 @@ def read_ahead(source: Iterable[Group], ahead: int) -> Iterator[Group]:
     thread = threading.Thread(target=take, name="plume-read-ahead", daemon=True)
     thread.start()
     try:
-        while (element := waiting.get()) is not None:
+        while True:
+            with changed:
+                changed.wait_for(lambda: bool(waiting))
+                _, element = waiting.popleft()
+                changed.notify()
+            if element is None:
+                return
             yield element()
     finally:
-        left.set()
+        with changed:
+            has_left = True
+            changed.notify()
         thread.join()
 
 

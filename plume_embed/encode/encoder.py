@@ -24,8 +24,9 @@ from plume_embed.encode.batching import (
     run_ahead,
 )
 from plume_embed.encode.sizes import TokenEstimate
-from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model import PlumeModel, PlumeProcessor
+from plume_embed.model.arguments_plume import refuse_pickled_weights
+from plume_embed.model.inputs_plume import ItemError
 
 BUNDLED_MODEL = Path(__file__).parent.parent.parent / "checkpoints" / "plume-tiny"
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -146,7 +147,7 @@ class Encoder:
         """Batch after batch as they stand, the processor running ahead of the model in threads.
 
         Args:
-            batches: Lists of items, taken a few before they are needed.
+            batches: Lists of items, taken a few before they are needed; an empty one gives no vectors.
             num_latent_steps (`int`, *optional*): K, by default the model's own.
             num_threads (`int`): Threads of the processor; 0 or less: none.
 
@@ -154,7 +155,10 @@ class Encoder:
             For each batch the vectors [B, D], rows of NaN for what cannot be embedded, and the reasons by place.
         """
         steps = self.latent_steps(num_latent_steps)
-        for items, processed in run_ahead(self.process, batches, max(0, num_threads), ahead=max(1, num_threads)):
+        for items, processed in run_ahead(self._process_any, batches, max(0, num_threads), ahead=max(1, num_threads)):
+            if not items:
+                yield self._not_a_vector(0), {}
+                continue
             try:
                 yield self._embed(processed.result(), steps), {}
                 continue
@@ -174,6 +178,9 @@ class Encoder:
         """A batch of the processor, of a copy of its own: several threads may ask at once."""
         with self._processors.borrow() as processor:
             return processor(items)
+
+    def _process_any(self, items: list[Any]) -> BatchFeature | None:
+        return self.process(items) if items else None
 
     def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
         return self.vectors(batch, lambda moved: self.model(**moved, num_latent_steps=num_latent_steps).embeddings)
@@ -223,6 +230,7 @@ def resolve_model(model: str | Path | None = None) -> Path:
         if not (folder / "config.json").is_file():
             raise ValueError(f"{folder} is no model folder: it has no config.json. Pass another --model.")
         return folder
+    refuse_pickled_weights(folder)
     if isinstance(model, Path) or folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"No such model folder: {folder}. Pass a folder or a Hub id to --model.")
     try:
@@ -278,5 +286,5 @@ def _checked_device(device: str | None) -> torch.device:
 
 
 def without_place(error: ValueError) -> str:
-    """The message of an error of the processor for a batch of one, without its "Item 0"."""
-    return str(error).removeprefix("Item 0: ").removeprefix("Item 0 ")
+    """The message of an error of the processor, without the item's place in the batch and its looks."""
+    return error.reason if isinstance(error, ItemError) else str(error)

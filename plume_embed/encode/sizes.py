@@ -1,11 +1,10 @@
 """How many tokens an item will have, roughly and without decoding it; for batches of like cost only."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from plume_embed.model.images_plume import image_size, is_source
 from plume_embed.model.inputs_plume import normalize_conversation, to_conversation
 from plume_embed.model.processing_plume import PlumeProcessor
 
@@ -42,8 +41,9 @@ class TokenEstimate:
         if part["type"] == "image":
             return self._visual(part["image"], None)
         video = part["video"]
-        is_frames = isinstance(video, Sequence) and not isinstance(video, str)
-        count = len(video) if is_frames else self._processor.num_frames
+        is_frames = isinstance(video, list | tuple)
+        of_file = self._processor.num_frames or self._processor.max_frames  # by fps: how long it is, is not known
+        count = len(video) if is_frames else of_file
         return self._visual(video[0] if is_frames and count else None, count)
 
     def _visual(self, picture: Any, num_frames: int | None) -> float:
@@ -55,10 +55,4 @@ class TokenEstimate:
 def _size(picture: Any) -> tuple[int, int] | None:
     if isinstance(picture, Image.Image):
         return picture.size
-    if isinstance(picture, str | Path):
-        try:
-            with Image.open(picture) as opened:
-                return opened.size
-        except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-            return None
-    return None
+    return image_size(picture) if is_source(picture) else None

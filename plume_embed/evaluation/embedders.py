@@ -146,7 +146,7 @@ class SentenceTransformerEmbedder(_RaisesFirst):
         trust_remote_code: Whether code from the model's folder may run.
 
     Raises:
-        ValueError: there is no such model.
+        ValueError: there is no such model, or its weights are pickles.
     """
 
     num_latent_steps: int | None = None
@@ -157,12 +157,15 @@ class SentenceTransformerEmbedder(_RaisesFirst):
         from huggingface_hub import snapshot_download
         from sentence_transformers import SentenceTransformer
 
+        from plume_embed.model.arguments_plume import refuse_pickled_weights
+
         folder = Path(model).expanduser()
         if not folder.is_dir():
             try:
                 folder = Path(snapshot_download(model))
             except (OSError, ValueError) as error:
                 raise ValueError(f"No model {model}: {str(error).splitlines()[0]}") from error
+        refuse_pickled_weights(folder)
         self._model = SentenceTransformer(str(folder), device=device, trust_remote_code=trust_remote_code)
         self.name = _folder_name(folder) if Path(model).expanduser().is_dir() else model
         self.fingerprint = hash_folder(folder)

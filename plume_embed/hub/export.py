@@ -9,7 +9,7 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 
 PAPER = "https://arxiv.org/abs/2604.02073"
-_TAGS = ["plume", "sentence-transformers", "multimodal", "embeddings", "retrieval", "latent-reasoning", "custom_code"]
+_TAGS = ["plume", "transformers", "multimodal", "embeddings", "retrieval", "latent-reasoning", "custom_code"]
 
 
 def export_model(
@@ -47,12 +47,15 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
     """The README.md of a model, in Markdown with the Hub's front matter."""
     config = model.config
     front_matter = ModelCardData(
-        library_name="transformers",
+        library_name="sentence-transformers",
         pipeline_tag="feature-extraction",
         tags=_TAGS,
         base_model=base_model,
         license=license_id,
     ).to_yaml()
+    frames = f"{processor.num_frames} evenly spaced frames"
+    if processor.fps is not None:
+        frames = f"{processor.fps:g} frames a second"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     experts = {
         "moe": f"{config.num_experts} experts, {config.num_experts_per_tok} per step"
@@ -60,7 +63,6 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
         "mlp": "one expert",
         "none": "none",
     }[config.adapter_type]
-    image_limit = processor.image_processor.size["longest_edge"]
     backbone = (
         f"[{base_model}](https://huggingface.co/{base_model})" if base_model else config.backbone_config.model_type
     )
@@ -75,8 +77,8 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
         max_steps=config.num_step_embeddings,
         experts=experts,
         dtype=str(model.dtype).removeprefix("torch."),
-        image_limit=f"{image_limit:,}",
-        num_frames=processor.num_frames,
+        picture_limits=processor.family.describe_limits(processor),
+        frames=frames,
         max_length=f"{processor.max_length:,}",
     )
 
@@ -135,8 +137,9 @@ documents and queries with the same K.
 
 ## Limits
 
-- Pictures are scaled to at most {image_limit} pixels; of a video file {num_frames} evenly spaced frames are used.
+- {picture_limits}; of a video file {frames} are used.
 - An input has at most {max_length} tokens, and a longer one raises an error: nothing is cut off silently.
-- Padding is on the left, and each row ends in the start token; truncation (`max_seq_length`) must stay off.
+  `max_seq_length` of sentence-transformers is this limit.
+- `pipeline("feature-extraction")` of transformers would tokenise without the prompt, so the model refuses its batches.
 - The scores rank, they are not probabilities, and they inherit the backbone's biases.
 """

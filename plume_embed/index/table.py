@@ -1,12 +1,15 @@
-"""The table of an index: its columns, what it says about itself, opening it, and reading from it."""
+"""The tables of an index: their columns, what they say about themselves, opening them, and what can go wrong.
 
-import hashlib
+`items` holds the vectors by the content of files, `files` says which file has which content, `folders` which folders
+are indexed. So a moved or copied file is a changed row of `files`, and no vector is touched.
+"""
+
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import lancedb
@@ -14,12 +17,20 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from lancedb.table import Table
 
-TABLE_NAME = "items"
+FORMAT = 2  # raise when files are cut into items differently, or the columns change
 DEFAULT_DATABASE = ".plume-index"  # inside the indexed folder; hidden, so that it is never indexed itself
-FORMAT = 1  # raise when files are cut into items differently, or the columns change
+_ITEMS, _FILES, _FOLDERS = "items", "files", "folders"
 _METADATA_KEY = "plume_index"
-_VALUES_PER_QUERY = 500
-_KEEP_VERSIONS = timedelta(hours=1)
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# What LanceDB says of data that is cut short, overwritten or lost; whatever else fails is no reason to delete an index.
+_DAMAGE = re.compile(
+    r"failed to fill whole buffer|sufficient data|Not found: \S+\.(lance|manifest|txn)|invalid magic|[Cc]orrupt"
+    r"|protobuf|decode|does not appear to be a Lance file|out of range",
+)
+
+
+class BusyError(ValueError):
+    """Another process is updating the index."""
 
 
 @dataclass(frozen=True)
@@ -30,27 +41,21 @@ class Metadata:
         fingerprint (`str`): Of the model, see [`Encoder.fingerprint`].
         num_latent_steps (`int`): K.
         model (`str`): The model's name, for messages.
-        root (`str`): The indexed folder; relative to the database where that lies inside, so that both may move.
         format (`int`): `FORMAT` when it was made.
     """
 
     fingerprint: str
     num_latent_steps: int
     model: str
-    root: str
     format: int = FORMAT
 
     def check(self, wanted: "Metadata", db: Path) -> None:
         """Refuses to mix vectors that do not compare.
 
         Raises:
-            ValueError: made by another model, K or version, or of another folder, with the remedy.
+            ValueError: made by another model or K, with the remedy.
         """
         anew = f"pass another --to, or delete {db} to index anew"
-        if self.format != wanted.format:
-            raise ValueError(f"{db} was made by another version of plume-embed; delete it to index anew.")
-        if self.root != wanted.root:
-            raise ValueError(f"{db} is the index of another folder ({self.root}); pass another --to.")
         if self.fingerprint != wanted.fingerprint:
             raise ValueError(f"{db} was made with another model ({self.model}); pass that one as --model, {anew}.")
         if self.num_latent_steps != wanted.num_latent_steps:
@@ -61,45 +66,74 @@ class Metadata:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file with one content, read as one kind: what the rows of an index belong to."""
+class Tables:
+    """The three tables of an index, opened."""
 
-    path: str
-    file_hash: str
-    kind: str
-
-    @property
-    def id(self) -> str:
-        """A name for it without quotes or other surprises, for queries."""
-        return hashlib.sha256(json.dumps([self.path, self.file_hash, self.kind]).encode()).hexdigest()[:32]
+    items: Table
+    files: Table
+    folders: Table
 
 
-def schema(dimension: int, metadata: Metadata) -> pa.Schema:
-    """Columns of the table for vectors of size D, with the metadata inside, so that both come in one commit."""
+def items_schema(dimension: int, metadata: Metadata) -> pa.Schema:
+    """Columns of `items` for vectors of size D, with the metadata inside, so that both come in one commit."""
     fields = {
         "vector": pa.list_(pa.float32(), dimension),
-        "path": pa.string(),  # relative to the folder, forward slashes
-        "kind": pa.string(),  # text, image, video, page
-        "locator": pa.string(),  # page=3, chars=0-1200, or empty
-        "snippet": pa.string(),
+        "content": pa.string(),  # of the file that it was read from: its kind and the hash of its bytes
         "item": pa.int32(),  # place in the file, from 0
-        "num_items": pa.int32(),  # of the file: it is done when it has as many rows
-        "file_hash": pa.string(),
-        "entry": pa.string(),  # Entry.id
+        "kind": pa.string(),  # text, image, video, page
+        "locator": pa.string(),  # page=3, time=12-17, chars=0-1200, or empty
+        "snippet": pa.string(),
+        "digest": pa.string(),  # of the passage or the decoded pixels: the same digest, the same vector
         "embedded_at": pa.timestamp("us", tz="UTC"),
     }
     return pa.schema(fields.items(), metadata={_METADATA_KEY: json.dumps(asdict(metadata))})
 
 
+FILES_SCHEMA = pa.schema(
+    {
+        "id": pa.string(),  # of folder and path, without quotes or other surprises
+        "folder": pa.int32(),
+        "path": pa.string(),  # relative to the folder, forward slashes
+        "kind": pa.string(),
+        "size": pa.int64(),
+        "mtime_ns": pa.int64(),
+        "content": pa.string(),  # empty for what could never be looked at
+        "num_items": pa.int32(),  # rows of `items` with this content; all of them are there before this row is
+        "unreadable": pa.list_(pa.struct({"locator": pa.string(), "reason": pa.string()}.items())),
+        "note": pa.string(),  # why it could not be looked at the last time; what is known of it stays
+        "version": pa.string(),  # of this package, which judged what is unreadable
+    }.items()
+)
+FOLDERS_SCHEMA = pa.schema(
+    {
+        "number": pa.int32(),
+        "label": pa.string(),  # where it is; relative to the database where that lies inside, so that both may move
+        "exclude": pa.list_(pa.string()),
+    }.items()
+)
+
+
 @contextmanager
-def damage_named(db: Path) -> Iterator[None]:
-    """Turns what LanceDB raises on damaged data files, at any read or write, into a ValueError with the remedy."""
+def errors_named(db: Path, name: str = "The index", anew: str = "to index anew") -> Iterator[None]:
+    """Turns what LanceDB raises, at any read or write, into a ValueError that says what it is and what to do."""
     try:
         yield
-    except RuntimeError as error:
-        if "lance" not in str(error).lower():
+    except (RuntimeError, ValueError) as error:
+        message = str(error)
+        if "lance" not in message.lower():
             raise
-        raise ValueError(f"The index {db} is damaged; delete it to index anew.") from error
+        found = _OS_ERROR.search(message)
+        if found:
+            raise ValueError(
+                f"{name} {db} cannot be read or written: {os.strerror(int(found[1]))}. It is whole as it was after "
+                "the last step; mend that and run the same command again."
+            ) from error
+        if _DAMAGE.search(message):
+            raise ValueError(f"{name} {db} is damaged; delete it {anew}.") from error
+        if isinstance(error, RuntimeError):
+            first = message.splitlines()[0].removeprefix("lance error: ")
+            raise ValueError(f"LanceDB cannot go on with {name.lower()} {db}: {first}") from error
+        raise
 
 
 @contextmanager
@@ -107,14 +141,15 @@ def locked(db: Path) -> Iterator[None]:
     """Makes the database's folder and keeps other writers out of it; the system lifts the lock of a killed process.
 
     Raises:
-        ValueError: another process writes there, or the folder cannot be written.
+        BusyError: another process writes there.
+        ValueError: the folder cannot be written.
     """
     try:
         db.mkdir(parents=True, exist_ok=True)
         lock = FileLock(db / ".lock")
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(f"{db} is being updated by another process; wait until it is done.") from error
+        raise BusyError(f"{db} is being updated by another process; wait until it is done.") from error
     except OSError as error:
         raise ValueError(
             f"Cannot write {db} ({error.strerror}); pass --to with a folder that can be written."
@@ -125,65 +160,66 @@ def locked(db: Path) -> Iterator[None]:
         lock.release()
 
 
-def open_table(db: Path, wanted: Metadata, dimension: int | None = None) -> Table:
-    """The table of an index, checked to be the wanted one.
+def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tables:
+    """The tables of an index, checked to be the wanted one.
 
     Args:
         db (`Path`): The database's folder.
         wanted ([`Metadata`]): What the vectors must come from.
-        dimension (`int`, *optional*): D; given, a table that is not there yet is made.
+        dimension (`int`, *optional*): D; given, tables that are not there yet are made.
 
     Raises:
         ValueError: there is none, it is damaged, or it comes from something else, with the remedy.
     """
-    connection = lancedb.connect(str(db)) if dimension is not None or db.is_dir() else None
-    try:
-        table = connection.open_table(TABLE_NAME) if connection else None
-    except (ValueError, FileNotFoundError):
-        table = None
-    except RuntimeError as error:
-        raise ValueError(f"The index {db} is damaged; delete it to index anew.") from error
-    if table is None:
+    if dimension is None and not db.is_dir():
+        raise ValueError(_no_index(db))
+    connection = lancedb.connect(str(db))
+    items = open_if_there(connection, _ITEMS)
+    if items is None:
         if dimension is None:
-            raise ValueError(f"There is no index in {db}; make it with `plume-embed index`.")
-        return connection.create_table(TABLE_NAME, schema=schema(dimension, wanted))
-    found = (table.schema.metadata or {}).get(_METADATA_KEY.encode())
+            raise ValueError(_no_index(db))
+        # The items come last: where they are, everything is.
+        files = connection.create_table(_FILES, schema=FILES_SCHEMA, exist_ok=True)
+        folders = connection.create_table(_FOLDERS, schema=FOLDERS_SCHEMA, exist_ok=True)
+        items = connection.create_table(_ITEMS, schema=items_schema(dimension, wanted))
+        return Tables(items, files, folders)
+    _check(items, wanted, db)
+    files, folders = open_if_there(connection, _FILES), open_if_there(connection, _FOLDERS)
+    if files is None or folders is None:
+        raise ValueError(f"The index {db} is damaged; delete it to index anew.")
+    return Tables(items, files, folders)
+
+
+def holds_index(db: Path) -> bool:
+    """Whether a folder looks like an index that this version reads."""
+    return all((db / f"{name}.lance").is_dir() for name in (_ITEMS, _FOLDERS))
+
+
+def _check(items: Table, wanted: Metadata, db: Path) -> None:
+    found = (items.schema.metadata or {}).get(_METADATA_KEY.encode())
     if found is None:
         raise ValueError(f"{db} holds a table that is no index of plume-embed; pass another --to.")
-    Metadata(**json.loads(found)).check(wanted, db)
-    return table
+    said = json.loads(found)
+    if said.get("format") != FORMAT:
+        older = "version 0.1" if said.get("format") == 1 else "another version"
+        raise ValueError(
+            f"{db} was made by {older} of plume-embed, which read files differently; delete it to index anew, or pass "
+            "another --to to keep it."
+        )
+    Metadata(**said).check(wanted, db)
 
 
-def root_label(folder: Path, db: Path) -> str:
-    """How an index names its folder: relative where the database lies inside it, so that both may move together."""
-    folder, db = folder.resolve(), db.resolve()
-    return Path(os.path.relpath(folder, db)).as_posix() if db.is_relative_to(folder) else folder.as_posix()
+def open_if_there(connection: lancedb.DBConnection, name: str) -> Table | None:
+    """A table of a database, or `None`."""
+    try:
+        return connection.open_table(name)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        if "was not found" in str(error):
+            return None
+        raise
 
 
-def numbers_by_entry(table: Table) -> dict[Entry, tuple[set[int], int]]:
-    """For each file in the table the numbers of the items that it has, and how many it should have."""
-    columns = ["path", "file_hash", "kind", "item", "num_items"]
-    found: dict[Entry, tuple[set[int], int]] = {}
-    for batch in table.search().select(columns).limit(None).to_arrow().to_batches():
-        for path, file_hash, kind, item, count in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            found.setdefault(Entry(path, file_hash, kind), (set(), count))[0].add(item)
-    return found
-
-
-def rows_of(table: Table, entries: Sequence[Entry]) -> pa.Table:
-    """All rows of some files."""
-    return table.search().where(_any_of(entries)).limit(None).to_arrow().select(table.schema.names)
-
-
-def delete_rows(table: Table, entries: Sequence[Entry]) -> None:
-    for start in range(0, len(entries), _VALUES_PER_QUERY):
-        table.delete(_any_of(entries[start : start + _VALUES_PER_QUERY]))
-
-
-def compact(table: Table) -> None:
-    """Joins the small files of single commits, and drops versions that nobody can still be reading."""
-    table.optimize(cleanup_older_than=_KEEP_VERSIONS)
-
-
-def _any_of(entries: Sequence[Entry]) -> str:
-    return f"entry IN ({', '.join(repr(entry.id) for entry in entries)})"
+def _no_index(db: Path) -> str:
+    return f"There is no index in {db}; make it with `plume-embed index`."

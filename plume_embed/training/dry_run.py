@@ -42,6 +42,7 @@ def dry_recipe(recipe: Recipe) -> Recipe:
             vision_size=32,
             vision_depth=1,
             vocab_size=512,
+            backbone=recipe.model.backbone,
             freeze_vision=recipe.model.freeze_vision,
             plume=recipe.model.plume,
         ),

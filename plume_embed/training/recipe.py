@@ -1,4 +1,4 @@
-"""Recipes: YAML files beside this one, read into typed settings, changed by `--set key=value`."""
+"""Recipes: YAML files, read into typed settings, changed by `--set key=value`."""
 
 import dataclasses
 import types
@@ -12,8 +12,7 @@ import yaml
 from plume_embed.training.curriculum import Curriculum
 from plume_embed.training.gates import GateSettings
 from plume_embed.training.loss.batch_loss import LossWeights
-
-RECIPES = Path(__file__).parent / "recipes"
+from plume_embed.training.recipes import FOLDER, recipe_names
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class ModelSettings:
 
     Args:
         path (`str`, *optional*): Folder from `plume-embed init`; then the sizes below do not count.
+        backbone (`str`): Model type of the backbone of a fresh model, and of a dry run.
         side (`int`): Pictures are resized to about `side` x `side` pixels.
         vocab_size (`int`): Of the tokenizer, which is trained on the corpus.
         freeze_vision (`bool`): Whether the vision tower stays as it is; its merger is trained in any case.
@@ -29,6 +29,7 @@ class ModelSettings:
     """
 
     path: str | None = None
+    backbone: str = "qwen2_vl"
     side: int = 56
     vocab_size: int = 2048
     freeze_vision: bool = False
@@ -41,7 +42,7 @@ class ModelSettings:
     plume: dict = field(default_factory=dict)
 
     def fresh(self) -> dict:
-        """What [`tiny_model.make_model`] takes of it."""
+        """What [`small_model.make_model`] takes of it."""
         names = ("hidden_size", "layers", "intermediate_size", "vision_size", "vision_depth", "initializer_range")
         return {name: getattr(self, name) for name in names} | self.plume
 
@@ -136,11 +137,6 @@ class Recipe:
     model: ModelSettings = field(default_factory=ModelSettings)
 
 
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
 def load_recipe(name: str, assignments: list[str]) -> Recipe:
     """Reads a recipe and changes it.
 
@@ -151,7 +147,7 @@ def load_recipe(name: str, assignments: list[str]) -> Recipe:
     Raises:
         ValueError: no such recipe, key or type, naming it.
     """
-    path = RECIPES / f"{name}.yaml" if name in recipe_names() else Path(name)
+    path = FOLDER / f"{name}.yaml" if name in recipe_names() else Path(name)
     if not path.is_file():
         raise ValueError(f"No recipe {name!r}; there are {', '.join(recipe_names())}, or give the path of a YAML file.")
     values = yaml.safe_load(path.read_text()) or {}

@@ -1,10 +1,8 @@
-"""`plume-embed report RUN_DIR`: what a run did, as pictures and as the numbers behind them."""
+"""What a run did, as pictures and as the numbers behind them."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from plume_embed.atomic import write_json
 
@@ -16,19 +14,6 @@ if TYPE_CHECKING:
     from plume_embed.training.recipe import Recipe
 
 STAGE_SHADES = ("0.97", "0.91")
-
-
-def report(
-    run_dir: Annotated[Path, typer.Argument(help="Output folder of a finished run.", metavar="RUN_DIR")],
-    explicit: Annotated[
-        Path | None, typer.Option(help="Run of stage 0 only (curriculum.stages=[0]), for comparison.", metavar="DIR")
-    ] = None,
-    to: Annotated[Path | None, typer.Option(help="Where to write. Default: RUN_DIR/report.", metavar="DIR")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Queries for the cosines; ten times as many for experts.")] = 200,
-) -> None:
-    """Draw what a run did: loss and stages, cosine of the latent states to the target, use of the experts."""
-    for path in write_report(run_dir, to or run_dir / "report", explicit, samples):
-        typer.echo(f"written: {path}")
 
 
 def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples: int = 200) -> list[Path]:

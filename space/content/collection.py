@@ -3,15 +3,18 @@
 import logging
 import shutil
 import threading
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from lancedb.table import Table
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.files import SourceFile, list_folder, read_items
-from plume_embed.index.update import open_index, search_index, update_index
+from plume_embed.index.listing import list_folder
+from plume_embed.index.search import OpenIndex, Row, open_index
+from plume_embed.index.update import UpdateOptions, update_index
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.read import Options, read_items
 from space.content.films import is_played_by_browsers, playable_copy
 from space.content.items import Hit, Item
 from space.content.thumbnails import bytes_address, preview, thumbnail
@@ -46,7 +49,7 @@ class Collection:
         self.done = self.total = self.embedded = 0
         self.items: list[Item] = []
         self._places: dict[tuple[str, str], int] = {}
-        self._table: Table | None = None
+        self._index: OpenIndex | None = None
         self._error: str | None = None
         self._ready = threading.Event()
         self._matrix = np.empty((0, encoder.dimension), np.float32)
@@ -93,23 +96,22 @@ class Collection:
             NotReadyError
         """
         self.check()
-        hits = search_index(self._table, vector, top)
+        hits = self._index.search(vector, top)
         return [Hit(self.items[self._places[hit.path, hit.locator]], hit.score) for hit in hits]
 
     def build(self) -> None:
         """Gathers the files, embeds what is new, and opens the index."""
         gather(self.sources, self.folder)
-        report = update_index(self.folder, self.database, self.encoder, on_progress=self._progressed)
+        options = UpdateOptions(prune=True)  # `gather` knows what there is
+        report = update_index(self.folder, self.database, self.encoder, on_progress=self._progressed, options=options)
         for path, reason in report.unreadable:
             logger.warning("%s of the bundled collection cannot be read: %s", path, reason)
         self.embedded = report.embedded
-        self._table = open_index(self.folder, self.database, self.encoder)
-        columns = ["path", "locator", "kind", "snippet", "item", "vector"]
-        rows = self._table.search().select(columns).limit(None).to_arrow().to_pylist()
-        rows.sort(key=lambda row: (row["path"], row["item"]))
+        self._index = open_index(self.folder, self.database, self.encoder)
+        rows = self._index.rows()
         files = {file.path: file for file in list_folder(self.folder).files}
-        self.items = [self._item(row, files[row["path"]]) for row in rows]
-        self._places = {(row["path"], row["locator"]): place for place, row in enumerate(rows)}
+        self.items = [self._item(row, files[row.path]) for row in rows]
+        self._places = {(row.path, row.locator): place for place, row in enumerate(rows)}
         self._matrix = np.stack([item.vector for item in self.items])
         self._ready.set()
 
@@ -125,17 +127,17 @@ class Collection:
     def _progressed(self, done: int, total: int) -> None:
         self.done, self.total = done, total
 
-    def _item(self, row: dict, file: SourceFile) -> Item:
-        label = Path(row["path"]).stem.replace("_", " ")
-        if row["locator"]:
-            label += f", {row['locator'].replace('=', ' ')}"
+    def _item(self, row: Row, file: SourceFile) -> Item:
+        label = Path(row.path).stem.replace("_", " ")
+        if row.locator:
+            label += f", {row.locator.replace('=', ' ')}"
         return Item(
             label=label,
-            kind=row["kind"],
-            vector=np.asarray(row["vector"], np.float32),
-            make_thumbnail=lambda: thumbnail(self._content(file, row["item"])),
-            make_preview=partial(self._preview, file, row["item"]),
-            text=row["snippet"],
+            kind=row.kind,
+            vector=row.vector,
+            make_thumbnail=lambda: thumbnail(self._content(file, row.item)),
+            make_preview=partial(self._preview, file, row.item),
+            text=row.snippet,
         )
 
     def _preview(self, file: SourceFile, number: int) -> str | None:
@@ -147,8 +149,8 @@ class Collection:
         return bytes_address("video/mp4", playable_copy(file.absolute, always=True))
 
     def _content(self, file: SourceFile, number: int) -> dict:
-        processor = self.encoder.processor
-        for item in read_items(file, lambda text: True, processor.num_frames, processor.max_frames):
+        options = replace(Options.of(self.encoder.processor), shrink=None)  # a person looks closer than the model
+        for item in read_items(file, self.encoder.fits, options):
             if item.number == number:
                 return item.content
         raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")

@@ -1,7 +1,7 @@
 """Uploads: what a visitor hands over -> items to embed, or one sentence that says why not.
 
 A file is judged by its name, its first bytes and its headers before anything is decoded; decoding itself runs in a
-process of its own with limits (sandbox.py). Nothing is fetched, and nothing is written.
+process of its own with limits (plume_embed.reading.bounded). Nothing is fetched, and nothing is written.
 """
 
 import re
@@ -14,9 +14,12 @@ import av
 import pypdfium2
 from PIL import Image
 
-from plume_embed.index.files import TEXT_SUFFIXES, FileItem, Kind, SourceFile, read_items
-from plume_embed.model.media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from space.content.sandbox import LimitError, run_limited
+from plume_embed.model.images_plume import IMAGE_SUFFIXES, read_image
+from plume_embed.model.videos_plume import VIDEO_SUFFIXES, sample_frames
+from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
+from plume_embed.reading.decode import Options, decode_pdf
+from plume_embed.reading.items import FileItem, Kind, SourceFile
+from plume_embed.reading.read import TEXT_SUFFIXES, items_of, read_items
 from space.settings import MEGABYTE, Limits
 
 NAMES = {"image": "a picture", "video": "a film", "page": "a PDF", "text": "a text"}
@@ -41,9 +44,7 @@ class RefusedError(ValueError):
     """A file is refused; the message is a sentence for the visitor, in plain text: escape it for HTML."""
 
 
-def read_upload(
-    path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, num_frames: int, max_frames: int
-) -> list[FileItem]:
+def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, num_frames: int) -> list[FileItem]:
     """The items of an uploaded file, decoded.
 
     Args:
@@ -51,7 +52,7 @@ def read_upload(
         name (`str`): As the visitor calls it.
         wanted: What it may be: "image", "video", "page", "text".
         limits ([`Limits`])
-        num_frames, max_frames (`int`): Of the processor.
+        num_frames (`int`): Of the processor.
 
     Returns:
         `list[FileItem]`: One picture, one film, the pages of a PDF (as PIL images, their whole text as the
@@ -65,9 +66,8 @@ def read_upload(
         kind = check_name(name, wanted)
         check_first_bytes(path, kind, limits)
         file = SourceFile(path.name, path, kind, path.stat().st_size, path.stat().st_mtime_ns)
-        return run_limited(
-            decode, file, limits, num_frames, max_frames, seconds=limits.decode_seconds, memory=limits.decode_bytes
-        )
+        bounds = ProcessLimits(limits.decode_seconds, limits.decode_bytes)
+        return run_limited(decode, file, limits, num_frames, limits=bounds)
     except FileNotFoundError as error:
         raise RefusedError(f"“{shown}” is not there any more; upload it again.") from error
     except (ValueError, LimitError) as error:
@@ -147,7 +147,7 @@ def kind_of_bytes(start: bytes) -> Kind | None:
     return "video" if is_film or start.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3")) else None
 
 
-def decode(file: SourceFile, limits: Limits, num_frames: int, max_frames: int) -> list[FileItem]:
+def decode(file: SourceFile, limits: Limits, num_frames: int) -> list[FileItem]:
     """Checks the headers and reads the items; runs in the process with limits.
 
     Raises:
@@ -155,11 +155,17 @@ def decode(file: SourceFile, limits: Limits, num_frames: int, max_frames: int) -
     """
     if file.kind == "image":
         _check_picture(file.absolute, limits)
-    elif file.kind == "page":
-        _check_pdf(file.absolute, limits)
-    elif file.kind == "video":
+        return [FileItem(0, 1, "", "image", "", {"image": read_image(file.absolute, limits.pixels)})]
+    if file.kind == "video":
         _check_film(file.absolute, limits)
-    items = list(read_items(file, lambda text: True, num_frames, max_frames))
+        frames, _ = sample_frames(file.absolute, num_frames, FILM_PIXELS)
+        return [FileItem(0, 1, "", "video", "", {"video": frames})]
+    options = Options(num_frames, limits.pixels)
+    if file.kind == "text":
+        items = list(read_items(file, lambda text: True, options))
+    else:
+        _check_pdf(file.absolute, limits)
+        items = list(items_of(decode_pdf(file.absolute, options, frozenset())))
     unreadable = [item for item in items if item.content is None]
     if unreadable:
         raise ValueError(f"{unreadable[0].locator}: {unreadable[0].reason}")
@@ -199,7 +205,7 @@ def _check_pdf(path: Path, limits: Limits) -> None:
         with closing(pypdfium2.PdfDocument(path)) as document:
             num_pages = len(document)
     except pypdfium2.PdfiumError:
-        return  # read_items names what is wrong
+        return  # its decoder names what is wrong
     if num_pages > limits.pages:
         raise ValueError(f"it has {num_pages} pages, and the limit is {limits.pages}; cut it into parts")
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlencode
 
 from PIL import Image
 
-from plume_embed.model.media_plume import load_video
+from plume_embed.model.videos_plume import sample_frames
 from space.content.corpora import ROOT, Corpus, PreparedQuery
 from space.content.thumbnails import thumbnail
 from space.content.uploads import Upload
@@ -106,6 +106,6 @@ def _thumbnail(query: PreparedQuery) -> str | None:
         with Image.open(ROOT / query.image) as picture:
             return thumbnail({"image": picture.convert("RGB")})
     if query.video:
-        frames = load_video(ROOT / query.video, 4, 4)  # [T, 3, H, W]
-        return thumbnail({"video": [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]})
+        frames, _ = sample_frames(ROOT / query.video, 4)
+        return thumbnail({"video": frames})
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from rich.console import Console
 from small_files import write_pdf, write_picture, write_video
 
@@ -16,7 +17,7 @@ from plume_embed import PlumeModel
 from plume_embed.cli.console import one_line, print_hits
 from plume_embed.cli.main import app, main
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.update import Hit
+from plume_embed.index.search import Hit
 
 COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "report")
 
@@ -73,10 +74,16 @@ def test_search_indexes_ranks_and_says_what_it_did(run, folder: Path):
     first = run("search", folder, "The blue whale is the largest animal.", "--top", 3)
     assert first.code == 0 and first.err == ""
     assert "unreadable: empty.txt: empty\n" in first.out
-    assert "5 items of 4 files in the index; 5 embedded now; 1 unreadable; 1 file of other types left out" in first.out
+    assert (
+        "5 items of 4 files in the index; 5 embedded now; 1 unreadable; 1 file of other types left out: 1 .exe"
+        in first.out
+    )
+    assert "padding" not in first.out
     best = next(line for line in first.out.splitlines() if line.split()[:1] == ["1"])
     assert best.split()[1:3] == ["1.000", "whale.txt"] and "The blue whale" in best
-    assert "0 embedded now" in run("search", folder, "a query").out
+    again = run("search", folder, "a query")
+    assert "0 embedded now; 1 unreadable (--verbose lists them)" in again.out and "empty.txt" not in again.out
+    assert "unreadable: empty.txt: empty\n" in run("search", folder, "a query", "--verbose").out
 
 
 def test_names_are_shown_escaped_and_pages_are_named(run, folder: Path):
@@ -105,7 +112,16 @@ def test_json_is_all_that_json_prints(run, folder: Path):
     assert result.err == "" and answer["num_latent_steps"] == 0
     assert answer["unreadable"] == [{"path": "empty.txt", "reason": "empty"}]
     assert [hit["rank"] for hit in answer["results"]] == [1, 2]
-    assert set(answer["results"][0]) == {"rank", "score", "path", "locator", "kind", "snippet"}
+    assert set(answer["results"][0]) == {
+        "rank",
+        "score",
+        "path",
+        "locator",
+        "kind",
+        "snippet",
+        "folder",
+        "copies",
+    }
 
 
 def test_queries_by_text_picture_video_and_combination(run, folder: Path, released_model_dir: Path):
@@ -130,7 +146,7 @@ def test_queries_by_text_picture_video_and_combination(run, folder: Path, releas
 
 def test_a_text_query_is_never_a_file(run, folder: Path, released_model_dir: Path):
     picture = folder / "clip.png"
-    write_picture(picture)
+    write_picture(picture, seed=3)
     results = json.loads(run("search", folder, picture, "--top", 50, "--json").out)["results"]
     text, image = Encoder(released_model_dir).encode([{"text": str(picture)}, {"image": picture}])
     score = next(hit["score"] for hit in results if hit["path"] == "clip.png")
@@ -143,6 +159,68 @@ def test_search_without_update_ranks_the_index_as_it_is(run, folder: Path):
     (folder / "new.txt").write_text("new")
     assert "new.txt" not in run("search", folder, "new", "--no-update", "--top", 9).out
     assert "new.txt" in run("search", folder, "new", "--top", 9).out
+
+
+def test_results_are_narrowed_by_kind_and_score_and_equal_contents_are_one(run, folder: Path):
+    (folder / "copy.txt").write_text("The blue whale is the largest animal.")
+    whale = "The blue whale is the largest animal."
+    out = run("search", folder, whale, "--top", 9).out
+    assert "copy.txt (and 1 more)" in out and "5 items" not in out
+    found = json.loads(run("search", folder, whale, "--kind", "text", "--kind", "page", "--json").out)["results"]
+    assert {hit["kind"] for hit in found} == {"text", "page"} and found[0]["copies"] == ["whale.txt"]
+    found = json.loads(run("search", folder, whale, "--min-score", 0.9999, "--json").out)["results"]
+    assert [hit["path"] for hit in found] == ["copy.txt"]
+    assert_fails(
+        run("search", folder, whale, "--kind", "film"), "'film' is not one of 'text', 'image', 'video', 'page'"
+    )
+
+
+def test_paths_alone_are_printed_for_pipes(run, folder: Path):
+    out = run("search", folder, "a query", "--paths", "--top", 9).out
+    assert sorted(out.replace("[red]noise\n.png", "X").splitlines()) == sorted(
+        str(folder / name) for name in ("whale.txt", "clip.mp4", "report.pdf", "X")
+    )
+    out = run("search", folder, "a query", "-0", "--top", 9).out
+    assert sorted(out.rstrip("\0").split("\0")) == sorted(
+        str(path) for path in folder.iterdir() if path.name != ".plume-index"
+    )
+
+
+def test_rules_and_moves_are_options_of_index_and_search(run, folder: Path, tmp_path: Path):
+    db = tmp_path / "db"
+    assert "1 left out by a rule" in run("index", folder, "--to", db, "--exclude", "*.mp4").out
+    assert "clip.mp4" not in run("search", folder, "x", "--to", db, "--top", 9).out
+    moved = folder.rename(tmp_path / "moved")
+    assert_fails(run("search", moved, "x", "--to", db), "index of another folder .*--moved .*--also")
+    assert "0 embedded now" in run("search", moved, "x", "--to", db, "--moved").out
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "new.txt").write_text("Another folder.")
+    found = run("search", moved, "Another folder.", "--also", other, "--to", db).out
+    assert f"{other}: 1 item of 1 file in the index; 1 embedded now" in found and f"{other}/new.txt" in found
+    for path in moved.iterdir():
+        path.unlink()
+    assert_fails(run("search", moved, "x", "--to", db), "drive or a share is away.* --prune. Nothing was changed")
+    assert "0 items of 0 files in the index" in run("index", moved, "--to", db, "--prune").out
+    assert_fails(run("search", folder, "x", "--also", tmp_path / "gone"), "No such folder")
+
+
+def test_a_search_while_the_index_is_updated_ranks_what_is_there_and_says_so(run, folder: Path):
+    run("index", folder)
+    (folder / "new.txt").write_text("new")
+    with FileLock(folder / ".plume-index" / ".lock"):
+        result = run("search", folder, "new", "--json", "--top", 9)
+        assert result.code == 0 and "is being updated by another process: this ranks what it holds so far" in result.err
+        answer = json.loads(result.out)
+        assert answer["is_up_to_date"] is False and "new.txt" not in [hit["path"] for hit in answer["results"]]
+        assert_fails(run("index", folder), "being updated by another process; wait")
+
+
+def test_an_error_of_the_query_names_no_item_and_no_address(run, folder: Path):
+    for options in (["--image", folder / "whale.txt"], ["--image", folder / "gone.png"], ["word " * 20_000]):
+        result = run("search", folder, *options)
+        assert_fails(result, ".")
+        assert "Item 0" not in result.err and " at 0x" not in result.err and "padding" not in result.err
 
 
 def test_index_writes_where_it_is_told(run, folder: Path, tmp_path: Path):

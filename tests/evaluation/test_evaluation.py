@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 from plume_embed.cli.evaluate import app
 from plume_embed.evaluation.bootstrap import estimate
 from plume_embed.evaluation.embedders import hash_folder
-from plume_embed.evaluation.metrics import METRICS, metric_path
+from plume_embed.evaluation.metrics import METRICS, by_query, metric_path
+from plume_embed.evaluation.miniature.score import query_scores
+from plume_embed.evaluation.mmeb_v2.score import Prediction, score
 
 STORED = ["--hub-dir", str(FIXTURES / "hub"), "--embeddings-dir", str(FIXTURES / "embeddings")]
 BOTH = ["--tasks", "RefCOCO-Matching,ViDoSeek-doc"]
@@ -117,3 +119,23 @@ def test_the_metrics_load_in_evaluate_without_network(tmp_path, monkeypatch):
         hit.compute(predictions=[["a"]], references=[["a"]], k=2)
     with pytest.raises(ValueError, match=re.escape("hit_at_k, ndcg_at_k")):
         metric_path("bleu")
+
+
+def test_the_commands_scores_come_from_the_metrics(monkeypatch):
+    asked = []
+
+    def spied(name, predictions, references, **options):
+        asked.append((name, options["k"]))
+        return by_query(name, predictions, references, **options)
+
+    monkeypatch.setattr("plume_embed.evaluation.mmeb_v2.score.by_query", spied)
+    monkeypatch.setattr("plume_embed.evaluation.miniature.score.by_query", spied)
+    found = score([Prediction([3, 1], (1, 2), (3, 1)), Prediction([7], (7,), None)])
+    assert {f"hit@{k}" for name, k in asked if name == "hit_at_k"} == {"hit@1", "hit@5", "hit@10"}
+    assert found["hit@1"] == 0.5 and found["hit@5"] == 1
+    reached, ideal = 3 / np.log2(3), 3 + 1 / np.log2(3)
+    assert found["ndcg_linear@5"] == pytest.approx((reached / ideal + 1) / 2)
+    assert score([Prediction(["1"], (1,), None)])["hit@1"] == 0  # a text is not the number that it spells
+    asked.clear()
+    assert query_scores([np.array([0.1, 0.9])], [np.array([True, False])])[0] == pytest.approx([0, 1 / np.log2(3)])
+    assert asked == [("hit_at_k", 1), ("ndcg_at_k", 5)]

@@ -443,3 +443,19 @@ def test_two_processes_give_the_vectors_and_scores_of_one_and_share_a_failure(
     with np.load(one) as first, np.load(two) as second:
         assert first["qry"].tobytes() == second["qry"].tobytes()
         assert first["cand"].tobytes() == second["cand"].tobytes()
+
+
+def test_a_preflight_names_a_missing_folder_once(benchmark_dir, capsys: pytest.CaptureFixture):
+    from plume_embed.cli.main import main
+
+    def check(media: Path) -> tuple[int, str, str]:
+        command = ["evaluate", "mmeb-v2", "--check", "--hub-dir", str(benchmark_dir.hub), "--media-dir", str(media)]
+        with pytest.raises(SystemExit) as end:
+            main([*command, "--tasks", "ImageNet-1K,OK-VQA"])
+        return end.value.code, *capsys.readouterr()
+
+    code, out, err = check(benchmark_dir.root / "gone")
+    assert code == 2 and out == "" and err.count("gone") == 1 and "pass another to --media-dir" in err
+    (benchmark_dir.root / "empty").mkdir()
+    code, out, err = check(benchmark_dir.root / "empty")
+    assert code == 1 and out.count("no folder") == 1 and "2 tasks" in out and "0 of 2 tasks are ready" in out

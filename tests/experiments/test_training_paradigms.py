@@ -10,7 +10,7 @@ from plume_embed.training.log import LOG_FILE
 from training.ablations.grid import run_one
 from training.ablations.rows import TRUNK_ROW
 from training.plume_tiny.paradigms import PARADIGMS, collected, grid_of, markdown
-from training.plume_tiny.ship import ROOT, ship
+from training.plume_tiny.publish import ROOT, publish
 
 SMALL = ["batch_size=4", "model.path=null", "model.side=28", "model.vocab_size=400", "model.hidden_size=64"]
 SMALL += ["model.vision_size=32", "model.vision_depth=1", "curriculum.max_steps=10", "curriculum.warmup=1"]
@@ -56,23 +56,23 @@ def test_a_model_embeds_as_it_was_trained(grid):
     assert steps == {"single_pass": 0, "explicit_cot": 8, "no_curriculum": 8, "full": 8}
 
 
-def test_what_ships_is_the_last_runs_model_with_the_roots_code_and_a_record_of_every_run(grid, tmp_path):
-    runs, to = [grid.folder(row, 0) for row in ("full", "no_curriculum")], tmp_path / "shipped"
+def test_what_is_published_is_the_last_runs_model_with_the_roots_code_and_a_record_of_every_run(grid, tmp_path):
+    runs, to = [grid.folder(row, 0) for row in ("full", "no_curriculum")], tmp_path / "published"
     (to / "old").mkdir(parents=True)
-    ship(runs, to)
+    publish(runs, to)
     model, files = runs[-1] / "model", {file.name: file for file in to.iterdir()}
     assert set(files) == {file.name for file in model.iterdir()} | {"training.json"}
     assert files["model.safetensors"].read_bytes() == (model / "model.safetensors").read_bytes()
     code = {file for file in files.values() if file.suffix == ".py"}
     assert all(file.is_symlink() and file.resolve() == ROOT / file.name for file in code) and len(code) > 5
     assert all(not file.readlink().is_absolute() for file in code)
-    told = json.loads(files["training.json"].read_text())["runs"]
-    assert [run["name"] for run in told] == ["full-0", "no_curriculum-0"]
-    assert [len(run["losses"]) for run in told] == [10, 10] and told[0]["losses"][-1]["stage"] == 4
-    assert all("output_dir" not in run["recipe"] and run["processes"] == 1 for run in told)
+    records = json.loads(files["training.json"].read_text())["runs"]
+    assert [run["name"] for run in records] == ["full-0", "no_curriculum-0"]
+    assert [len(run["losses"]) for run in records] == [10, 10] and records[0]["losses"][-1]["stage"] == 4
+    assert all("output_dir" not in run["recipe"] and run["processes"] == 1 for run in records)
     with pytest.raises(ValueError, match="the run has not ended"):
-        ship([tmp_path], to)
-    assert (to / "training.json").is_file(), "what ships is not lost to a mistake"
+        publish([tmp_path], to)
+    assert (to / "training.json").is_file(), "a published model is not lost to a mistake"
 
 
 def test_the_table_has_a_line_a_run_with_the_shared_minutes_in_its_sum():

@@ -7,11 +7,9 @@ import pytest
 import torch
 from common import FIXTURES
 from safetensors.torch import load_file, save_file
-from transformers import Qwen2VLForConditionalGeneration
 
 from plume_embed import PlumeModel, PlumeProcessor
-from plume_embed.hub.convert import TOKEN_DONORS, convert_released, init_model
-from training.plume_tiny.backbone import write_backbone
+from plume_embed.hub.convert import convert_released
 
 
 @pytest.fixture
@@ -67,12 +65,17 @@ def test_missing_preprocessor_files_are_replaced_by_the_released_limits(source, 
     assert processor.blank_image_for_text is True
 
 
-def test_a_tied_lm_head_is_ignored_and_an_untied_one_refused(source, tmp_path, released_model_dir):
+def test_a_tied_head_is_ignored_and_an_untied_one_kept_where_the_config_has_it(source, tmp_path, released_model_dir):
     rewrite(source, lambda t: {**t, "lm_head.weight": t["model.embed_tokens.weight"].clone()})
     assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
     rewrite(source, lambda t: {**t, "lm_head.weight": t["model.embed_tokens.weight"] + 1})
-    with pytest.raises(ValueError, match="untied LM head would be lost"):
+    with pytest.raises(ValueError, match="set tie_word_embeddings to false there"):
         convert_released(source, tmp_path / "again")
+    config = json.loads((source / "config.json").read_text())
+    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
+    (source / "config.json").write_text(json.dumps(config))
+    model = PlumeModel.from_pretrained(convert_released(source, tmp_path / "again"))
+    assert torch.equal(model.lm_head.weight, model.get_input_embeddings().weight + 1)
 
 
 @pytest.mark.parametrize(
@@ -116,59 +119,3 @@ def test_an_existing_model_is_not_overwritten(source, released_model_dir, tmp_pa
         convert_released(source, released_model_dir)
     with pytest.raises(ValueError, match="no checkpoint folder"):
         convert_released(tmp_path / "nothing", tmp_path / "out")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    """A Qwen2-VL folder as the Hub has them: no PLUME tokens, padded vocabulary, tied head, in bf16."""
-    sizes = {"hidden_size": 64, "layers": 2, "intermediate_size": 64, "vision_size": 32, "vision_depth": 1}
-    texts = ["some words for a tokenizer"] * 3
-    sizes |= {"initializer_range": 0.05, "dtype": "bfloat16", "padding_rows": 9}
-    return write_backbone(tmp_path_factory.mktemp("backbone"), texts, 420, **sizes)
-
-
-def test_init_keeps_the_backbone_and_copies_the_donor_tokens(backbone, tmp_path):
-    out = init_model(str(backbone), tmp_path / "out", seed=3, num_latent_steps=4, router_context="none")
-    model, info = PlumeModel.from_pretrained(out, output_loading_info=True)
-    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    assert model.config.num_latent_steps == 4
-    assert model.config.router_context == "none"
-    base = Qwen2VLForConditionalGeneration.from_pretrained(backbone).model.state_dict()
-    ours = model.backbone.state_dict()
-    for name, tensor in base.items():
-        # The padded vocabulary had room for the new tokens: they replace unused rows.
-        kept = slice(None) if "embed_tokens" not in name else slice(0, len(tensor) - 9)
-        assert torch.equal(ours[name][kept], tensor[kept]), name
-    processor = PlumeProcessor.from_pretrained(out)
-    vocabulary, weight = processor.tokenizer.get_vocab(), model.get_input_embeddings().weight
-    for token, donor in TOKEN_DONORS.items():
-        assert torch.equal(weight[vocabulary[token]], weight[vocabulary[donor]])
-    assert processor.blank_image_for_text is False
-    with torch.inference_mode():
-        assert torch.isfinite(model.eval()(**processor(["some words"])).embeddings).all()
-
-
-def test_init_is_the_same_for_the_same_seed_only(backbone, tmp_path):
-    first, again, other = (
-        load_file(init_model(backbone, tmp_path / name, seed=seed) / "model.safetensors")
-        for name, seed in (("a", 0), ("b", 0), ("c", 1))
-    )
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["adapter.router.weight"], other["adapter.router.weight"])
-
-
-def test_init_refuses_what_is_no_backbone(released_model_dir, tmp_path):
-    with pytest.raises(ValueError, match="is a 'plume', not a backbone; supported: qwen2_vl"):
-        init_model(released_model_dir, tmp_path / "out")
-    with pytest.raises(ValueError, match="no model folder"):
-        init_model(tmp_path / "nothing", tmp_path / "out")
-
-
-def test_init_refuses_an_untied_head(backbone, tmp_path):
-    folder = shutil.copytree(backbone, tmp_path / "untied")
-    config = json.loads((folder / "config.json").read_text())
-    config["tie_word_embeddings"] = config["text_config"]["tie_word_embeddings"] = False
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="untied LM head"):
-        init_model(folder, tmp_path / "out")

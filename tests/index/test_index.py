@@ -1,42 +1,25 @@
 """The index of a folder follows the folder; nothing is embedded twice, lost or doubled."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 from filelock import FileLock
+from index_data import CountingEncoder, rows_by_place
 from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
 
-from plume_embed.encode.encoder import Encoder
-from plume_embed.index.table import Metadata, numbers_by_entry
-from plume_embed.index.update import UpdateReport, open_index, search_index, update_index
-
-
-class CountingEncoder(Encoder):
-    """Keeps a list of what was really embedded."""
-
-    def __init__(self, model: Path):
-        super().__init__(model, device="cpu")
-        self.embedded: list[dict] = []
-
-    def encode_batches(self, batches: Iterable[list], *options, **more) -> Iterator:
-        pending = deque()
-
-        def noted() -> Iterator[list]:
-            for batch in batches:
-                pending.append(batch)
-                yield batch
-
-        for result in super().encode_batches(noted(), *options, **more):
-            self.embedded += pending.popleft()
-            yield result
+from plume_embed.index.search import open_index
+from plume_embed.index.table import Metadata, errors_named
+from plume_embed.index.update import UpdateReport, update_index
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +46,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def rows_by_place(db: Path) -> dict[tuple[str, str], dict]:
-    import lancedb
-
-    rows = lancedb.connect(str(db)).open_table("items").search().limit(None).to_arrow().to_pylist()
-    places = {(row["path"], row["locator"]): row for row in rows}
-    assert len(places) == len(rows), "a row is doubled"
-    return places
-
-
-def update(folder: Path, encoder: Encoder, **options) -> UpdateReport:
+def update(folder: Path, encoder: CountingEncoder, **options) -> UpdateReport:
     return update_index(folder, folder / ".plume-index", encoder, num_latent_steps=2, batch_size=4, **options)
 
 
@@ -196,12 +170,20 @@ def test_an_index_of_another_model_or_k_or_folder_is_refused(folder: Path, encod
     update_index(folder, db, encoder, num_latent_steps=2)
     with pytest.raises(ValueError, match=r"K = 2 .* pass --latent-steps 2"):
         update_index(folder, db, encoder, num_latent_steps=3)
-    with pytest.raises(ValueError, match="another folder"):
-        update_index(folder / "sub", db, encoder, num_latent_steps=2)
+    (tmp_path / "another").mkdir()
+    with pytest.raises(ValueError, match="index of another folder .*--to, --moved .* --also"):
+        update_index(tmp_path / "another", db, encoder, num_latent_steps=2)
     with pytest.raises(ValueError, match="another model .* pass that one as --model"):
-        Metadata("a" * 64, 2, "m", "r").check(Metadata("b" * 64, 2, "n", "r"), db)
-    with pytest.raises(ValueError, match="another version"):
-        Metadata("a", 2, "m", "r", format=0).check(Metadata("a", 2, "m", "r"), db)
+        Metadata("a" * 64, 2, "m").check(Metadata("b" * 64, 2, "n"), db)
+
+
+def test_an_index_of_version_0_1_is_refused_with_the_remedy(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    said = {"fingerprint": "a", "num_latent_steps": 2, "model": "m", "root": "..", "format": 1}
+    columns = pa.schema([("vector", pa.list_(pa.float32(), 4))], metadata={"plume_index": json.dumps(said)})
+    lancedb.connect(str(tmp_path / "db")).create_table("items", schema=columns)
+    for command in (update_index, open_index):
+        with pytest.raises(ValueError, match=r"made by version 0.1 .* delete it to index anew, or pass another --to"):
+            command(folder, tmp_path / "db", encoder)
 
 
 def test_folder_and_index_inside_may_move_together(folder: Path, encoder: CountingEncoder, tmp_path: Path):
@@ -256,7 +238,7 @@ def test_a_killed_index_run_goes_on_where_it_was(tmp_path: Path, encoder: Counti
     folder.mkdir()
     for i in range(60):
         write_picture(folder / f"{i:02}.png", seed=i, size=(200, 200))
-    command = [sys.executable, "-m", "plume_embed.cli.main", "index", folder, "--to", db, "--model", released_model_dir]
+    command = [sys.executable, "-m", "plume_embed", "index", folder, "--to", db, "--model", released_model_dir]
     process = subprocess.Popen([*command, "--batch-size", "1"], stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 180
     while len(list((db / "items.lance" / "data").glob("*.lance"))) < 5:
@@ -266,9 +248,10 @@ def test_a_killed_index_run_goes_on_where_it_was(tmp_path: Path, encoder: Counti
     assert process.wait() == -signal.SIGKILL
 
     before = rows_by_place(db)
-    assert 1 <= len(before) < 60, "killed too early or too late to say anything"
+    embedded = lancedb.connect(str(db)).open_table("items").count_rows()
+    assert 1 <= len(before) <= embedded < 60, "killed too early or too late to say anything"
     report = update_index(folder, db, encoder)
-    assert report.embedded == len(encoder.embedded) == 60 - len(before)
+    assert report.embedded == len(encoder.embedded) == 60 - embedded
     after = rows_by_place(db)
     assert all(after[place] == row for place, row in before.items())
 
@@ -280,38 +263,43 @@ def test_a_killed_index_run_goes_on_where_it_was(tmp_path: Path, encoder: Counti
         assert {**after[place], "embedded_at": None} == {**row, "embedded_at": None}
 
 
-def test_search_is_exact_and_ties_come_in_the_order_of_their_paths(tmp_path: Path, encoder: CountingEncoder):
+def test_search_is_exact_and_equal_contents_are_one_hit_under_their_first_path(
+    tmp_path: Path, encoder: CountingEncoder
+):
     for i in range(30):
         (tmp_path / f"{i:02}.txt").write_text(f"text {i % 10}")  # each three times
     db = tmp_path / "db"
     update_index(tmp_path, db, encoder, num_latent_steps=2)
-    table = open_index(tmp_path, db, encoder, num_latent_steps=2)
+    opened = open_index(tmp_path, db, encoder, num_latent_steps=2)
     query = encoder.encode(["text 3"], num_latent_steps=2)[0]
     rows = rows_by_place(db)
-    scores = {path: float(np.dot(row["vector"], query)) for (path, _), row in rows.items()}
-    for top in (1, 2, 3, 4, 30, 100):
-        hits = search_index(table, query, top)
+    scores = {path: float(np.dot(row["vector"], query)) for (path, _), row in rows.items() if path < "10"}
+    assert len(rows) == 30 and len(scores) == 10
+    for top in (1, 2, 3, 4, 10, 100):
+        hits = opened.search(query, top)
         assert [hit.path for hit in hits] == sorted(scores, key=lambda path: (-round(scores[path], 6), path))[:top]
         np.testing.assert_allclose([hit.score for hit in hits], [scores[hit.path] for hit in hits], atol=1e-5)
-    assert [hit.path for hit in search_index(table, query, 3)] == ["03.txt", "13.txt", "23.txt"]
+        assert all(hit.copies == (f"1{hit.path[1:]}", f"2{hit.path[1:]}") for hit in hits)
 
 
-def test_more_ties_than_were_asked_for_are_cut_by_path(tmp_path: Path, encoder: CountingEncoder):
-    for i in reversed(range(40)):
-        (tmp_path / f"{i:02}.txt").write_text("the same")
-    update_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
-    table = open_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
+def test_ties_come_in_the_order_of_their_paths_and_the_rest_is_cut(tmp_path: Path, encoder: CountingEncoder):
+    """Two hundred rows with one and the same vector and different digests: far more than a first query asks for."""
+    for i in reversed(range(200)):
+        (tmp_path / f"{i:03}.txt").write_text(f"text {i}")
+    db = tmp_path / "db"
+    update_index(tmp_path, db, encoder, num_latent_steps=0)
     query = encoder.encode(["query"], num_latent_steps=0)[0]
-    assert [hit.path for hit in search_index(table, query, 2)] == ["00.txt", "01.txt"]
+    lancedb.connect(str(db)).open_table("items").update(values={"vector": query.tolist()})
+    opened = open_index(tmp_path, db, encoder, num_latent_steps=0)
+    assert [hit.path for hit in opened.search(query, 3)] == ["000.txt", "001.txt", "002.txt"]
 
 
 def test_a_file_counts_as_done_only_with_all_its_items(tmp_path: Path, encoder: CountingEncoder):
     write_pdf(tmp_path / "x.pdf", num_pages=3)
     update_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
-    table = open_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0)
-    table.delete("item = 1")
-    assert [(numbers, count) for numbers, count in numbers_by_entry(table).values()] == [({0, 2}, 3)]
+    lancedb.connect(str(tmp_path / "db")).open_table("items").delete("item = 1")
     assert update_index(tmp_path, tmp_path / "db", encoder, num_latent_steps=0).embedded == 1
+    assert len(rows_by_place(tmp_path / "db")) == 3
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -321,10 +309,52 @@ def test_a_folder_that_cannot_be_written_names_the_remedy(folder: Path, encoder:
         update(folder, encoder)
 
 
-def test_damaged_data_files_are_named_with_the_remedy(tmp_path):
-    from plume_embed.index.table import damage_named
+def test_only_damage_is_called_damage(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    def files(pattern: str) -> list[Path]:
+        return list((tmp_path / "db" / "items.lance").glob(pattern))
 
-    with pytest.raises(ValueError, match="is damaged; delete it to index anew"), damage_named(tmp_path):
-        raise RuntimeError("lance error: LanceError(IO): Generic error")
-    with pytest.raises(RuntimeError, match="something else"), damage_named(tmp_path):
+    for pattern, content in (("data/*", b"junk" * 10), ("data/*", None), ("_versions/*", b"junk")):
+        shutil.rmtree(tmp_path / "db", ignore_errors=True)
+        update_index(folder, tmp_path / "db", encoder, 2)
+        for path in files(pattern):
+            path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged; delete it to index anew"), errors_named(tmp_path / "db"):
+            open_index(folder, tmp_path / "db", encoder, 2).rows()
+    with pytest.raises(RuntimeError, match="something else"), errors_named(tmp_path):
         raise RuntimeError("something else")
+    with (
+        pytest.raises(ValueError, match="LanceDB cannot go on with the index .*: a new kind of error"),
+        errors_named(tmp_path),
+    ):
+        raise RuntimeError("lance error: a new kind of error")
+
+
+def test_a_full_disk_is_called_a_full_disk_and_the_next_run_goes_on(tmp_path: Path, released_model_dir: Path):
+    """As a full disk does, a limit on the size of files fails a write in the middle; the error has another number."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "long.txt").write_text("\n\n".join(f"Paragraph {i}. " + "words " * 150 for i in range(200)))
+    program = """
+import resource, sys
+from plume_embed.cli.main import main
+from plume_embed.encode.encoder import Encoder
+load = Encoder.__init__
+def limited(self, *arguments, **options):
+    load(self, *arguments, **options)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+Encoder.__init__ = limited
+main(sys.argv[1:])
+"""
+    command = ["index", str(folder), "--model", str(released_model_dir)]
+    failed = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True)
+    assert failed.returncode == 2, failed.stderr
+    assert "File too large" in failed.stderr and "damaged" not in failed.stderr and failed.stderr.count("\n") == 1
+    assert main_code(command) == 0
+
+
+def main_code(arguments: list[str]) -> int:
+    from plume_embed.cli.main import main
+
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    return end.value.code

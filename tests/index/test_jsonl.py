@@ -1,6 +1,7 @@
 """plume-embed embed: every valid line becomes a row, once, whatever happens in between."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from transformers import BatchFeature
 from plume_embed.cli.main import main
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.jsonl import EmbedReport, embed_jsonl
+from plume_embed.index.jsonl_lines import scan_lines
+from plume_embed.index.table import BusyError
 
 
 class CountingEncoder(Encoder):
@@ -93,7 +96,10 @@ def test_each_line_gets_the_vector_of_the_encoder_in_its_order(tmp_path: Path, e
         ('{"text": 3}', "text must be a string"),
         ('{"image": []}', "image must be a string or a list"),
         ('{"image": "gone.png"}', "no such file: .*gone.png"),
-        ('{"image": "https://example.com/x.png"}', "no such file"),
+        ('{"image": "' + "x" * 300 + '.png"}', "File name too long"),
+        ('{"image": "a\\u0000b.png"}', "embedded null byte"),
+        ('{"image": "."}', "no regular file"),
+        ('{"image": "https://example.com/x.png"}', "a remote address, and nothing is downloaded"),
         ('{"text": "x", "id": true}', "the id must be"),
         ('{"text": "x", "id": "first"}', "the id 'first' was used in line 1"),
         ('{"text": "\\ud800"}', "half a surrogate pair"),
@@ -126,11 +132,9 @@ def test_an_interrupted_run_goes_on_and_the_output_appears_whole(tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         embed(source, encoder, on_progress=stop)
     assert calls == [(0, 50), (8, 50), (16, 50)] and not (tmp_path / "out.parquet").exists()
-    journal = tmp_path / "out.parquet.partial"
-    journal.write_bytes(journal.read_bytes()[:-7])  # as if it had been killed while writing the last record
     report = embed(source, encoder)
-    assert (report.resumed, report.embedded, report.num_rows) == (15, 35, 50)
-    assert encoder.num_embedded == 51 and not journal.exists()
+    assert (report.resumed, report.embedded, report.num_rows) == (16, 34, 50)
+    assert encoder.num_embedded == 50 and sorted(p.name for p in tmp_path.glob("out*")) == ["out.parquet"]
     whole = write_lines(tmp_path / "whole" / "in.jsonl", *source.read_text().splitlines())
     embed(whole, encoder)
     np.testing.assert_allclose(np.array(list(rows_of(source).values())), list(rows_of(whole).values()), atol=1e-5)
@@ -176,10 +180,99 @@ def test_a_finished_output_stays_and_a_foreign_one_is_refused(tmp_path: Path, en
 
 
 def test_the_journal_of_another_k_is_refused(tmp_path: Path, encoder: CountingEncoder):
-    source = write_lines(tmp_path / "in.jsonl", {"text": "one"})
-    (tmp_path / "out.parquet.partial").write_bytes(b'{"another": 1}' + b" " * 300 + b"\n")
+    source = write_lines(tmp_path / "in.jsonl", *({"text": f"text {i}"} for i in range(20)))
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, encoder, on_progress=stop)
     with pytest.raises(ValueError, match=r"another model or K; delete it"):
+        embed_jsonl(source, tmp_path / "out.parquet", encoder, num_latent_steps=3)
+    assert embed(source, encoder).resumed == 8
+
+
+def test_the_journal_of_version_0_1_is_refused_with_the_remedy(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", {"text": "one"})
+    (tmp_path / "out.parquet.partial").write_bytes(b'{"plume_embed_journal": 1}\n')
+    with pytest.raises(ValueError, match=r"left of a run of version 0.1; delete it"):
         embed(source, encoder)
+
+
+def test_two_runs_on_one_output_are_refused_and_the_first_one_finishes(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", *({"text": f"text {i}"} for i in range(20)))
+    refused = []
+
+    def second(done: int, total: int) -> None:
+        with pytest.raises(BusyError, match=r"out.parquet is being written by another process") as error:
+            embed(source, encoder)
+        refused.append(error)
+
+    assert embed(source, encoder, on_progress=second).num_rows == 20 and len(refused) == 4
+    assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.parquet"]
+
+
+def test_further_keys_are_kept_as_columns(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(
+        tmp_path / "in.jsonl",
+        {"text": "a", "title": "A", "price": 1, "is_new": True, "tags": ["x"], "mixed": 1, "large": 2**70},
+        {"text": "b", "price": 2.5, "mixed": "one", "title": None},
+        {"text": "c", "other": 1},
+    )
+    names = ("title", "price", "is_new", "tags", "mixed", "large", "gone")
+    report = embed(source, encoder, keep=names)
+    assert [line for line, _ in report.skipped] == [3] and "unknown keys ['other']" in report.skipped[0][1]
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names == ["id", *names, "embedding"]
+    assert table.drop_columns(["id", "embedding"]).to_pylist() == [
+        {
+            "title": "A",
+            "price": 1.0,
+            "is_new": True,
+            "tags": '["x"]',
+            "mixed": "1",
+            "large": str(2**70),
+            "gone": None,
+        },
+        {
+            "title": None,
+            "price": 2.5,
+            "is_new": None,
+            "tags": None,
+            "mixed": '"one"',
+            "large": None,
+            "gone": None,
+        },
+    ]
+    with pytest.raises(ValueError, match="comes from another input"):
+        embed(source, encoder, keep=names[:-1])
+    with pytest.raises(ValueError, match="--keep takes further keys; id is used"):
+        embed(source, encoder, keep=["id"])
+
+
+def test_a_file_that_changes_while_it_is_embedded_is_refused(tmp_path: Path, encoder: CountingEncoder):
+    source = write_lines(tmp_path / "in.jsonl", *({"text": f"text {i}"} for i in range(20)))
+
+    def change(done: int, total: int) -> None:
+        if done == 8:
+            source.write_text(source.read_text().replace("text 9", "TEXT 9"))
+
+    with pytest.raises(ValueError, match="changed while it was read; run again"):
+        embed(source, encoder, on_progress=change)
+    assert embed(source, encoder).num_rows == 20
+
+
+def test_a_line_costs_few_bytes_of_memory(tmp_path: Path):
+    """However long its text is: ten million lines must fit."""
+    text = "x" * 2000
+    with (tmp_path / "in.jsonl").open("w") as file:
+        file.writelines(json.dumps({"text": f"{i} {text}", "id": f"the id {i}"}) + "\n" for i in range(20_000))
+    tracemalloc.start()
+    lines = scan_lines(tmp_path / "in.jsonl", (), lambda line, reason: pytest.fail(reason))
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(lines.numbers) == 20_000 and held < 50 * 20_000 and peak < 300 * 20_000
 
 
 def test_no_valid_line_is_an_error_and_leaves_nothing_behind(tmp_path: Path, encoder: CountingEncoder):

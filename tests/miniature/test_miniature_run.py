@@ -12,7 +12,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from plume_embed.cli.evaluate import _model_and_steps, app
+from plume_embed.cli.contestants import model_and_steps
+from plume_embed.cli.evaluate import app
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import report as miniature_report
 from plume_embed.evaluation.miniature import run as miniature_run
@@ -149,18 +150,20 @@ def test_hit_and_ndcg_of_a_query_are_those_of_the_mmeb_scorer(seed):
     correct[generator.choice(count, size=int(generator.integers(1, count + 1)), replace=False)] = True
     keys = np.argsort(-similarity).tolist()[:10]
     expected = score([Prediction(keys, tuple(np.flatnonzero(correct).tolist()), None)])
-    assert query_scores(similarity, correct) == pytest.approx((expected["hit@1"], expected["ndcg_linear@5"]))
+    assert query_scores([similarity], [correct])[0].tolist() == pytest.approx(
+        (expected["hit@1"], expected["ndcg_linear@5"])
+    )
 
 
 def test_ties_count_against_the_query():
-    assert query_scores(np.zeros(6), np.array([1, 0, 0, 0, 0, 0], bool)) == (0, 0)
-    assert query_scores(np.zeros(2), np.array([1, 0], bool)) == pytest.approx((0, 1 / np.log2(3)))
+    assert query_scores([np.zeros(6)], [np.array([1, 0, 0, 0, 0, 0], bool)]).tolist() == [[0, 0]]
+    assert query_scores([np.zeros(2)], [np.array([1, 0], bool)])[0].tolist() == pytest.approx((0, 1 / np.log2(3)))
 
 
 @pytest.mark.parametrize(("num_correct", "count"), [(1, 3), (2, 8), (7, 9)])
 def test_chance_is_the_mean_over_random_orders(num_correct, count):
     generator, correct = np.random.default_rng(0), np.arange(count) < num_correct
-    found = np.mean([query_scores(generator.permutation(count), correct) for _ in range(4000)], axis=0)
+    found = query_scores([generator.permutation(count) for _ in range(4000)], [correct] * 4000).mean(axis=0)
     assert chance_scores(num_correct, count) == pytest.approx(found, abs=0.03)
 
 
@@ -447,8 +450,8 @@ def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
     command("--data", str(data), "--device", "cpu", *out, "--model", f"{released_model_dir}@0,2", "--steps", "4")
     models = json.loads((tmp_path / "figures.json").read_text())["models"]
     assert [model["num_latent_steps"] for model in models] == [0, 2, None]
-    assert _model_and_steps("runs/a@b") == ("runs/a@b", None) and _model_and_steps(None) == (None, None)
-    assert _model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
+    assert model_and_steps("runs/a@b") == ("runs/a@b", None) and model_and_steps(None) == (None, None)
+    assert model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
 
 
 def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, released_model_dir, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from PIL import Image
 from plume_embed import PlumeModel, PlumeProcessor
 from training.plume_tiny.examples import hits
 
+pytestmark = pytest.mark.release
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "checkpoints" / "plume-tiny"
 EXAMPLES = ROOT / "examples"

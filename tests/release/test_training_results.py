@@ -12,7 +12,9 @@ from training.plume_tiny.collect import collect, markdown
 from training.plume_tiny.paradigms import EXPLICIT_SHARE, PARADIGMS
 from training.plume_tiny.paradigms import markdown as paradigm_table
 
+pytestmark = pytest.mark.release
 ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = ROOT / "docs" / "results"
 HOPS = json.loads((ROOT / "training" / "hops" / "results" / "hops.json").read_text())
 
 
@@ -24,15 +26,15 @@ def test_the_committed_hops_need_the_curriculum_and_the_latent_steps():
     assert HOPS["single_pass"]["hit_at_1"] < 0.30
 
 
-def test_the_readme_shows_the_committed_hops():
-    assert markdown(HOPS) in (ROOT / "README.md").read_text()
+def test_the_documents_show_the_committed_hops():
+    assert markdown(HOPS) in (DOCUMENTS / "hops.md").read_text()
 
 
 @pytest.mark.parametrize("task", ["hops", "hops_mixed"])
-def test_the_readme_shows_the_committed_ablation_and_its_archive_has_the_same_runs(task):
+def test_the_documents_show_the_committed_ablation_and_its_archive_has_the_same_runs(task):
     file = ROOT / "training" / "ablations" / "results" / f"{task}.json"
     results = json.loads(file.read_text())
-    assert results["task"] == task and ablation_table(results) in (ROOT / "README.md").read_text()
+    assert results["task"] == task and ablation_table(results) in (DOCUMENTS / f"{task}.md").read_text()
     archived = {(row, str(seed)): run["hit_at_1"] for (row, seed), run in read_archive(archive_of(file)).items()}
     shown = {
         (row, seed): run["hit_at_1"] for row, entry in results["rows"].items() for seed, run in entry["runs"].items()
@@ -42,11 +44,11 @@ def test_the_readme_shows_the_committed_ablation_and_its_archive_has_the_same_ru
     assert results["rows"]["no_curriculum"]["mean"] < (0.30 if task == "hops" else 0.70)
 
 
-def test_the_readme_shows_the_committed_paradigms_of_equal_data_and_budget():
-    readme = (ROOT / "README.md").read_text()
+def test_the_documents_show_the_committed_paradigms_of_equal_data_and_budget():
+    page = (DOCUMENTS / "plume_tiny.md").read_text()
     runs = json.loads((ROOT / "training" / "plume_tiny" / "results" / "paradigms.json").read_text())
     scores = json.loads((ROOT / "evaluation" / "results" / "paradigms.json").read_text())
-    assert paradigm_table(runs) in readme and nine_tasks(scores) in readme
+    assert paradigm_table(runs) in page and nine_tasks(scores) in page
     assert list(runs) == list(PARADIGMS)
     recipes = {row: run["recipe"] for row, run in runs.items()}
     assert len({(r["batch_size"], r["seed"], r["model"]["path"], str(r["data"])) for r in recipes.values()}) == 1

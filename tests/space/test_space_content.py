@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 from small_files import write_pdf, write_video
 
+from plume_embed.reading.bounded import ProcessLimits, run_limited
 from space.content.corpora import load_corpora, read_specs
 from space.content.films import LONG_SIDE, is_played_by_browsers, playable_copy
 from space.content.items import Hit, Item
 from space.content.passages import best_passage, matching_spans
-from space.content.sandbox import run_limited
 from space.content.thumbnails import preview, thumbnail
 from space.content.uploads import read_upload
 from space.page import render
@@ -43,7 +43,7 @@ def test_a_film_that_browsers_do_not_play_becomes_h264_of_the_same_length(tmp_pa
     path = write_video(tmp_path / f"a.{suffix}", num_frames=15, size=64)  # MPEG-4 part 2, 5 frames a second
     assert not is_played_by_browsers(path)
     copy = tmp_path / "copy.mp4"
-    copy.write_bytes(run_limited(playable_copy, path, seconds=20, memory=2**30))
+    copy.write_bytes(run_limited(playable_copy, path, limits=ProcessLimits(20, 2**30)))
     assert is_played_by_browsers(copy) and playable_copy(copy) is None
     with av.open(str(copy)) as container:
         assert container.duration / av.time_base == pytest.approx(3, abs=0.3)
@@ -80,10 +80,10 @@ def test_every_item_of_the_collection_can_be_enlarged_and_films_play(corpus):
 
 def test_the_whole_text_of_an_own_page_can_be_searched_for_a_passage(tmp_path):
     source = "space/collection/documents/garden.pdf"
-    items = read_upload(corpus_file(source), "garden.pdf", ("page",), Limits(), num_frames=4, max_frames=8)
+    items = read_upload(corpus_file(source), "garden.pdf", ("page",), Limits(), num_frames=4)
     assert "turns its head to the light" in items[1].snippet
     assert [
-        item.snippet for item in read_upload(write_pdf(tmp_path / "a.pdf", 2), "a.pdf", ("page",), Limits(), 4, 8)
+        item.snippet for item in read_upload(write_pdf(tmp_path / "a.pdf", 2), "a.pdf", ("page",), Limits(), 4)
     ] == ["", ""]
 
 

@@ -19,7 +19,8 @@ from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.training import checkpoints
 from plume_embed.training.dry_run import dry_recipe
 from plume_embed.training.log import LOG_FILE, read_log
-from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe, recipe_names
+from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe
+from plume_embed.training.recipes import recipe_names
 from plume_embed.training.run import make_task, run, training_arguments
 from plume_embed.training.trainer import PlumeTrainer
 from training.hops import HOPS

@@ -17,7 +17,7 @@ _WITHOUT_EFFECT = ("output_dir", "workers", "save_steps", "report_to")
 
 
 def archive_of(results_file: Path) -> Path:
-    """`ablations_hops.json` -> `ablations_hops.runs.jsonl`."""
+    """`hops.json` -> `hops.runs.jsonl`."""
     return results_file.with_suffix(".runs.jsonl")
 
 

@@ -1,6 +1,6 @@
 """Ablations with paired seeds: every row of the paper's tables 3 to 6 and the baselines, trained and collected.
 
-    python -m training.ablations.grid --task hops --seeds 0,1,2,3,4 --jobs 2 --json training/results/ablations_hops.json
+    python -m training.ablations.grid --task hops --seeds 0,1,2,3,4 --jobs 2 --json training/ablations/results/hops.json
 
 One run is one process with one thread. A run whose results.json exists is left alone, so the command can be killed and
 started again: at most the runs that were in work are lost. Rows that differ only after stage 0 share it (`fork.py`).
@@ -20,6 +20,7 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.quiet import quiet_libraries
 from plume_embed.training.recipe import Recipe
 from training.ablations.archive import archive_of, check_is_of, is_of, read_archive, write_archive
 from training.ablations.rows import (
@@ -126,7 +127,7 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
     tunes = rate is None and any(row == "single_pass_tuned" for row, _ in missing)
     failed: list[str] = []
     os.environ.update(ENVIRONMENT)  # of the workers, which are started afresh
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_quiet)
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=quiet_libraries)
     try:
         first = {pool.submit(run_one, trunk, None, True): trunk.output_dir for trunk in trunks.values()}
         if tunes:
@@ -149,13 +150,6 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
     finally:
         pool.shutdown(cancel_futures=True)
     return failed
-
-
-def _quiet() -> None:
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def _wait(futures: dict[Future, str], on_done: Callable[[str], None], failed: list[str]) -> None:

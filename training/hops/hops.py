@@ -1,4 +1,4 @@
-"""`hops`: a state-tracking task that needs serial computation (its data; the recipe is recipes/hops.yaml).
+"""`hops`: a state-tracking task that needs serial computation (its data; the recipe is hops.yaml beside it).
 
 A machine has N = 10 states and four buttons, and each (machine, button) is a fixed random permutation of the states. A
 query is a film of T = 8 frames, each showing a button that is pressed or an idle sign, with a text that names the

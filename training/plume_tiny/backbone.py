@@ -1,4 +1,4 @@
-"""A random small Qwen2-VL in the Hub's own layout: what `plume-embed init` takes where no pretrained one can be had.
+"""A random small backbone in the Hub's own layout: what `plume-embed init` takes where no pretrained one can be had.
 
 python -m training.plume_tiny.backbone .data/backbone --data .data/miniature
 plume-embed init .data/backbone .data/plume-fresh
@@ -10,10 +10,12 @@ from typing import Annotated
 
 import torch
 import typer
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText
 
+from plume_embed.model.families_plume import backbone_family
+from plume_embed.model.family_plume import SmallSizes
 from plume_embed.training.data.folder_corpus import read_folder
-from plume_embed.training.small_model import make_model, make_processor, train_tokenizer
+from plume_embed.training.small_model import train_tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -27,9 +29,11 @@ def write_backbone(
     seed: int = 0,
     dtype: str = "float32",
     padding_rows: int = 0,
+    backbone_type: str = "qwen2_vl",
+    is_tied: bool = True,
     **sizes: int | float,
 ) -> Path:
-    """Weights, configuration, tokenizer and picture limits of a Qwen2-VL that knows nothing of PLUME.
+    """Weights, configuration, tokenizer and picture limits of a backbone that knows nothing of PLUME.
 
     Args:
         out (`Path`): Folder to write.
@@ -37,24 +41,22 @@ def write_backbone(
         side, max_side (`int`): Pictures have at least side^2 and at most max_side^2 pixels.
         dtype (`str`): Of the weights, "float32" or "bfloat16".
         padding_rows (`int`): Rows of the embedding matrix beyond the vocabulary, as pretrained models have them.
-        sizes: Of [`tiny_model.make_model`]: `hidden_size`, `layers` ...
+        backbone_type (`str`): Its model type.
+        is_tied (`bool`): Whether the output embedding is the input embedding.
+        sizes: Of [`SmallSizes`]: `hidden_size`, `layers` ...
     """
     texts = list(texts)
-    tokenizer = train_tokenizer(texts, vocab_size, plume_tokens=())
-    processor = make_processor(texts, vocab_size, side, max_side=max_side)
-    config = make_model(processor, seed=seed, **sizes).config.backbone_config.to_dict()
-    vocabulary = tokenizer.get_vocab()
-    config["text_config"] |= {
-        "vocab_size": len(tokenizer) + padding_rows,
-        "eos_token_id": vocabulary["<|im_end|>"],
-        "pad_token_id": vocabulary["<|endoftext|>"],
-    }
-    config |= {f"{kind}_token_id": vocabulary[f"<|{kind}_pad|>"] for kind in ("image", "video")}
-    config |= {f"vision_{end}_token_id": vocabulary[f"<|vision_{end}|>"] for end in ("start", "end")}
+    family = backbone_family(backbone_type)
+    tokenizer = train_tokenizer(texts, vocab_size, family.control_tokens)
+    config = family.small_config(tokenizer.get_vocab(), SmallSizes(**sizes))
+    config["text_config"] |= {"vocab_size": len(tokenizer) + padding_rows, "tie_word_embeddings": is_tied}
+    config["tie_word_embeddings"] = is_tied
     torch.manual_seed(seed)
-    Qwen2VLForConditionalGeneration(Qwen2VLConfig(**config)).to(DTYPES[dtype]).save_pretrained(out)
+    model = AutoModelForImageTextToText.from_config(AutoConfig.for_model(**config))
+    model.to(DTYPES[dtype]).save_pretrained(out)
     tokenizer.save_pretrained(out)
-    processor.image_processor.save_pretrained(out)
+    image_processor, _ = family.small_processors(side, max_side, SmallSizes(**sizes).temporal_patch_size)
+    image_processor.save_pretrained(out)
     return out
 
 

@@ -1,4 +1,7 @@
-"""Finished runs -> one results file: `python -m training.plume_tiny.collect runs/* --to training/results/hops.json`."""
+"""Finished runs -> one results file.
+
+python -m training.plume_tiny.collect runs/* --to training/hops/results/hops.json
+"""
 
 import json
 from pathlib import Path
@@ -29,7 +32,7 @@ def collect(runs: list[Path]) -> dict[str, dict]:
 
 
 def markdown(collected: dict[str, dict]) -> str:
-    """The table of the README: one line a run."""
+    """The table of the documents: one line a run."""
     lines = ["| run | stages | K | seed | Hit@1 % | by presses 1 .. 8 | CPU minutes |", "|---|---|---|---|---|---|---|"]
     for name, run in collected.items():
         curriculum = run["recipe"]["curriculum"]

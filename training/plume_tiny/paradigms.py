@@ -1,6 +1,6 @@
 """plume-tiny four times: latent steps, explicit chain of thought, a single pass, and without the curriculum.
 
-    python -m training.plume_tiny.paradigms --jobs 2 --json training/results/tiny.json
+    python -m training.plume_tiny.paradigms --jobs 2 --json training/plume_tiny/results/paradigms.json
     plume-embed evaluate miniature --model .data/runs/tiny/single_pass-0 ...   # the command prints it whole
 
 Same data, same start, same batches; what differs after stage 0 goes on from one stage 0. Three take as many steps, the

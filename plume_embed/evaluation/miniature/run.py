@@ -255,11 +255,9 @@ def _similarities(
 
 def _score(task: Task, similarities: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
     """Hit@1 and NDCG@5 of each query, `[Q, 2]`."""
-    found = []
-    for query, similarity in zip(task.queries, similarities, strict=True):
-        pool = np.array(query.pool) if query.pool else np.arange(len(task.candidates))
-        found.append(query_scores(similarity, np.isin(pool, query.positives)))
-    return np.array(found)
+    pools = (np.array(query.pool) if query.pool else np.arange(len(task.candidates)) for query in task.queries)
+    correct = (np.isin(pool, query.positives) for pool, query in zip(pools, task.queries, strict=True))
+    return query_scores(similarities, correct)
 
 
 def _sides(task: Task) -> Iterator[Side]:

@@ -1,11 +1,13 @@
-"""Scores of a ranking. Needs numpy only."""
+"""Scores of a ranking: Hit@1 and NDCG@5 of each query through `evaluate`, and what chance gives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from plume_embed.evaluation.metrics import by_query
 
 _DISCOUNTS = 1 / np.log2(np.arange(5) + 2)  # NDCG@5
 
@@ -56,17 +58,23 @@ def hit_at_k(similarity: NDArray[np.floating], positives: Sequence[Sequence[int]
     return float((first_correct_ranks(similarity, positives) <= k).mean())
 
 
-def query_scores(similarity: NDArray[np.floating], correct: NDArray[np.bool_]) -> tuple[float, float]:
-    """Hit@1 and NDCG@5 of one query. Ties count against it, as in `first_correct_ranks`.
+def query_scores(
+    similarities: Iterable[NDArray[np.floating]], correct: Iterable[NDArray[np.bool_]]
+) -> NDArray[np.float64]:
+    """Hit@1 and NDCG@5 of each query, `[Q, 2]`. Ties count against it, as in `first_correct_ranks`.
 
     Args:
-        similarity: `[P]`, to each candidate of its pool.
-        correct: `[P]`, which of them are correct; at least one is.
+        similarities: For each query `[P]`, to each candidate of its pool.
+        correct: For each query `[P]`, which of them are correct; at least one is.
     """
-    first = np.lexsort((correct, -similarity))[: len(_DISCOUNTS)]  # by similarity; among equals the wrong ones first
-    found = correct[first]
-    ideal = _DISCOUNTS[: int(correct.sum())].sum()
-    return float(found[0]), float((found * _DISCOUNTS[: len(found)]).sum() / ideal)
+    rankings, positives = [], []
+    for similarity, is_correct in zip(similarities, correct, strict=True):
+        first = np.lexsort((is_correct, -similarity))  # by similarity; among equals the wrong ones first
+        rankings.append([str(number) for number in first[: len(_DISCOUNTS)]])
+        positives.append([str(number) for number in np.flatnonzero(is_correct)])
+    hits = by_query("hit_at_k", rankings, positives, k=1)
+    gains = by_query("ndcg_at_k", rankings, positives, k=len(_DISCOUNTS))
+    return np.stack([hits, gains], axis=1)
 
 
 def chance_scores(num_correct: int, num_candidates: int) -> tuple[float, float]:

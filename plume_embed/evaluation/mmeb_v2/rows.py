@@ -11,6 +11,7 @@ from datasets import Dataset, Image, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from plume_embed.evaluation.mmeb_v2.tasks import Source, Task, Variant, is_one_table
+from plume_embed.local_datasets import load_local
 
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json"}
 _NO_TABLES = frozenset({"README.md", "LICENSE"})
@@ -79,16 +80,16 @@ class Rows:
             file = self.media_dir / source.media_file
             if not file.is_file():
                 raise ValueError(f"no such file: {file}")
-            return load_dataset("json", data_files=str(file), split="train", cache_dir=cache_dir)
+            return load_local("json", data_files=str(file), split="train", cache_dir=cache_dir)
         if self.hub_dir is None:
             return load_dataset(source.hub_id, source.config, split=source.split, cache_dir=cache_dir)
         folder = self.hub_dir / source.hub_id
         if not folder.is_dir():
             raise ValueError(f"no folder {folder}; download the data set {source.hub_id} to there")
         if _names_configurations(folder / "README.md"):  # its head says which files make up a configuration
-            return load_dataset(str(folder), source.config, split=source.split, cache_dir=cache_dir)
+            return load_local(str(folder), source.config, split=source.split, cache_dir=cache_dir)
         files = mirror_files(folder, source)
-        return load_dataset(
+        return load_local(
             _BUILDERS[files[0].suffix], data_files=[str(file) for file in files], split="train", cache_dir=cache_dir
         )
 

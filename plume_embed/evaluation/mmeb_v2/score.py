@@ -1,8 +1,9 @@
-"""Ranks and scores with numpy: hit, NDCG, precision, recall, F1, MAP, MRR at 1, 5 and 10.
+"""Ranks and scores: hit, NDCG, precision, recall, F1, MAP, MRR at 1, 5 and 10.
 
-The formulas are upstream's. One of its habits is computed twice: with graded relevance it puts the labels through
-`list(set(...))` and keeps the grades in the old order, so that grades change owners. The plain key holds the right
-value (equal to pytrec_eval's), `..._upstream_order` what upstream would print.
+Hit and NDCG come from the package's metrics for Hugging Face's `evaluate`. The formulas are upstream's. One of its
+habits is computed twice: with graded relevance it puts the labels through `list(set(...))` and keeps the grades in the
+old order, so that grades change owners. The plain key holds the right value (equal to pytrec_eval's),
+`..._upstream_order` what upstream would print.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from plume_embed.evaluation.metrics import by_query
+from plume_embed.evaluation.metrics.ranking import CUTOFFS, GAINS
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
 from plume_embed.evaluation.mmeb_v2.items import Key
 
-CUTOFFS = (1, 5, 10)
 UPSTREAM_ORDER = "_upstream_order"
-_DISCOUNTS = np.log2(np.arange(max(CUTOFFS)) + 2)
 _NORM_TOLERANCE = 1e-2
 
 
@@ -84,10 +85,12 @@ def score(predictions: Sequence[Prediction]) -> dict[str, float | int]:
     if unlabelled:
         raise ValueError(f"query {unlabelled[0]} has no correct candidate")
     graded = any(prediction.grades is not None for prediction in predictions)
-    gains = [_gains(p.labels, p.grades) for p in predictions]
+    rankings = [_ids(p.keys) for p in predictions]
+    labels = [_ids(p.labels) for p in predictions]
+    grades = [_grades(p) for p in predictions]
     scores: dict[str, float | int] = {}
-    scores |= _means("hit", lambda p, k: float(any(key in p.labels for key in p.keys[:k])), predictions)
-    scores |= _ndcg(predictions, gains)
+    scores |= {f"hit@{k}": float(np.mean(by_query("hit_at_k", rankings, labels, k=k))) for k in CUTOFFS}
+    scores |= _ndcg(rankings, labels, grades)
     scores |= _means("precision", _precision, predictions)
     scores |= _means("recall", _recall, predictions)
     scores |= _means("f1", _f1, predictions)
@@ -95,8 +98,8 @@ def score(predictions: Sequence[Prediction]) -> dict[str, float | int]:
     scores |= _means("mrr", _reciprocal_rank, predictions)
     scores |= {"num_pred": len(predictions), "num_data": len(predictions)}
     if graded and all(_order_is_known(p) for p in predictions):
-        moved = [_gains(list(set(p.labels)), p.grades) for p in predictions]
-        scores |= {f"{name}{UPSTREAM_ORDER}": value for name, value in _ndcg(predictions, moved).items()}
+        moved = [_ids(list(set(p.labels))) for p in predictions]
+        scores |= {f"{name}{UPSTREAM_ORDER}": value for name, value in _ndcg(rankings, moved, grades).items()}
     return scores
 
 
@@ -115,8 +118,13 @@ def count_ties(pool: Pool, queries: NDArray[np.float32], candidates: NDArray[np.
     return ties
 
 
-def _gains(labels: Sequence[Key], grades: Sequence[int] | None) -> dict[Key, int]:
-    return dict.fromkeys(labels, 1) if grades is None else dict(zip(labels, grades, strict=True))
+def _ids(keys: Sequence[Key]) -> list[str]:
+    """Keys as the metrics take them; a number and a text that spells it stay two."""
+    return [repr(key) for key in keys]
+
+
+def _grades(prediction: Prediction) -> list[int]:
+    return [1] * len(prediction.labels) if prediction.grades is None else list(prediction.grades)
 
 
 def _order_is_known(prediction: Prediction) -> bool:
@@ -124,24 +132,12 @@ def _order_is_known(prediction: Prediction) -> bool:
     return len(set(grades)) <= 1 or all(type(label) is int for label in prediction.labels)
 
 
-def _ndcg(predictions: Sequence[Prediction], gains: Sequence[dict[Key, int]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for form in ("linear", "exponential"):
-        for k in CUTOFFS:
-            values = []
-            for prediction, of_query in zip(predictions, gains, strict=True):
-                reached = _dcg([of_query.get(key, 0) for key in prediction.keys[:k]], form)
-                ideal = _dcg(sorted(of_query.values(), reverse=True)[:k], form)
-                values.append(reached / ideal if ideal > 0 else 0.0)
-            found[f"ndcg_{form}@{k}"] = float(np.mean(values))
-    return found
-
-
-def _dcg(grades: Sequence[int], form: str) -> float:
-    total = 0.0
-    for rank, grade in enumerate(grades):
-        total += (grade if form == "linear" else 2**grade - 1) / _DISCOUNTS[rank]
-    return total
+def _ndcg(rankings: Sequence[list[str]], labels: Sequence[list[str]], grades: Sequence[list[int]]) -> dict[str, float]:
+    return {
+        f"ndcg_{gain}@{k}": float(np.mean(by_query("ndcg_at_k", rankings, labels, grades=grades, k=k, gain=gain)))
+        for gain in GAINS
+        for k in CUTOFFS
+    }
 
 
 def _means(name: str, metric, predictions: Sequence[Prediction]) -> dict[str, float]:

@@ -73,7 +73,9 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return PlumeProcessor.from_pretrained(settings.path)
-        return make_processor(self.corpus.texts(2000), settings.vocab_size, settings.side)
+        return make_processor(
+            self.corpus.texts(2000), settings.vocab_size, settings.side, backbone_type=settings.backbone
+        )
 
     def make_model(self) -> PlumeModel:
         """The model of the recipe: from its folder, or small and with random weights from the recipe's seed."""
@@ -157,4 +159,8 @@ def _dataset(name: str) -> Any:
     """A `datasets.Dataset` from a folder of `save_to_disk`, or from whatever `load_dataset` finds."""
     from datasets import load_dataset, load_from_disk
 
-    return load_from_disk(name) if (Path(name) / "state.json").is_file() else load_dataset(name, split="train")
+    from plume_embed.local_datasets import load_local
+
+    if (Path(name) / "state.json").is_file():
+        return load_from_disk(name)
+    return (load_local if Path(name).exists() else load_dataset)(name, split="train")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 
+from plume_embed.model.arguments_plume import refuse_pickled_weights
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training.recipe import LoraSettings
 
@@ -22,5 +23,10 @@ def add_lora(model: PlumeModel, settings: LoraSettings) -> PeftModel:
 
 
 def load_lora(model: PlumeModel, folder: Path) -> PlumeModel:
-    """A model with the updates of `folder` merged into its weights: an ordinary PlumeModel again."""
+    """A model with the updates of `folder` merged into its weights: an ordinary PlumeModel again.
+
+    Raises:
+        ValueError: the updates are a pickle.
+    """
+    refuse_pickled_weights(folder)
     return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()

@@ -4,15 +4,18 @@ transformers attends within each picture, or frame, in a call of its own. A batc
 the size of `hops` these calls were most of the time of a training step. The sums are the same.
 """
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
-from transformers.models.qwen2_vl.modeling_qwen2_vl import VisionAttention, apply_rotary_pos_emb_vision
+from torch import nn
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
 from plume_embed.model.modeling_plume import PlumeModel
 
 
-class GroupedVisionAttention(VisionAttention):
-    """Qwen2-VL's vision attention, by scaled dot product; same weights, same names."""
+class GroupedVisionAttention(nn.Module):
+    """Forward of a tower's attention layer by scaled dot product, mixed into the layer: same weights, same names."""
 
     def forward(
         self,
@@ -48,6 +51,12 @@ def group_vision_attention(model: PlumeModel) -> None:
 
     Flash attention needs no grouping, and another tower is left as it is. Weights and files do not change.
     """
+    attention = model.family.packed_attention_class()
     for module in model.modules():
-        if type(module) is VisionAttention and module.config._attn_implementation == "sdpa":
-            module.__class__ = GroupedVisionAttention
+        if type(module) is attention and module.config._attn_implementation == "sdpa":
+            module.__class__ = _grouped(attention)
+
+
+@cache
+def _grouped(attention: type) -> type:
+    return type(f"Grouped{attention.__name__}", (GroupedVisionAttention, attention), {})

@@ -3,7 +3,7 @@
 import datasets
 import evaluate
 
-from plume_embed.evaluation.mmeb_v2.score import Prediction, score
+from plume_embed.evaluation.metrics.ranking import CUTOFFS, GAINS, ndcg
 
 _INPUTS = """
 Args:
@@ -12,16 +12,19 @@ Args:
     grades: For each query how relevant each of them is, in the same order; all 1 if left out.
     k: 1, 5 or 10.
     gain: "linear" or "exponential".
+    per_query: Whether the value of each query is given instead of their mean.
 Returns:
-    ndcg_at_k: 0..1.
+    ndcg_at_k: 0..1, or a list of them.
 """
 
 
 class NdcgAtK(evaluate.Metric):
+    """See the module."""
+
     def _info(self) -> evaluate.MetricInfo:
         ids = datasets.Sequence(datasets.Value("string"))
         return evaluate.MetricInfo(
-            description=__doc__,
+            description=str(__doc__),
             citation="",
             inputs_description=_INPUTS,
             features=datasets.Features({"predictions": ids, "references": ids}),
@@ -34,10 +37,13 @@ class NdcgAtK(evaluate.Metric):
         grades: list[list[int]] | None = None,
         k: int = 5,
         gain: str = "linear",
-    ) -> dict[str, float]:
-        if k not in (1, 5, 10) or gain not in ("linear", "exponential"):
+        per_query: bool = False,
+    ) -> dict[str, float | list[float]]:
+        if k not in CUTOFFS or gain not in GAINS:
             raise ValueError(f"k must be 1, 5 or 10 and gain linear or exponential, got {k} and {gain!r}.")
-        weights = grades if grades is not None else [[1] * len(labels) for labels in references]
-        queries = zip(predictions, references, weights, strict=True)
-        found = score([Prediction(list(p), tuple(r), tuple(g)) for p, r, g in queries])
-        return {"ndcg_at_k": float(found[f"ndcg_{gain}@{k}"])}
+        weights = grades if grades is not None else [[1] * len(correct) for correct in references]
+        values = [
+            ndcg(ranking, dict(zip(correct, of_query, strict=True)), k, gain)
+            for ranking, correct, of_query in zip(predictions, references, weights, strict=True)
+        ]
+        return {"ndcg_at_k": values if per_query else sum(values) / len(values)}

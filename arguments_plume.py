@@ -1,0 +1,85 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""What libraries and people hand to [`PlumeModel`], told apart from what it takes: arguments, tensors, weight files."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# What libraries pass to every model (peft's FEATURE_EXTRACTION does), with what to do where more than the default is
+# asked for.
+_STANDARD_ARGUMENTS = {
+    "inputs_embeds": "pass input_ids; what is put in place of tokens are pictures and films, from PlumeProcessor",
+    "past_key_values": "the rollout makes its own cache; pass the whole input",
+    "use_cache": "leave it out, the rollout always uses a cache of its own and gives none back",
+    "output_attentions": "call model.backbone for attentions",
+    "output_hidden_states": "use output_latent_states=True for the latent steps, or model.prefix for the prefix",
+    "labels": "losses are made in training, see plume_embed.training.objective",
+    "token_type_ids": "leave it out, no supported backbone has token types",
+}
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
+
+
+def media_among(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The media among the further arguments of `forward`: what is there, without the standard arguments at their
+    default.
+
+    Raises:
+        ValueError: a standard argument that asks for something, with the remedy.
+    """
+    for name, remedy in _STANDARD_ARGUMENTS.items():
+        value = arguments.get(name)
+        if value is not None and value is not False:
+            raise ValueError(f"{name} is not used by PlumeModel and cannot be passed: {remedy}.")
+    return {name: value for name, value in arguments.items() if value is not None and name not in _STANDARD_ARGUMENTS}
+
+
+def check_tensors(tensors: dict[str, Any]) -> None:
+    """Refuses, by name, what is no tensor with values that can be read.
+
+    Raises:
+        ValueError: it is missing, no tensor, a meta tensor or a sparse one, with the remedy.
+    """
+    for name, tensor in tensors.items():
+        if tensor is None:
+            raise ValueError(f"{name} is missing; pass the whole batch: model(**processor(items)).")
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}; use torch.as_tensor.")
+        if tensor.is_meta:
+            raise ValueError(f"{name} is on the meta device and has no values; make the batch on a real device.")
+        if tensor.layout != torch.strided:
+            raise ValueError(f"{name} is sparse ({tensor.layout}); pass {name}.to_dense().")
+
+
+def documented_signature(forward: Callable, media_arguments: Sequence[str]) -> inspect.Signature:
+    """The signature of `forward` with every family's media arguments by name, for libraries that look at it."""
+    signature = inspect.signature(forward)
+    named = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    media = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=torch.Tensor | None)
+        for name in media_arguments
+    ]
+    return signature.replace(parameters=[*named, *media])
+
+
+def refuse_pickled_weights(model: str | Path) -> None:
+    """Refuses a file or a folder whose weights are pickles; a Hub id, and a folder with safetensors, pass.
+
+    Raises:
+        ValueError: with the reason and the remedy.
+    """
+    path = Path(model)
+    files = [path] if path.is_file() else list(path.iterdir()) if path.is_dir() else []
+    pickles = sorted(file.name for file in files if file.suffix in _PICKLES)
+    if pickles and not any(file.suffix == ".safetensors" for file in files):
+        raise ValueError(
+            f"{path} holds its weights as {', '.join(pickles)}: a pickle can run any code when it is read, and only "
+            "safetensors are read here. Save the model again with save_pretrained, or convert the file on a machine "
+            "where you trust it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+            "'model.safetensors')."
+        )
+
+
+__all__ = ["check_tensors", "documented_signature", "media_among", "refuse_pickled_weights"]

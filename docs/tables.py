@@ -1,0 +1,259 @@
+"""The figures of the documents, written from the committed results: `python -m docs.tables` writes, `--check` compares.
+
+A table of a page stands between `<!-- table: NAME -->` and `<!-- end -->` and is made by the function of that name in
+TABLES. FIGURES are phrases of the prose that hold a number; a test asserts that they stand on their page.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ROOT = Path(__file__).parent.parent
+_TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def read(path: str) -> Any:
+    """A JSON file, by its path below the root."""
+    return json.loads((ROOT / path).read_text())
+
+
+def hops_runs() -> str:
+    from training.plume_tiny.collect import markdown
+
+    return markdown(read("training/hops/results/hops.json"))
+
+
+def hops_ablations() -> str:
+    from training.ablations.tables import markdown
+
+    return markdown(read("training/ablations/results/hops.json"))
+
+
+def hops_mixed_ablations() -> str:
+    from training.ablations.tables import markdown
+
+    return markdown(read("training/ablations/results/hops_mixed.json"))
+
+
+def paradigm_runs() -> str:
+    from training.plume_tiny.paradigms import markdown
+
+    return markdown(read("training/plume_tiny/results/paradigms.json"))
+
+
+def paradigm_scores() -> str:
+    from plume_embed.evaluation.miniature.report import markdown
+
+    return markdown(read("evaluation/results/paradigms.json"))
+
+
+def miniature_scores() -> str:
+    from plume_embed.evaluation.miniature.report import markdown
+
+    return markdown(read("evaluation/results/miniature.json"))
+
+
+def miniature_tasks() -> str:
+    """Every task of the miniature: plume-tiny with K = 8 beside chance and the thumbnails, in percent."""
+    report = read("evaluation/results/miniature.json")
+    plume = _model(report, "plume-tiny K=8")["scores"]
+    pixels = _model(report, "16x16 thumbnails")["scores"]
+    lines = [
+        "| task | concepts | queries | pool | chance | plume-tiny | thumbnails |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for task, score, pixel in zip(report["tasks"], plume, pixels, strict=True):
+        pool = " to ".join(f"{size:,}" for size in dict.fromkeys(task["pool"]))
+        cells = [f"{task['task']} ({task['metric']})", task["concepts"], f"{task['queries']:,}", pool]
+        cells += [f"{100 * task['chance']:.1f}", _percent(score, task["metric"]), _percent(pixel, task["metric"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def speed_rollout() -> str:
+    from plume_embed.bench.report import markdown
+
+    return markdown(read("benchmarks/results/amd-epyc-cpu.json"))
+
+
+def padding() -> str:
+    """How much of all positions is padding, by how batches are cut."""
+    rows = [row for row in read("benchmarks/results/amd-epyc-cpu-encode.json")["rows"] if row.get("num_batches")]
+    lines = ["| batches of 96 texts, pictures and videos | batches | padding |", "|---|---:|---:|"]
+    for row in rows:
+        lines.append(f"| {row['name']} | {row['num_batches']} | {100 * row['share_of_tokens_padded']:.0f} % |")
+    return "\n".join(lines)
+
+
+def training_memory() -> str:
+    """Peak of one training step above what was resident before it."""
+    cases = read("benchmarks/results/training_memory.json")["cases"]
+    names = ("batch 16", "batch 128", "batch 1024 in chunks of 16")
+    lines = [f"| | {' | '.join(names)} |", "|---|---:|---:|---:|"]
+    for label, suffix in (("plain", ""), ("layers recomputed", ", layers recomputed")):
+        peaks = [f"{cases[name + suffix]['peak_mib']:.0f} MiB" for name in names]
+        lines.append(f"| {label} | {' | '.join(peaks)} |")
+    return "\n".join(lines)
+
+
+def libraries() -> str:
+    """Which examples of docs/libraries.md were run, with which versions."""
+    lines = ["| library | versions that were run | |", "|---|---|---|"]
+    for example in read("docs/results/libraries.json"):
+        versions = ", ".join(f"{name} {version}" for name, version in example["versions"].items())
+        lines.append(f"| [{example['heading']}](#{example['heading'].lower()}) | {versions} | {example['status']} |")
+    return "\n".join(lines)
+
+
+def plume_tiny_runs() -> str:
+    """The runs that made plume-tiny, from the record beside its weights."""
+    runs = read("checkpoints/plume-tiny/training.json")["runs"]
+    lines = ["| run | steps x pairs | CPU minutes on each of two cores | torch |", "|---|---|---:|---|"]
+    for run in runs:
+        recipe = run["recipe"]
+        steps = f"{recipe['curriculum']['max_steps']:,} x {recipe['batch_size']}"
+        lines.append(f"| {run['name']} | {steps} | {run['train_cpu_minutes']:.0f} | {run['torch']} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table
+    for table in (
+        hops_runs,
+        hops_ablations,
+        hops_mixed_ablations,
+        paradigm_runs,
+        paradigm_scores,
+        miniature_scores,
+        miniature_tasks,
+        speed_rollout,
+        padding,
+        training_memory,
+        libraries,
+        plume_tiny_runs,
+    )
+}
+
+
+def figures() -> dict[str, list[str]]:
+    """Phrases that hold a number, by page; each is made from a committed result."""
+    hops = read("training/hops/results/hops.json")
+    mixed = read("training/ablations/results/hops_mixed.json")["rows"]
+    grid = read("training/ablations/results/hops.json")["rows"]
+    report, paradigms = read("evaluation/results/miniature.json"), read("evaluation/results/paradigms.json")
+    tiny, stills = _model(report, "plume-tiny K=8"), _model(report, "plume-tiny-stills K=8")
+    full, explicit = _model(paradigms, "full-0 K=8"), _model(paradigms, "explicit_cot-0 CoT")
+    found = read("evaluation/results/plume-tiny-examples.json")
+    cosine = read("training/plume_tiny/results/report/report.json")["latent_cosine"]["mean"]
+    speed = read("benchmarks/results/amd-epyc-cpu.json")["rows"]
+    at = {(row["name"], row["batch"]): row for row in reversed(speed)}  # the first row of a name counts
+    mean = 100 * tiny["means"]["mean"][0]
+    hit = {name: f"{100 * run['hit_at_1']:.1f}" for name, run in hops.items()}
+    overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
+    cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
+    return {
+        "README.md": [
+            f"{hit['full_curriculum']} %",
+            f"{hit['without_curriculum']} % without the curriculum",
+            f"{hit['single_pass']} % in a single pass",
+            f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8",
+            f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
+            f"{mean:.1f} %",
+            f"chance {100 * report_chance(report):.1f} %",
+        ],
+        "docs/results/hops.md": [
+            f"{hops['full_curriculum']['parameters'] / 1e6:.2f} million parameters",
+            f"{grid['full']['mean'] * 100:.1f} %",
+            f"{grid['no_curriculum']['mean'] * 100:.1f} %",
+        ],
+        "docs/results/hops_mixed.md": [
+            f"{mixed['full']['mean'] * 100:.1f} %",
+            f"{mixed['no_curriculum']['mean'] * 100:.1f} %",
+        ],
+        "docs/results/plume_tiny.md": [
+            f"{mean:.1f} %",
+            f"{100 * stills['means']['mean'][0]:.1f} %",
+            _interval(tiny["difference"]["mean"]),
+            _interval(full["difference"]["mean"]),
+            f"{100 * found['names_hit_at_1']:.0f} %",
+            f"{100 * found['names_hit_at_5']:.0f} %",
+            f"z(0) has a mean cosine of {cosine[0]:.2f}",
+            f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
+            f"`<gen_emb>` {cosine[9]:.2f}",
+            f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
+        ],
+        "docs/results/speed.md": [
+            f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
+            f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
+        ],
+    }
+
+
+def report_chance(report: dict) -> float:
+    """Mean chance of the nine meta-tasks, as the table of a report has it."""
+    means = []
+    for meta in dict.fromkeys(task["meta"] for task in report["tasks"]):
+        chances = [task["chance"] for task in report["tasks"] if task["meta"] == meta]
+        means.append(sum(chances) / len(chances))
+    return sum(means) / len(means)
+
+
+def rendered(page: str) -> str:
+    """A page with its tables as the results say now.
+
+    Raises:
+        ValueError: it names a table that there is not.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        if match[2] not in TABLES:
+            raise ValueError(f"There is no table {match[2]!r}; there are {', '.join(TABLES)}.")
+        return f"{match[1]}{TABLES[match[2]]()}\n{match[3]}"
+
+    return _TABLE.sub(filled, page)
+
+
+def pages() -> list[Path]:
+    """README and every page of the documents."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 where a page differs.")] = False,
+) -> None:
+    """Write the tables of README and docs/ from the committed results."""
+    differing = []
+    for path in pages():
+        before = path.read_text()
+        after = rendered(before)
+        missing = [phrase for phrase in figures().get(str(path.relative_to(ROOT)), []) if phrase not in after]
+        for phrase in missing:
+            typer.echo(f"{path.relative_to(ROOT)} lacks: {phrase}")
+        if after != before or missing:
+            differing.append(path)
+        if after != before and not check:
+            path.write_text(after)
+            typer.echo(f"written: {path.relative_to(ROOT)}")
+    if differing and check:
+        raise typer.Exit(1)
+
+
+def _model(report: dict, name: str) -> dict:
+    return next(model for model in report["models"] if model["model"] == name)
+
+
+def _percent(scores: dict | None, metric: str) -> str:
+    return "-" if scores is None or scores[metric] is None else f"{100 * scores[metric][0]:.1f}"
+
+
+def _interval(values: list[float]) -> str:
+    middle, low, high = (f"{100 * value:+.1f}" for value in values)
+    return f"{middle} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    typer.run(main)

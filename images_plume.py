@@ -1,0 +1,269 @@
+# Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
+"""Still pictures: a file, or its bytes -> an RGB picture in memory, upright and over white.
+
+Nothing but a regular file is opened, nothing is downloaded, and no picture is decoded before its size is known. This
+file needs no torch, so that a process that only reads files starts quickly.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from stat import S_ISREG
+from types import ModuleType
+from typing import Any, BinaryIO
+from urllib.parse import urlparse
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError, features
+
+# Most pixels of a picture, or of a film's frame, that is decoded. A camera of today has 12 to 60 million.
+MAX_PIXELS = 100_000_000
+
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+# fmt: off
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw",
+    ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+})
+# fmt: on
+
+# The backbones' own limit.
+_MAX_ASPECT_RATIO = 200
+# Pillow hands these to other programs (Ghostscript) or to the system.
+_DRAWINGS = ("EPS", "WMF")
+_SUBFILE_TYPE, _DNG_VERSION = 254, 50706  # TIFF tags
+_INSTALL = "pip install 'plume-embed[photos]'"
+_REMOTE = ("http", "https", "ftp", "s3", "gs", "hf", "data")
+# Rows that are laid over white at a time; the same picture as in one piece, without three more copies of it in memory.
+_ROWS = 1024
+
+
+def _has_heif() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _rawpy() -> ModuleType | None:
+    try:
+        import rawpy
+    except ImportError:
+        return None
+    return rawpy
+
+
+HAS_HEIF, HAS_RAW = _has_heif(), _rawpy() is not None
+
+IMAGE_SUFFIXES = (
+    frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+    | (frozenset({".avif"}) if features.check("avif") else frozenset())
+    | (frozenset({".jp2"}) if features.check("jpg_2000") else frozenset())
+    | (HEIF_SUFFIXES if HAS_HEIF else frozenset())
+    | (RAW_SUFFIXES if HAS_RAW else frozenset())
+)
+
+
+class NotOpenedError(ValueError):
+    """A file is not opened; the message names it."""
+
+
+def is_source(value: Any) -> bool:
+    """Whether a value is a media file in one of the forms that [`opened`] takes."""
+    return isinstance(value, str | Path | bytes | bytearray | memoryview | io.IOBase) or is_undecoded(value)
+
+
+def is_undecoded(value: Any) -> bool:
+    """Whether a value is what `datasets` gives for media that it does not decode: {"bytes": ..., "path": ...}."""
+    return isinstance(value, dict) and bool(value) and set(value) <= {"bytes", "path"}
+
+
+def source_path(source: Any) -> Path | None:
+    """The path of a source, where it has one; of bytes in memory `None`."""
+    if isinstance(source, dict):
+        source = source.get("path")
+    return Path(source) if isinstance(source, str | Path) else None
+
+
+def source_name(source: Any) -> str:
+    """A source as an error names it."""
+    path = source_path(source)
+    if path is not None:
+        return str(path)
+    return f"{len(source)} bytes" if isinstance(source, bytes | bytearray) else f"a {type(source).__name__}"
+
+
+@contextmanager
+def opened(source: Any, kind: str) -> Iterator[BinaryIO]:
+    """A source as a binary file, from its start.
+
+    Args:
+        source (path, bytes, binary file, or dict with "bytes" or "path"): If a dict has both, the bytes count.
+        kind (`str`): "image" or "video", for the errors.
+
+    Raises:
+        NotOpenedError: a remote address, no such file, or anything but a regular file.
+    """
+    if isinstance(source, dict):
+        source = source["path"] if source.get("bytes") is None else source["bytes"]
+        if source is None:
+            raise NotOpenedError(f"Neither the bytes nor the path of the {kind} are there.")
+    if isinstance(source, bytes | bytearray | memoryview):
+        yield io.BytesIO(source)
+    elif isinstance(source, io.IOBase):
+        source.seek(0)
+        yield source
+    else:
+        path = _local_path(source)
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError as error:
+            raise NotOpenedError(f"No such {kind} file: {path}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise NotOpenedError(f"Cannot open {path}: {_reason(error)}") from error
+        if not S_ISREG(mode):  # a pipe or a device would be waited for, for ever
+            raise NotOpenedError(f"{path} is no {kind} file but a folder, a pipe or a device.")
+        try:
+            file = path.open("rb")
+        except OSError as error:
+            raise NotOpenedError(f"Cannot open {path}: {_reason(error)}") from error
+        with file:
+            yield file
+
+
+def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture of a source as RGB; the first one, where there are several.
+
+    Raises:
+        ValueError: it cannot be read, naming it, whatever its decoder raises; or it is above `max_pixels`.
+    """
+    with opened(source, "image") as file:
+        try:
+            path = source_path(source)
+            if path is not None and path.suffix.lower() in RAW_SUFFIXES:
+                return to_rgb(_develop(file, max_pixels), max_pixels)
+            with open_picture(file) as picture:
+                if _is_preview(picture):
+                    return to_rgb(_develop(file, max_pixels), max_pixels)
+                return to_rgb(picture, max_pixels)
+        except Exception as error:  # decoders raise anything on damaged files
+            raise ValueError(f"Cannot read {source_name(source)} as an image: {why(error, source)}") from error
+
+
+def open_picture(file: BinaryIO) -> Image.Image:
+    """Opens a picture and reads its header.
+
+    Raises:
+        ValueError: a vector drawing, which a program outside would have to draw. Pillow raises anything else.
+    """
+    picture = Image.open(file)
+    if picture.format in _DRAWINGS:
+        raise ValueError(f"it is a vector drawing ({picture.format}); save it as PNG")
+    return picture
+
+
+def image_size(source: Any) -> tuple[int, int] | None:
+    """Width and height by the header alone; `None` where it does not say."""
+    try:
+        with opened(source, "image") as file, Image.open(file) as picture:
+            return picture.size
+    except Exception:  # it is refused by its reader, in its turn
+        return None
+
+
+def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture in memory, or one whose header was read, as RGB: upright (EXIF) and with transparency over white.
+
+    Raises:
+        ValueError: too many pixels, no area, too long a shape, or no fixed range of values. Damaged pictures raise
+            whatever their decoder raises.
+    """
+    check_size(*image.size, max_pixels)
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _from_deep_grey(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        return _over_white(image)
+    return image.convert("RGB")
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Refuses a picture by its size, before it is decoded."""
+    short, long = sorted((width, height))
+    if short <= 0 or long > _MAX_ASPECT_RATIO * short:
+        raise ValueError(
+            f"An image of {width} x {height} pixels has no area or an aspect ratio over {_MAX_ASPECT_RATIO}; crop it "
+            "or add a margin."
+        )
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{width} x {height} pixels are over the limit of {max_pixels / 1e6:g} megapixels; make it smaller, or "
+            "raise the processor's max_image_pixels."
+        )
+
+
+def why(error: BaseException, source: Any = None) -> str:
+    """What a decoder's error says, in words for the user, with the remedy where it is known."""
+    path = source_path(source)
+    if isinstance(error, UnidentifiedImageError):
+        if not HAS_HEIF and path is not None and path.suffix.lower() in HEIF_SUFFIXES:
+            return f"{path.suffix} needs pillow-heif: {_INSTALL}"
+        return "cannot identify image file"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it has over twice the pixels of PIL.Image.MAX_IMAGE_PIXELS, Pillow's own limit; make it smaller"
+    if isinstance(error, MemoryError):
+        return "it takes too much memory to read"
+    return _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _local_path(path: str | Path) -> Path:
+    if isinstance(path, str) and urlparse(path).scheme in _REMOTE:
+        raise NotOpenedError(f"{path[:100]!r} is a remote address: download it and hand over the file or the picture.")
+    return Path(path)
+
+
+def _is_preview(picture: Image.Image) -> bool:
+    """Whether what Pillow found is but the preview that a camera puts in front of its raw picture."""
+    if picture.format != "TIFF":
+        return False
+    return _DNG_VERSION in picture.tag_v2 or bool(picture.tag_v2.get(_SUBFILE_TYPE, 0) & 1)
+
+
+def _develop(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """A camera's raw picture, with the white balance that the camera chose."""
+    rawpy = _rawpy()
+    if rawpy is None:
+        raise ValueError(f"a camera's raw picture needs rawpy: {_INSTALL}")
+    file.seek(0)
+    with rawpy.imread(file) as raw:
+        check_size(raw.sizes.width, raw.sizes.height, max_pixels)
+        return Image.fromarray(raw.postprocess(use_camera_wb=True, output_bps=8))
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey; Pillow's own conversion would clip it to white."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"A picture of mode {image.mode} has no fixed range; convert it to 8 or 16 bits first.")
+    return Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    flat = Image.new("RGB", image.size)
+    for top in range(0, image.height, _ROWS):
+        rows = image.crop((0, top, image.width, min(top + _ROWS, image.height))).convert("RGBA")
+        ground = Image.new("RGBA", rows.size, "white")
+        flat.paste(Image.alpha_composite(ground, rows).convert("RGB"), (0, top))
+    return flat
+
+
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_size", "is_source", "read_image", "to_rgb"]

@@ -1,0 +1,93 @@
+"""The models of an evaluation: what --model, --peer and --steps name."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plume_embed.encode.encoder import Encoder
+    from plume_embed.evaluation.embedders import Embedder
+
+# A paradigm and its K; None is the model's own.
+Variant = tuple[str, int | None]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options that decide about models, alike for all of them."""
+
+    device: str | None
+    dtype: str
+    max_new_tokens: int | None = None
+    trust_remote_code: bool = False
+
+
+def parse_steps(steps: str) -> list[Variant]:
+    """`0,8,cot` as paradigms with their K: 0 is the single pass, cot a rationale.
+
+    Raises:
+        ValueError: a word that is neither a whole number nor cot.
+    """
+    return [_variant(word) for word in steps.split(",")]
+
+
+def model_and_steps(given: str | None) -> tuple[str | None, str | None]:
+    """`DIR@STEPS` as the model and its steps; an @ within a folder's name is none of these."""
+    name, at, steps = (given or "").rpartition("@")
+    if at and re.fullmatch(r"(cot|\d+)(,(cot|\d+))*", steps):
+        return name, steps
+    return given, None
+
+
+def load_contestants(
+    models: Sequence[str | None], peers: Sequence[str], variants: Sequence[Variant], options: ModelOptions
+) -> "tuple[list[Embedder], dict[str, str | int]]":
+    """Loads the models, each once for all of its variants.
+
+    Args:
+        models: Values of --model, `DIR@STEPS` or without steps; None is the default model.
+        peers: Models of sentence-transformers.
+        variants: For models without steps of their own.
+        options: See `ModelOptions`.
+
+    Returns:
+        The models in order, and what a latency depends on besides them.
+    """
+    from plume_embed.encode.encoder import Encoder
+    from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
+
+    embedders: list[Embedder] = []
+    conditions: dict[str, str | int] = {}
+    for name, own in map(model_and_steps, models):
+        encoder = Encoder(name, options.device, options.dtype)
+        for paradigm, number in variants if own is None else parse_steps(own):
+            embedders.append(PlumeEmbedder(encoder, paradigm, number, max_new_tokens=options.max_new_tokens))
+        conditions = conditions_of(encoder)
+    embedders += [SentenceTransformerEmbedder(name, options.device, options.trust_remote_code) for name in peers]
+    return embedders, conditions
+
+
+def conditions_of(encoder: "Encoder") -> dict[str, Any]:
+    """What a latency depends on besides the model."""
+    import torch
+    import transformers
+
+    is_cuda = encoder.device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(encoder.device) if is_cuda else encoder.device.type,
+        "dtype": str(encoder.model.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _variant(word: str) -> Variant:
+    if word.strip() == "cot":
+        return "cot", None
+    try:
+        number = int(word)
+    except ValueError as error:
+        raise ValueError(f"--steps takes whole numbers and cot with commas between, got {word!r}.") from error
+    return ("latent", number) if number else ("single", None)

@@ -1,0 +1,50 @@
+"""`plume-embed embed INPUT.jsonl --to OUT.parquet`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plume_embed.cli.console import counted, make_console, one_line, progress_bar
+from plume_embed.cli.loading import heavy_imports, load_encoder
+from plume_embed.cli.options import BATCH_SIZE, BatchOption, DeviceOption, DtypeOption, ModelOption, StepsOption
+
+
+def embed(
+    source: Annotated[Path, typer.Argument(help="One JSON object a line.", metavar="INPUT.jsonl")],
+    to: Annotated[Path, typer.Option(help="Parquet file with id and embedding.", metavar="OUT.parquet")],
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A further key that becomes a column; again for more.", metavar="KEY")
+    ] = None,
+    model: ModelOption = None,
+    latent_steps: StepsOption = None,
+    batch_size: BatchOption = BATCH_SIZE,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
+) -> None:
+    """Embed the lines of a JSONL file: objects with text, image and video (one or a list), and an id if you like.
+
+    Paths are relative to the file's folder. It can be killed at any moment: run it again and it goes on.
+    """
+    if not source.is_file():
+        raise ValueError(f"No such file: {source}")
+    with heavy_imports("Loading the model"):
+        from plume_embed.index.jsonl import embed_jsonl
+
+        encoder = load_encoder(model, device, dtype)
+    console = make_console()
+    with progress_bar("embedding", "rows") as on_progress:
+        report = embed_jsonl(
+            source,
+            to,
+            encoder,
+            latent_steps,
+            batch_size,
+            on_progress,
+            keep=keep or (),
+            on_skipped=lambda line, why: console.print(f"skipped: {one_line(f'{source}:{line}: {why}')}"),
+        )
+    console.print(
+        f"{counted(report.num_rows, 'row')} in {to}; {report.embedded:,} embedded now; {report.resumed:,} there "
+        f"already; {counted(len(report.skipped), 'line')} skipped"
+    )

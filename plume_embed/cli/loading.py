@@ -1,0 +1,39 @@
+"""The slow start of a command: heavy imports and the model, under a spinner; Ctrl-C ends it at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plume_embed.cli.console import working
+from plume_embed.cli.interrupts import raise_interrupts
+
+if TYPE_CHECKING:
+    from plume_embed.encode.encoder import Encoder
+
+
+@contextmanager
+def heavy_imports(title: str = "Loading libraries") -> Iterator[None]:
+    """Around a command's imports of torch and the like. A spinner shows on a terminal before the first of them.
+
+    Behind it the command works, and Ctrl-C raises KeyboardInterrupt.
+    """
+    with working(title):
+        yield
+    raise_interrupts()
+
+
+def load_encoder(model: str | None, device: str | None, dtype: str) -> "Encoder":
+    """The model of a command, its libraries silenced; to be called within `heavy_imports`."""
+    from plume_embed.encode.encoder import Encoder
+    from plume_embed.quiet import quiet_libraries
+
+    quiet_libraries()
+    return Encoder(model, device=device, dtype=dtype)
+
+
+def database_of(folder: Path, to: Path | None) -> Path:
+    """Where a folder's index is."""
+    from plume_embed.index.folders import default_database
+
+    return to if to is not None else default_database(folder)

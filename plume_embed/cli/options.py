@@ -1,0 +1,65 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plume_embed.encode.batching import BATCH_SIZE as BATCH_SIZE
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="Model folder or Hub id. Default: $PLUME_MODEL, then the bundled plume-tiny.", metavar="DIR|ID"),
+]
+StepsOption = Annotated[
+    int | None, typer.Option(min=0, help="K, the latent steps; 0 is a single pass. Default: the model's own.")
+]
+BatchOption = Annotated[int, typer.Option(min=1, help="Most items per pass; lower it if you run out of memory.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: cuda where there is one.")]
+DtypeOption = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
+DatabaseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="Folder of the index. Default: .plume-index in FOLDER, or in the folder above it that is indexed.",
+        metavar="DB",
+    ),
+]
+FolderArgument = Annotated[
+    Path, typer.Argument(help="What to search: texts, pictures, videos and PDFs.", metavar="FOLDER")
+]
+# How an index is brought up to date.
+AlsoOption = Annotated[
+    list[Path] | None,
+    typer.Option("--also", help="Another folder in the same index; again for more.", metavar="FOLDER"),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave out what matches, in the syntax of .gitignore; again for more. It is remembered; '' drops it. A "
+        "file .plumeignore does the same.",
+        metavar="PATTERN",
+    ),
+]
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Remove what is gone even if nothing is left: no drive is away.")
+]
+MovedOption = Annotated[bool, typer.Option("--moved", help="FOLDER was indexed at another place and has moved.")]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Read every file, also those of the same size and date; try unreadable ones.")
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", help="List all unreadable files, not only those that are new.")
+]
+
+OutArgument = Annotated[Path, typer.Argument(help="Where to write.", metavar="OUT_DIR")]
+
+# Of evaluations.
+PeersOption = Annotated[
+    list[str] | None, typer.Option(help="Any model of sentence-transformers; again for more.", metavar="DIR|ID")
+]
+ParadigmOption = Annotated[str, typer.Option(help="latent (K steps), single (one pass) or cot (explicit rationale).")]
+MaxNewTokensOption = Annotated[int | None, typer.Option(min=1, help="Where a rationale of cot is cut. Default: 512.")]
+ResamplesOption = Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")]
+TrustCodeOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a peer run code of its own folder.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.", metavar="FILE")]

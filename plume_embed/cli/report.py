@@ -1,0 +1,25 @@
+"""`plume-embed report RUN_DIR`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plume_embed.cli.extras import extra
+from plume_embed.cli.loading import heavy_imports
+
+
+@extra("train")
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Output folder of a finished run.", metavar="RUN_DIR")],
+    explicit: Annotated[
+        Path | None, typer.Option(help="Run of stage 0 only (curriculum.stages=[0]), for comparison.", metavar="DIR")
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="Where to write. Default: RUN_DIR/report.", metavar="DIR")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Queries for the cosines; ten times as many for experts.")] = 200,
+) -> None:
+    """Draw what a run did: loss and stages, cosine of the latent states to the target, use of the experts."""
+    with heavy_imports():
+        from plume_embed.training.report import write_report
+    for path in write_report(run_dir, to or run_dir / "report", explicit, samples):
+        typer.echo(f"written: {path}")

@@ -1,0 +1,159 @@
+"""`plume-embed search FOLDER QUERY`."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plume_embed.cli.console import hits_as_json, make_console, one_line, print_hits, print_json, print_paths
+from plume_embed.cli.index import UpdateChoices, bring_up_to_date, existing_folders
+from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
+from plume_embed.cli.options import (
+    BATCH_SIZE,
+    AlsoOption,
+    BatchOption,
+    DatabaseOption,
+    DeviceOption,
+    DtypeOption,
+    ExcludeOption,
+    FolderArgument,
+    ModelOption,
+    MovedOption,
+    PruneOption,
+    StepsOption,
+    VerboseOption,
+    VerifyOption,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from rich.console import Console
+
+    from plume_embed.encode.encoder import Encoder
+
+
+class _Kind(StrEnum):
+    TEXT = "text"
+    IMAGE = "image"
+    VIDEO = "video"
+    PAGE = "page"
+
+
+def search(
+    folder: FolderArgument,
+    query: Annotated[
+        str | None, typer.Argument(help="Always text, even if a file has that name.", metavar="QUERY")
+    ] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture as the query, or as part of it.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A video as the query, or as part of it.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many results.")] = 5,
+    kind: Annotated[
+        list[_Kind] | None, typer.Option(help="Only text, image, video or page (of a PDF); again for more.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=-1, max=1, help="Only results with at least this cosine similarity.")
+    ] = None,
+    also: AlsoOption = None,
+    to: DatabaseOption = None,
+    update: Annotated[bool, typer.Option(help="Bring the index up to date first, or rank what it holds.")] = True,
+    exclude: ExcludeOption = None,
+    prune: PruneOption = False,
+    moved: MovedOption = False,
+    verify: VerifyOption = False,
+    verbose: VerboseOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print the paths alone, each file once, one a line.")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="As --paths, each path ended by a NUL, for xargs -0.")
+    ] = False,
+    model: ModelOption = None,
+    latent_steps: StepsOption = None,
+    batch_size: BatchOption = BATCH_SIZE,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
+) -> None:
+    """Rank what is in a folder by a text, a picture, a video or a combination, best first.
+
+    The first time the folder is indexed; later only what has changed. The same content in several files is one result.
+    """
+    content = _content(query, image, video)
+    folders = existing_folders(folder, also)
+    with heavy_imports("Loading the model"):
+        from plume_embed.index.search import open_index
+        from plume_embed.index.table import errors_named
+
+        encoder = load_encoder(model, device, dtype)
+    query_vector = _query_vector(encoder, content, latent_steps)  # a bad query fails before the work
+    db = database_of(folder, to)
+    console = make_console(quiet=as_json or paths or null)
+    unreadable, is_current = [], update
+    if update:
+        choices = UpdateChoices(exclude, prune, moved, verify, verbose)
+        unreadable, is_current = _update(folders, db, encoder, latent_steps, batch_size, console, choices)
+    with errors_named(db):
+        opened = open_index(folders, db, encoder, latent_steps)
+        hits = opened.search(query_vector, top, [one.value for one in kind or ()], min_score)
+    if paths or null:
+        print_paths(hits, "\0" if null else "\n")
+    elif as_json:
+        around = {
+            "folder": str(folder),
+            "model": encoder.name,
+            "num_latent_steps": encoder.latent_steps(latent_steps),
+            "is_up_to_date": is_current,
+            "unreadable": [{"path": path, "reason": reason} for path, reason in unreadable],
+        }
+        print_json(hits_as_json(hits, **around))
+    else:
+        print_hits(console, hits, with_folder=len(folders) > 1)
+
+
+def _update(
+    folders: Sequence[Path],
+    db: Path,
+    encoder: "Encoder",
+    latent_steps: int | None,
+    batch_size: int,
+    console: "Console",
+    choices: UpdateChoices,
+) -> tuple[list[tuple[str, str]], bool]:
+    """What is unreadable, and whether the index is up to date: not while another process is at it."""
+    from plume_embed.index.table import BusyError
+
+    try:
+        return bring_up_to_date(folders, db, encoder, latent_steps, batch_size, console, choices), True
+    except BusyError:
+        make_console(stderr=True).print(
+            f"{one_line(str(db))} is being updated by another process: this ranks what it holds so far."
+        )
+        return [], False
+
+
+def _query_vector(encoder: "Encoder", content: dict[str, str | Path], latent_steps: int | None) -> "np.ndarray":
+    """The vector [D] of a query.
+
+    Raises:
+        ValueError: it cannot be embedded, with the reason alone.
+    """
+    vectors, errors = encoder.encode_readable([content], num_latent_steps=latent_steps)
+    if errors:
+        raise ValueError(errors[0])
+    return vectors[0]
+
+
+def _content(query: str | None, image: Path | None, video: Path | None) -> dict[str, str | Path]:
+    """The query as an item for the encoder."""
+    parts = {"text": query, "image": image, "video": video}
+    content = {kind: part for kind, part in parts.items() if part is not None}
+    if not content or query == "":
+        raise ValueError("Give a query: a text, --image or --video.")
+    if query is not None and not _is_unicode(query):
+        raise ValueError("The query is not valid UTF-8.")
+    return content
+
+
+def _is_unicode(argument: str) -> bool:
+    """False for bytes of the shell that were no UTF-8, which Python hands over as half surrogate pairs."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)

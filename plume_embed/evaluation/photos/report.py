@@ -1,0 +1,135 @@
+"""The results on photographs as one plain dict, and as the table made of it.
+
+`python -m plume_embed.evaluation.photos.report FILE.json` prints the tables of docs/results/photographs.md.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
+from plume_embed.evaluation.photos.benchmark import RankingTask
+
+CUTOFFS = (1, 5, 10)
+MEDIAN = "median rank"
+CHANCE = "chance"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model's ranks.
+
+    Attributes:
+        name: For tables.
+        num_latent_steps: K; None for a model that has none.
+        ranks: By the name of the task, [Q].
+    """
+
+    name: str
+    num_latent_steps: int | None
+    ranks: dict[str, NDArray[np.int64]]
+
+
+def as_dict(
+    tasks: list[RankingTask], contestants: list[Contestant], conditions: dict[str, Any], resamples: int = RESAMPLES
+) -> dict[str, Any]:
+    """Shares between 0 and 1 and median ranks, each with the ends of its 95 % bootstrap interval over queries."""
+    models = [
+        {
+            "model": contestant.name,
+            "num_latent_steps": contestant.num_latent_steps,
+            "scores": {
+                t.name: _scores(contestant.ranks[t.name], resamples) for t in tasks if t.name in contestant.ranks
+            },
+        }
+        for contestant in contestants
+    ]
+    chance = {"model": CHANCE, "num_latent_steps": None, "scores": {task.name: _chance(task) for task in tasks}}
+    return {
+        "benchmark": "photos",
+        "conditions": conditions,
+        "tasks": {task.name: {"queries": len(task.queries), "candidates": len(task.candidates)} for task in tasks},
+        "models": [*models, chance],
+    }
+
+
+def _scores(ranks: NDArray[np.int64], resamples: int) -> dict[str, list[float]]:
+    hits = np.stack([ranks <= cutoff for cutoff in CUTOFFS], axis=1).astype(np.float64)  # [Q, cut-offs]
+    means = resampled_means(hits, resamples, np.random.default_rng(0))  # [resamples, cut-offs]
+    found = {f"R@{k}": _numbers(hits[:, n].mean(), means[:, n]) for n, k in enumerate(CUTOFFS)}
+    drawn = np.random.default_rng(0).integers(len(ranks), size=(resamples, len(ranks)))
+    return found | {MEDIAN: _numbers(float(np.median(ranks)), np.median(ranks[drawn], axis=1))}
+
+
+def _numbers(value: float, draws: NDArray[np.float64]) -> list[float]:
+    found = interval(float(value), draws)
+    return [round(number, 4) for number in (found.mean, found.low, found.high)]
+
+
+def _chance(task: RankingTask) -> dict[str, list[float]]:
+    found = task.chance_ranks().mean(axis=0)  # [C]
+    scores = {f"R@{k}": [round(float(found[min(k, len(found)) - 1]), 4)] * 3 for k in CUTOFFS}
+    return scores | {MEDIAN: [float(1 + np.searchsorted(found, 0.5))] * 3}
+
+
+def _cell(name: str, numbers: list[float] | None) -> str:
+    if numbers is None:
+        return "-"
+    mean, low, high = numbers
+    if name == MEDIAN:
+        return f"{mean:g}"
+    share = f"{100 * mean:.1f}"
+    return share if low == high else f"{share} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _name(model: dict[str, Any]) -> str:
+    steps = model["num_latent_steps"]
+    return model["model"] if steps is None else f"{model['model']} (K = {steps})"
+
+
+def tables(report: dict[str, Any]) -> list[Table]:
+    """One table a task for the terminal, a row a model."""
+    found = []
+    for task, size in report["tasks"].items():
+        title = f"{task}: {size['queries']} queries, {size['candidates']} candidates, percent"
+        table = Table(title=title, box=box.SIMPLE)
+        table.add_column("model")
+        columns = [f"R@{k}" for k in CUTOFFS] + [MEDIAN]
+        for column in columns:
+            table.add_column(column, justify="right")
+        for model in report["models"]:
+            scores = model["scores"].get(task, {})
+            table.add_row(_name(model), *(_cell(column, scores.get(column)) for column in columns))
+        found.append(table)
+    return found
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The same tables in Markdown."""
+    columns, lines = [f"R@{k}" for k in CUTOFFS] + [MEDIAN], []
+    for task, size in report["tasks"].items():
+        lines += [f"**{task}** ({size['queries']} queries, {size['candidates']} candidates, percent)", ""]
+        lines += [f"| model | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+        for model in report["models"]:
+            scores = model["scores"].get(task, {})
+            lines.append(f"| {_name(model)} | {' | '.join(_cell(c, scores.get(c)) for c in columns)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main(file: Annotated[Path, typer.Argument(help="What `plume-embed evaluate photos --json` wrote.")]) -> None:
+    """Print the tables in Markdown."""
+    typer.echo(markdown(json.loads(file.read_text())))
+
+
+if __name__ == "__main__":
+    typer.run(main)

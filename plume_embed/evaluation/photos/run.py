@@ -1,0 +1,70 @@
+"""Ranks of models, and of peers whose vectors are stored, on the benchmark of photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plume_embed.evaluation.embedders import Embedder
+from plume_embed.evaluation.photos.benchmark import RankingTask
+from plume_embed.evaluation.photos.report import Contestant
+
+PEERS = "peers"
+
+
+def evaluate(
+    tasks: Sequence[RankingTask],
+    embedders: Sequence[Embedder],
+    batch_size: int,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Contestant]:
+    """Ranks of embedders; one that does not take pictures ranks nothing.
+
+    Raises:
+        InputError: an input that cannot be embedded.
+    """
+    inputs = {_key(item): item for task in tasks for item in (*task.queries, *task.candidates)}
+    keys = list(inputs)
+    total, done, found = len(keys) * len(embedders), 0, []
+    for embedder in embedders:
+        vectors: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, len(keys), 4 * batch_size):
+            part = keys[start : start + 4 * batch_size]
+            vectors |= dict(zip(part, embedder.embed([inputs[key] for key in part], batch_size), strict=True))
+            done += len(part)
+            on_progress(done, total)
+        found.append(Contestant(embedder.name, embedder.num_latent_steps, _all_ranks(tasks, vectors)))
+    return found
+
+
+def stored_peers(tasks: Sequence[RankingTask], data: Path) -> list[Contestant]:
+    """Peers whose vectors lie in `data/peers/NAME.npz`: `keys`, [N] strings, and `vectors`, [N, D] of unit norm.
+
+    A key is "text: ..." or "image: FILE", the file as `photos.json` names it. A task for which a peer lacks a vector is
+    left out of its scores.
+    """
+    found = []
+    for file in sorted((data / PEERS).glob("*.npz")):
+        stored = np.load(file)
+        vectors = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
+        vectors = {key.replace("image: ", f"image: {data}/", 1): vector for key, vector in vectors.items()}
+        found.append(Contestant(file.stem, None, _all_ranks(tasks, vectors)))
+    return found
+
+
+def _all_ranks(tasks: Sequence[RankingTask], vectors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
+    ranks = {}
+    for task in tasks:
+        keys = [[_key(item) for item in items] for items in (task.queries, task.candidates)]
+        if all(key in vectors for side in keys for key in side):
+            ranks[task.name] = task.ranks(*(np.stack([vectors[key] for key in side]) for side in keys))
+    return ranks
+
+
+def _key(item: dict[str, Any]) -> str:
+    kind, value = next(iter(item.items()))
+    return f"{kind}: {value}"

@@ -1,0 +1,139 @@
+"""Which folders an index holds, and which of them a folder belongs to."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+from lancedb.table import Table
+
+from plume_embed.index.table import DEFAULT_DATABASE, FOLDERS_SCHEMA, holds_index
+
+
+@dataclass(frozen=True)
+class IndexedFolder:
+    """A folder in an index.
+
+    Args:
+        number (`int`): Its key in the table of files.
+        path (`Path`): Where it is, resolved.
+        exclude: The patterns that it was last indexed with.
+    """
+
+    number: int
+    path: Path
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a command is about: an indexed folder, or a folder inside it.
+
+    Args:
+        folder ([`IndexedFolder`])
+        inside (`str`): Relative path of the folder inside; "" for all of it.
+        is_new (`bool`): It is not in the table yet.
+        is_moved (`bool`): The table has it at another place.
+    """
+
+    folder: IndexedFolder
+    inside: str = ""
+    is_new: bool = False
+    is_moved: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What the paths of its files begin with."""
+        return f"{self.inside}/" if self.inside else ""
+
+
+def default_database(folder: Path) -> Path:
+    """Where the index of a folder is: that of the nearest folder above it that has one, else its own."""
+    resolved = folder.resolve()
+    for above in (resolved, *resolved.parents):
+        is_hidden = any(part.startswith(".") for part in resolved.relative_to(above).parts)
+        if not is_hidden and holds_index(above / DEFAULT_DATABASE):
+            return folder / DEFAULT_DATABASE if above == resolved else above / DEFAULT_DATABASE
+    return folder / DEFAULT_DATABASE
+
+
+def read_folders(table: Table, db: Path) -> list[IndexedFolder]:
+    """The folders of an index."""
+    rows = table.search().limit(None).to_arrow().to_pylist()
+    base = db.resolve()
+    return [IndexedFolder(row["number"], (base / row["label"]).resolve(), tuple(row["exclude"])) for row in rows]
+
+
+def write_folder(table: Table, db: Path, folder: IndexedFolder) -> None:
+    """Adds a folder, or changes the row with its number; one commit."""
+    row = {"number": folder.number, "label": _label(folder.path, db), "exclude": list(folder.exclude)}
+    changed = table.merge_insert("number").when_matched_update_all().when_not_matched_insert_all()
+    changed.execute(pa.Table.from_pylist([row], schema=FOLDERS_SCHEMA))
+
+
+def find_scope(folders: Sequence[IndexedFolder], folder: Path, db: Path) -> Scope:
+    """The scope of a folder that is in the index, as it is or inside another.
+
+    Raises:
+        ValueError: it is not, with the remedy.
+    """
+    found = _inside(folders, folder.resolve())
+    if found is None:
+        known = ", ".join(str(one.path) for one in folders)
+        raise ValueError(
+            f"{db} is the index of another folder ({known}); pass another --to, --moved if that folder has moved to "
+            f"{folder}, or name it and add this one by --also {folder}."
+        )
+    return found
+
+
+def new_scope(
+    folders: Sequence[IndexedFolder], folder: Path, db: Path, moved: bool = False, add: bool = False
+) -> Scope:
+    """The scope of a folder that an update may bring into the index.
+
+    Args:
+        moved (`bool`): The folder is one of those in the index, at a new place.
+        add (`bool`): The folder may join those that are in the index.
+
+    Raises:
+        ValueError: it is not in the index and may not come in, or it overlaps, with the remedy.
+    """
+    path = folder.resolve()
+    found = _inside(folders, path)
+    if found is not None:
+        return found
+    if not folders:
+        return Scope(IndexedFolder(0, path), is_new=True)
+    if moved:
+        return Scope(replace(_moved_from(folders, db), path=path), is_moved=True)
+    if not add:
+        return find_scope(folders, folder, db)
+    within = [one.path for one in folders if one.path.is_relative_to(path)]
+    if within:
+        raise ValueError(f"{folder} contains {within[0]}, which is in the index {db} already; pass another --to.")
+    return Scope(IndexedFolder(1 + max(one.number for one in folders), path), is_new=True)
+
+
+def _inside(folders: Sequence[IndexedFolder], path: Path) -> Scope | None:
+    around = [one for one in folders if path.is_relative_to(one.path)]
+    if not around:
+        return None
+    nearest = max(around, key=lambda one: len(one.path.parts))
+    inside = path.relative_to(nearest.path)
+    return Scope(nearest, "" if inside == Path() else inside.as_posix())
+
+
+def _moved_from(folders: Sequence[IndexedFolder], db: Path) -> IndexedFolder:
+    missing = [one for one in folders if not one.path.is_dir()] or folders
+    if len(missing) > 1:
+        raise ValueError(
+            f"Several folders of {db} could be the one that has moved: {', '.join(str(one.path) for one in missing)}."
+        )
+    return missing[0]
+
+
+def _label(folder: Path, db: Path) -> str:
+    db = db.resolve()
+    return Path(os.path.relpath(folder, db)).as_posix() if db.is_relative_to(folder) else folder.as_posix()

@@ -1,0 +1,163 @@
+"""A folder -> the files in it that may hold items, and what is known to be gone."""
+
+import hashlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plume_embed.index.exclude import Exclusions
+from plume_embed.reading.items import SourceFile, UnreadableError
+from plume_embed.reading.read import kind_by_suffix
+
+
+class NotAccessibleError(UnreadableError):
+    """The system does not let us look at a file, or the disk fails; nothing is known about its content."""
+
+
+@dataclass
+class Listing:
+    """What a folder holds.
+
+    Args:
+        root (`Path`): The folder, resolved; all paths are relative to it.
+        exclusions ([`Exclusions`]): The rules that it was listed by.
+        files: What may hold items, sorted by path.
+        unreadable: (path, reason) of what cannot even be looked at, folders included.
+        other_types: How many files of other types there are, by suffix.
+        num_links (`int`): Links that lead out of the folder, to folders or to nothing.
+        num_excluded (`int`): Files and folders left out by a rule.
+    """
+
+    root: Path
+    exclusions: Exclusions
+    files: list[SourceFile] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    other_types: Counter[str] = field(default_factory=Counter)
+    num_links: int = 0
+    num_excluded: int = 0
+
+    def is_gone(self, path: str, prune: bool = False) -> bool:
+        """Whether a file that was here, and is not listed, is known to be gone or no longer wanted.
+
+        It is not while it cannot be looked at, or while its type cannot be read on this machine. A folder that is
+        there and has become entirely empty is taken for the place of a drive that is away.
+
+        Args:
+            path (`str`): Relative to the root.
+            prune (`bool`): Believe an empty folder.
+        """
+        place = self.root / path
+        if self.exclusions.covers(path):
+            return True
+        try:
+            return self._is_gone(place, prune)
+        except OSError:
+            return False
+
+    def _is_gone(self, place: Path, prune: bool) -> bool:
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return prune or not _is_empty_folder(_nearest_folder(place))
+        if place.is_symlink() and not _stays_inside(place, self.root):
+            return True
+        return not stat.S_ISREG(place.stat().st_mode)
+
+
+def list_folder(folder: Path, scope: str = "", exclude: Sequence[str] = (), databases: Sequence[Path] = ()) -> Listing:
+    """Walks a folder: sorted, without hidden files, and never out of it.
+
+    Args:
+        folder (`Path`): Where to look.
+        scope (`str`): Only this folder inside it, by its relative path; "" for all.
+        exclude: Patterns in the syntax of gitignore, see [`Exclusions`].
+        databases: Folders to pass over.
+
+    Raises:
+        ValueError: no such folder, or a rule that is not valid.
+    """
+    if not (folder / scope).is_dir():
+        raise ValueError(f"No such folder: {folder / scope if scope else folder}")
+    root = folder.resolve()
+    listing = Listing(root, Exclusions(root, exclude))
+    passed_over = {database.resolve() for database in databases}
+
+    def cannot_enter(error: OSError) -> None:
+        listing.unreadable.append((Path(error.filename).relative_to(root).as_posix(), f"{error.strerror}"))
+
+    for parent, folders, names in os.walk(root / scope, onerror=cannot_enter):
+        here = Path(parent)
+        seen = [name for name in folders if not name.startswith(".") and here / name not in passed_over]
+        entered = [name for name in seen if not (here / name).is_symlink()]
+        listing.num_links += len(seen) - len(entered)
+        folders[:] = sorted(name for name in entered if not _is_excluded(here / name, listing, "/"))
+        for name in names:
+            if not name.startswith(".") and not _is_excluded(here / name, listing):
+                _list_file(here / name, listing)
+    listing.files.sort(key=lambda file: file.path)
+    return listing
+
+
+def content_hash(file: SourceFile) -> str:
+    """SHA-256 of the file's bytes, as hex.
+
+    Raises:
+        UnreadableError: it is empty.
+        NotAccessibleError: the system does not let us read it.
+    """
+    if file.size == 0:
+        raise UnreadableError("empty")
+    try:
+        with file.absolute.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise NotAccessibleError(error.strerror or type(error).__name__) from error
+
+
+def _is_excluded(path: Path, listing: Listing, end: str = "") -> bool:
+    excluded = listing.exclusions.matches(path.relative_to(listing.root).as_posix() + end)
+    listing.num_excluded += excluded
+    return excluded
+
+
+def _list_file(path: Path, listing: Listing) -> None:
+    relative = path.relative_to(listing.root).as_posix()
+    kind = kind_by_suffix(path.suffix.lower())
+    if path.is_symlink() and not _stays_inside(path, listing.root):
+        listing.num_links += 1
+        return
+    try:
+        status = path.stat()
+        relative.encode("utf-8")
+    except UnicodeEncodeError:
+        listing.unreadable.append((relative, "its name is not valid UTF-8"))
+        return
+    except OSError as error:
+        listing.unreadable.append((relative, str(error.strerror)))
+        return
+    # Opening a pipe or a device would wait for ever.
+    if kind is None or not stat.S_ISREG(status.st_mode):
+        listing.other_types[path.suffix.lower()] += 1
+        return
+    listing.files.append(SourceFile(relative, path, kind, status.st_size, status.st_mtime_ns))
+
+
+def _stays_inside(link: Path, root: Path) -> bool:
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):  # leads to nothing, or in a circle
+        return False
+    return target.is_relative_to(root)
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The deepest folder above a path that is there."""
+    return next(parent for parent in path.parents if parent.is_dir())
+
+
+def _is_empty_folder(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None

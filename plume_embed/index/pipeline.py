@@ -1,0 +1,190 @@
+"""Files -> vectors, in one direction: reading, digests, batches, vectors.
+
+Each stage takes what the one before gives, in the order of the files. Nothing flows back: what a stage has to say of a
+file goes along as a [`Part`].
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from plume_embed.encode.batching import TOKEN_BUDGET, read_ahead
+from plume_embed.encode.encoder import Encoder
+from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
+
+# Of decoded pictures. A handful of batches are in memory at once, and as many bytes wait for the next.
+BATCH_BYTES = 2**27
+WAITING_BYTES = 2**27
+# Parts that need no pass of the model, in a batch: they are committed together.
+_PARTS_PER_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Work:
+    """A content to embed.
+
+    Args:
+        content (`str`): Its name in the index.
+        files: Those that have it; the first is read.
+        skip: Numbers of its items that are in the index already.
+    """
+
+    content: str
+    files: list[SourceFile]
+    skip: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step through a content: an item of it, or its end.
+
+    Args:
+        work ([`Work`])
+        item ([`FileItem`], *optional*): `None` at the end.
+        failure (`str`): At the end: why the rest of the file cannot be read.
+        digest (`str`): Of the item's content, 32 hex digits.
+        is_known (`bool`): A vector of this digest is in the index.
+    """
+
+    work: Work
+    item: FileItem | None = None
+    failure: str = ""
+    digest: str = ""
+    is_known: bool = False
+
+    @property
+    def is_to_embed(self) -> bool:
+        """Whether it needs a pass of the model."""
+        return self.item is not None and self.item.content is not None and not self.is_known
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its decoded pictures."""
+        content = self.item.content if self.item else None
+        return sum(map(_num_bytes, _pictures(content))) if content and not self.is_known else 0
+
+
+@dataclass
+class Batch:
+    """Parts in their order, and what became of those to embed.
+
+    Args:
+        parts: All of them.
+        vectors (`np.ndarray` of shape [B, D], *optional*): Of those to embed.
+        errors: Why some of these could not be embedded, by their place among them.
+    """
+
+    parts: list[Part] = field(default_factory=list)
+    vectors: np.ndarray | None = None
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def to_embed(self) -> list[Part]:
+        """The parts that need a pass of the model."""
+        return [part for part in self.parts if part.is_to_embed]
+
+
+def embed_contents(
+    works: Iterable[Work],
+    encoder: Encoder,
+    num_latent_steps: int | None,
+    batch_size: int,
+    read: Callable[[Work], Iterator[FileItem]],
+    known: Container[str],
+) -> Iterator[Batch]:
+    """The contents as batches with their vectors; the end of a content comes after all of its items.
+
+    Args:
+        works: In the order in which they are read.
+        encoder ([`Encoder`])
+        num_latent_steps (`int`, *optional*): K.
+        batch_size (`int`): Most items in a pass of the model.
+        read (`Callable`): Gives the items of a content that are not to be skipped; called in another thread.
+        known: Digests whose vectors need not be computed again.
+    """
+    parts = read_ahead(
+        read_parts(works, read, known), batch_size, num_bytes=lambda part: part.num_bytes, max_bytes=WAITING_BYTES
+    )
+    with closing(parts):
+        yield from _with_vectors(make_batches(parts, encoder.num_tokens, batch_size), encoder, num_latent_steps)
+
+
+def read_parts(
+    works: Iterable[Work], read: Callable[[Work], Iterator[FileItem]], known: Container[str]
+) -> Iterator[Part]:
+    """The items of the contents as they are decoded, each with its digest."""
+    for work in works:
+        failure = ""
+        try:
+            for item in read(work):
+                digest = content_digest(item.content) if item.content else ""
+                yield Part(work, item, digest=digest, is_known=bool(digest) and digest in known)
+        except UnreadableError as error:
+            failure = str(error)
+        yield Part(work, failure=failure)
+
+
+def make_batches(
+    parts: Iterable[Part],
+    num_tokens: Callable[[dict], float],
+    batch_size: int,
+    token_budget: float = TOKEN_BUDGET,
+    max_bytes: int = BATCH_BYTES,
+) -> Iterator[Batch]:
+    """Batches that keep to a number of items, a budget of tokens and a number of bytes."""
+    batch, count, longest, total = Batch(), 0, 0.0, 0
+    for part in parts:
+        if part.is_to_embed:
+            size, num_bytes = num_tokens(part.item.content), part.num_bytes
+            is_over = max(longest, size) * (count + 1) > token_budget or total + num_bytes > max_bytes
+            if count == batch_size or (count and is_over):
+                yield batch
+                batch, count, longest, total = Batch(), 0, 0.0, 0
+            count, longest, total = count + 1, max(longest, size), total + num_bytes
+        elif len(batch.parts) >= _PARTS_PER_BATCH:
+            yield batch
+            batch, count, longest, total = Batch(), 0, 0.0, 0
+        batch.parts.append(part)
+    if batch.parts:
+        yield batch
+
+
+def content_digest(content: dict) -> str:
+    """A hash of what the processor gets: of the text, or of the decoded pixels, whatever file they come from."""
+    digest = hashlib.sha256()
+    if "text" in content:
+        digest.update(b"text\0" + content["text"].encode())
+    for name in ("image", "video"):
+        if name in content:
+            digest.update(name.encode())
+            for picture in _pictures({name: content[name]}):
+                digest.update(f"\0{picture.mode} {picture.size} ".encode())
+                digest.update(picture.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _with_vectors(batches: Iterable[Batch], encoder: Encoder, num_latent_steps: int | None) -> Iterator[Batch]:
+    pending: deque[Batch] = deque()
+
+    def contents() -> Iterator[list[dict]]:
+        for batch in batches:
+            pending.append(batch)
+            yield [part.item.content for part in batch.to_embed()]
+
+    with closing(encoder.encode_batches(contents(), num_latent_steps)) as results:
+        for vectors, errors in results:
+            batch = pending.popleft()
+            batch.vectors, batch.errors = vectors, errors
+            yield batch
+
+
+def _pictures(content: dict) -> list[Image.Image]:
+    return [content["image"]] if "image" in content else content.get("video", [])
+
+
+def _num_bytes(picture: Image.Image) -> int:
+    return picture.width * picture.height * len(picture.getbands())

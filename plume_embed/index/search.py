@@ -1,0 +1,178 @@
+"""Ranking what an index holds, by an exact scan of all vectors."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.folders import Scope, find_scope
+from plume_embed.index.store import Index
+from plume_embed.index.table import Metadata
+from plume_embed.reading.items import Kind
+
+_COLUMNS = ["content", "item", "kind", "locator", "snippet", "digest"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A search result.
+
+    Args:
+        score (`float`): The cosine similarity.
+        path (`str`): Of the file, relative to `folder`.
+        locator (`str`): Where in the file: "page=3", "time=12-17", "chars=0-1200", or "" for the whole file.
+        kind (`str`): "text", "image", "video" or "page".
+        snippet (`str`): How its text starts, in one line.
+        folder (`str`): The folder that was searched, as it was given.
+        copies: Where the same content is too, as path#locator.
+    """
+
+    score: float
+    path: str
+    locator: str
+    kind: str
+    snippet: str
+    folder: str = ""
+    copies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """An item of a file in the index, with its vector [D]."""
+
+    path: str
+    locator: str
+    kind: str
+    snippet: str
+    item: int
+    vector: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An item where it was found."""
+
+    folder: str
+    path: str
+    item: int
+    locator: str
+    kind: str
+    snippet: str
+
+    def __str__(self) -> str:
+        return f"{self.path}#{self.locator}" if self.locator else self.path
+
+
+class OpenIndex:
+    """The part of an index that some folders are, ready to be searched.
+
+    Args:
+        index ([`Index`])
+        scopes: What is searched, by the folders as they were given.
+    """
+
+    def __init__(self, index: Index, scopes: dict[str, Scope]):
+        self._index, self._scopes = index, scopes
+
+    def rows(self) -> list[Row]:
+        """All items with their vectors, sorted by path and place in the file; it holds them all in memory."""
+        places = self._places(self._index.contents())
+        found = []
+        for batch in self._index.items.search().select([*_COLUMNS, "vector"]).limit(None).to_batches():
+            for row in batch.to_pylist():
+                found += [
+                    Row(path, row["locator"], row["kind"], row["snippet"], row["item"], np.float32(row["vector"]))
+                    for _, path in places[row["content"]]
+                ]
+        return sorted(found, key=lambda row: (row.path, row.item))
+
+    def search(
+        self, query_vector: np.ndarray, top: int = 5, kinds: Sequence[Kind] = (), min_score: float | None = None
+    ) -> list[Hit]:
+        """The contents nearest to a query; what is there several times is one hit, ties are in the order of paths.
+
+        Args:
+            query_vector (`np.ndarray` of shape [D]): Unit norm.
+            top (`int`): How many.
+            kinds: Only these; all where none is given.
+            min_score (`float`, *optional*): Only what is at least so near.
+        """
+        farthest = np.inf if min_score is None else 1.0 - min_score
+        limit = top + 16
+        while True:
+            rows = self._nearest(query_vector, limit, kinds)
+            groups = self._groups(rows)
+            # What is behind the last row is farther away; if that is a tie, which of its rows came is left to chance.
+            last = rows[-1]["_distance"] if rows else np.inf
+            if len(rows) < limit or last > farthest or (len(groups) >= top and last > groups[top - 1][0]):
+                break
+            limit *= 4
+        return [_hit(distance, places) for distance, places in groups[:top] if distance <= farthest]
+
+    def _nearest(self, query_vector: np.ndarray, limit: int, kinds: Sequence[Kind]) -> list[dict]:
+        query = self._index.items.search(query_vector, vector_column_name="vector").distance_type("dot")
+        if kinds:
+            query = query.where(f"kind IN ({', '.join(map(repr, kinds))})", prefilter=True)
+        return query.bypass_vector_index().select([*_COLUMNS, "_distance"]).limit(limit).to_arrow().to_pylist()
+
+    def _groups(self, rows: list[dict]) -> list[tuple[float, list[_Place]]]:
+        """The places of each content, nearest content first; contents without a place in the scopes are left out."""
+        found = self._places({row["content"] for row in rows})
+        distances: dict[str, float] = {}
+        places: dict[str, list[_Place]] = defaultdict(list)
+        for row in rows:
+            for folder, path in found[row["content"]]:
+                place = _Place(folder, path, row["item"], row["locator"], row["kind"], row["snippet"])
+                places[row["digest"]].append(place)
+                distances.setdefault(row["digest"], row["_distance"])
+        groups = [
+            (distances[digest], sorted(same, key=lambda place: (place.folder, place.path, place.item)))
+            for digest, same in places.items()
+        ]
+        return sorted(groups, key=lambda group: (group[0], group[1][0].folder, group[1][0].path, group[1][0].item))
+
+    def _places(self, contents: set[str]) -> dict[str, list[tuple[str, str]]]:
+        """Where the contents are, as folder and path, in the scopes alone."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for row in self._index.files_with(sorted(contents)):
+            for folder, scope in self._scopes.items():
+                if row.folder == scope.folder.number and row.path.startswith(scope.prefix):
+                    found[row.content].append((folder, row.path.removeprefix(scope.prefix)))
+        return found
+
+
+def open_index(
+    folder: Path | str | Sequence[Path | str], db: Path, encoder: Encoder, num_latent_steps: int | None = None
+) -> OpenIndex:
+    """An index as it stands.
+
+    Args:
+        folder (`Path`, or several): What is searched: indexed folders, or folders inside them.
+        db (`Path`): The database's folder.
+        encoder ([`Encoder`]): The model whose vectors it must hold.
+        num_latent_steps (`int`, *optional*): K, by default the model's own.
+
+    Raises:
+        ValueError: there is none, or it comes from another model, K or folder, with the remedy.
+    """
+    index = Index(Path(db), describe(encoder, num_latent_steps))
+    known = index.folders()
+    given = [folder] if isinstance(folder, str | Path) else folder
+    return OpenIndex(index, {str(one): find_scope(known, Path(one), Path(db)) for one in given})
+
+
+def describe(encoder: Encoder, num_latent_steps: int | None = None) -> Metadata:
+    """What an index by this model says about itself."""
+    return Metadata(encoder.fingerprint, encoder.latent_steps(num_latent_steps), encoder.name)
+
+
+def _hit(distance: float, places: list[_Place]) -> Hit:
+    first, copies = places[0], tuple(map(str, _unique(places[1:])))
+    return Hit(1.0 - distance, first.path, first.locator, first.kind, first.snippet, first.folder, copies)
+
+
+def _unique(places: list[_Place]) -> Iterator[_Place]:
+    return iter(dict.fromkeys(places))

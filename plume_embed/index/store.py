@@ -1,0 +1,221 @@
+"""What is read from an index and written to it: files by folder, items by content, vectors by digest."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from lancedb.table import Table
+
+from plume_embed.index.folders import IndexedFolder, Scope, read_folders, write_folder
+from plume_embed.index.table import FILES_SCHEMA, Metadata, open_tables
+
+_VALUES_PER_QUERY = 500
+_ROWS_PER_WRITE = 10_000
+_KEEP_VERSIONS = timedelta(hours=1)  # nobody reads an older one any more
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """A file in the index; see `FILES_SCHEMA`."""
+
+    folder: int
+    path: str
+    kind: str
+    size: int
+    mtime_ns: int
+    content: str
+    num_items: int
+    unreadable: tuple[tuple[str, str], ...]
+    version: str
+    note: str = ""
+
+    @property
+    def id(self) -> str:
+        """Its key, without quotes or other surprises."""
+        return hashlib.sha256(json.dumps([self.folder, self.path]).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class StoredVector:
+    """A vector [D] that was computed before."""
+
+    vector: np.ndarray
+    embedded_at: datetime
+
+
+class Index:
+    """An open index.
+
+    Args:
+        db (`Path`): The database's folder.
+        wanted ([`Metadata`]): What the vectors must come from.
+        dimension (`int`, *optional*): D; given, an index that is not there yet is made.
+
+    Raises:
+        ValueError: see [`open_tables`].
+    """
+
+    def __init__(self, db: Path, wanted: Metadata, dimension: int | None = None):
+        self.db = db
+        self._tables = open_tables(db, wanted, dimension)
+
+    @property
+    def items(self) -> Table:
+        """The table of vectors."""
+        return self._tables.items
+
+    def folders(self) -> list[IndexedFolder]:
+        """The folders that are indexed."""
+        return read_folders(self._tables.folders, self.db)
+
+    def write_folder(self, folder: IndexedFolder) -> None:
+        """Adds a folder, or changes its place or patterns."""
+        write_folder(self._tables.folders, self.db, folder)
+
+    def files_of(self, scope: Scope) -> dict[str, FileRow]:
+        """The files of a scope, by path."""
+        query = self._tables.files.search().where(f"folder = {scope.folder.number}").limit(None)
+        rows = (_file_row(row) for batch in query.to_batches() for row in batch.to_pylist())
+        return {row.path: row for row in rows if row.path.startswith(scope.prefix)}
+
+    def files_with(self, contents: Sequence[str]) -> Iterator[FileRow]:
+        """The files that have one of these contents."""
+        for some in _chunks(contents, _VALUES_PER_QUERY):
+            query = self._tables.files.search().where(_any_of("content", some)).limit(None)
+            yield from map(_file_row, query.to_arrow().to_pylist())
+
+    def finished(self, contents: set[str]) -> dict[str, FileRow]:
+        """For each of these contents that is in the index, whole, one of the files that have it."""
+        if not contents or self._tables.files.count_rows() == 0:
+            return {}
+        wanted = pa.array(sorted(contents))
+        found: dict[str, FileRow] = {}
+        for batch in self._tables.files.search().limit(None).to_batches():
+            chosen = batch.filter(pc.is_in(batch["content"], value_set=wanted))
+            found |= {row.content: row for row in map(_file_row, chosen.to_pylist())}
+        return found
+
+    def put_files(self, rows: Sequence[FileRow]) -> None:
+        """Adds files, or replaces what the index says of them."""
+        for some in _chunks(rows, _ROWS_PER_WRITE):
+            merge = self._tables.files.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+            merge.execute(pa.Table.from_pylist([_as_dict(row) for row in some], schema=FILES_SCHEMA))
+
+    def drop_files(self, rows: Iterable[FileRow]) -> None:
+        """Forgets files. Their items stay until [`drop_unused_items`]."""
+        for some in _chunks([row.id for row in rows], _VALUES_PER_QUERY):
+            self._tables.files.delete(_any_of("id", some))
+
+    def contents(self) -> set[str]:
+        """The contents that have items."""
+        return {content for contents in self._columns(self.items, "content") for content in contents}
+
+    def numbers_of(self, contents: Iterable[str]) -> dict[str, set[int]]:
+        """The numbers of the items that are there of each of these contents."""
+        wanted = pa.array(sorted(contents), pa.string())
+        found: dict[str, set[int]] = {}
+        for batch in self.items.search().select(["content", "item"]).limit(None).to_batches():
+            chosen = batch.filter(pc.is_in(batch["content"], value_set=wanted))
+            for content, item in zip(chosen["content"].to_pylist(), chosen["item"].to_pylist(), strict=True):
+                found.setdefault(content, set()).add(item)
+        return found
+
+    def is_settled(self) -> bool:
+        """Whether every item belongs to a file: not after a run that was killed."""
+        rows_of: dict[str, int] = {}
+        for batch in self._tables.files.search().select(["content", "num_items"]).limit(None).to_batches():
+            rows_of.update(zip(batch["content"].to_pylist(), batch["num_items"].to_pylist(), strict=True))
+        return sum(rows_of.values()) == self.items.count_rows()
+
+    def incomplete(self) -> set[str]:
+        """Contents that have fewer items than their files say."""
+        counted: Counter[str] = Counter()
+        for contents in self._columns(self.items, "content"):
+            counted.update(contents)
+        found = set()
+        for batch in self._tables.files.search().select(["content", "num_items"]).limit(None).to_batches():
+            pairs = zip(batch["content"].to_pylist(), batch["num_items"].to_pylist(), strict=True)
+            found |= {content for content, number in pairs if counted[content] < number}
+        return found
+
+    def drop_unused_items(self) -> None:
+        """Removes the items of contents that no file has."""
+        used = pa.array(sorted({c for b in self._columns(self._tables.files, "content") for c in b}), pa.string())
+        unused: set[str] = set()
+        for batch in self.items.search().select(["content"]).limit(None).to_batches():
+            contents = pc.unique(batch["content"])
+            unused.update(contents.filter(pc.invert(pc.is_in(contents, value_set=used))).to_pylist())
+        for some in _chunks(sorted(unused), _VALUES_PER_QUERY):
+            self.items.delete(_any_of("content", some))
+
+    def digests(self) -> "KnownDigests":
+        """Those of all items."""
+        return KnownDigests(b"".join(bytes.fromhex("".join(some)) for some in self._columns(self.items, "digest")))
+
+    def vectors_of(self, digests: Sequence[str]) -> dict[str, StoredVector]:
+        """The vectors of passages and pictures that were embedded before, by digest."""
+        found: dict[str, StoredVector] = {}
+        for some in _chunks(sorted(set(digests)), _VALUES_PER_QUERY):
+            query = self.items.search().where(_any_of("digest", some)).select(["digest", "vector", "embedded_at"])
+            for row in query.limit(None).to_arrow().to_pylist():
+                found[row["digest"]] = StoredVector(np.asarray(row["vector"], np.float32), row["embedded_at"])
+        return found
+
+    def add_items(self, rows: list[dict]) -> None:
+        """Adds rows of `items`, in one commit."""
+        self.items.add(pa.Table.from_pylist(rows, schema=self.items.schema))
+
+    def compact(self) -> None:
+        """Joins the small files of single commits, and drops versions that nobody can still be reading."""
+        for table in (self.items, self._tables.files, self._tables.folders):
+            table.optimize(cleanup_older_than=_KEEP_VERSIONS)
+
+    @staticmethod
+    def _columns(table: Table, name: str) -> Iterator[list[str]]:
+        for batch in table.search().select([name]).limit(None).to_batches():
+            yield batch[name].to_pylist()
+
+
+class KnownDigests:
+    """A set of digests that takes 16 bytes for each: an index may have ten million.
+
+    Args:
+        digests (`bytes`): 16 bytes each, one behind the other.
+    """
+
+    def __init__(self, digests: bytes):
+        halves = np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)
+        halves = halves[np.argsort(halves[:, 0], kind="stable")]
+        self._high, self._low = np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
+
+    def __contains__(self, digest: str) -> bool:
+        high, low = np.uint64(int(digest[:16], 16)), np.uint64(int(digest[16:], 16))
+        start, end = np.searchsorted(self._high, high, "left"), np.searchsorted(self._high, high, "right")
+        return bool((self._low[start:end] == low).any())
+
+
+def _file_row(row: dict) -> FileRow:
+    unreadable = tuple((one["locator"], one["reason"]) for one in row["unreadable"])
+    return FileRow(**{name: value for name, value in row.items() if name != "id"} | {"unreadable": unreadable})
+
+
+def _as_dict(row: FileRow) -> dict:
+    unreadable = [{"locator": locator, "reason": reason} for locator, reason in row.unreadable]
+    return {**vars(row), "id": row.id, "unreadable": unreadable}
+
+
+def _any_of(column: str, values: Sequence[str]) -> str:
+    """A condition; the values hold no quotes."""
+    return f"{column} IN ({', '.join(map(repr, values))})"
+
+
+def _chunks(elements: Sequence, size: int) -> Iterator[Sequence]:
+    for start in range(0, len(elements), size):
+        yield elements[start : start + size]

@@ -1,0 +1,204 @@
+"""Runs a function in a process of its own, with limits on time, memory and writing.
+
+Decoders are C code that meets whatever people have in their folders, or upload: there, a crash, an endless loop or a
+request for all memory ends that process and nothing else. On Windows the clock is the only limit; on macOS memory has
+none.
+"""
+
+import atexit
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from plume_embed.reading import worker
+
+Item = TypeVar("Item")
+
+# A busy machine gives a process but a part of the time, and a slow disk is no fault of the file's.
+_CLOCK_SECONDS_PER_SECOND = 8
+_PIPE_BYTES = 2**20
+
+
+class LimitError(RuntimeError):
+    """The function took too much time or memory, or its process died; the message is the reason alone."""
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What a call may take.
+
+    Args:
+        seconds (`int`): Of processor time for each item; eight times as many by the clock.
+        memory (`int`): Bytes beyond what the process starts with.
+    """
+
+    seconds: int
+    memory: int
+
+
+def iterate_limited(function: Callable[..., Iterator[Item]], *args: Any, limits: ProcessLimits) -> Iterator[Item]:
+    """What an iterator gives, item by item, computed in another process.
+
+    Args:
+        function (`Callable`): Importable by name, gives an iterator; its arguments and items are pickled. It cannot
+            write files.
+        limits ([`ProcessLimits`])
+
+    Raises:
+        LimitError: a limit was hit, or the process died.
+        ValueError: what the function raised, its message alone.
+    """
+    process = _taken()
+    is_whole = False
+    try:
+        process.send((function, args, limits.seconds, limits.memory))
+        while True:
+            kind, value = process.answer(limits)
+            if kind == worker.ITEM:
+                yield value
+                continue
+            is_whole = True
+            if kind == worker.ERROR:
+                raise ValueError(value)
+            return
+    finally:
+        if is_whole:
+            _put_back(process)
+        else:
+            process.kill()
+
+
+def run_limited(function: Callable[..., Item], *args: Any, limits: ProcessLimits) -> Item:
+    """What a function gives, computed in another process; see [`iterate_limited`]."""
+    (result,) = iterate_limited(_once, function, args, limits=limits)
+    return result
+
+
+def warm_up() -> None:
+    """Starts a process that waits for the first call."""
+    _put_back(_taken())
+
+
+def _once(function: Callable[..., Item], args: tuple) -> Iterator[Item]:
+    yield function(*args)
+
+
+class _Process:
+    """A running `worker.py`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", worker.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # decoders grumble there about each damaged byte
+            start_new_session=True,  # so that its forks can be ended with it, and Ctrl-C is for this program alone
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        if sys.platform == "linux":
+            from fcntl import F_SETPIPE_SZ, fcntl
+
+            fcntl(self._process.stdout, F_SETPIPE_SZ, _PIPE_BYTES)
+        self._is_late = False
+        try:
+            self.send([str(Path(path).absolute()) for path in sys.path])
+            self.answer(ProcessLimits(seconds=60, memory=0))
+        except (LimitError, OSError) as error:
+            raise RuntimeError(f"The process that reads files does not start: {sys.executable}") from error
+
+    def send(self, value: Any) -> None:
+        pickle.dump(value, self._process.stdin)
+        self._process.stdin.flush()
+
+    def answer(self, limits: ProcessLimits) -> tuple[str, Any]:
+        """The next answer.
+
+        Raises:
+            LimitError: there is none.
+        """
+        timer = threading.Timer(_CLOCK_SECONDS_PER_SECOND * limits.seconds, self._too_late)
+        timer.daemon = True
+        timer.start()
+        try:
+            return pickle.load(self._process.stdout)
+        except (EOFError, pickle.UnpicklingError) as error:  # it died, perhaps in the middle of a word
+            raise LimitError(self._reason(limits)) from error
+        finally:
+            timer.cancel()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be asked; the system may have ended it."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """Ends it with its forks."""
+        self._end()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):  # what was to be sent cannot be sent any more
+                pipe.close()
+
+    def _too_late(self) -> None:
+        self._is_late = True
+        self._end()
+
+    def _end(self) -> None:
+        if not self.is_running:
+            return
+        if sys.platform == "win32":
+            self._process.kill()
+        else:
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _reason(self, limits: ProcessLimits) -> str:
+        status = self._process.wait()
+        if self._is_late or (sys.platform != "win32" and status == 128 + signal.SIGXCPU):
+            return f"it takes longer than {limits.seconds} seconds to read"
+        if status == worker.OUT_OF_MEMORY:
+            return "it takes too much memory to read"
+        return "it takes too much memory to read, or it is damaged: its decoder crashed"
+
+
+_idle: list[_Process] = []
+_lock = threading.Lock()
+
+
+def _taken() -> _Process:
+    with _lock:
+        while _idle:
+            process = _idle.pop()
+            if process.is_running:
+                return process
+            process.kill()
+    return _Process()
+
+
+def _put_back(process: _Process) -> None:
+    with _lock:
+        _idle.append(process)
+
+
+def _end_all() -> None:
+    while _idle:
+        _idle.pop().kill()
+
+
+def _forget() -> None:
+    """In a fork of this process: the pipes belong to the parent."""
+    global _lock
+    _idle.clear()
+    _lock = threading.Lock()
+
+
+atexit.register(_end_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,72 @@
+"""Long films as clips, as long texts are read as passages: a moment of two seconds fills a good part of one clip."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
+from pathlib import Path
+
+from PIL import Image
+
+from plume_embed.model.videos_plume import open_film
+
+LONG_SECONDS = 60  # films up to this length are one item
+CLIP_SECONDS = 5
+# Each clip shares a second with the next: whatever two seconds a person looks for, one clip has three quarters of them.
+STRIDE_SECONDS = 4
+
+Window = tuple[float, float]
+
+
+def clip_windows(seconds: float) -> list[Window]:
+    """The clips of a film as (start, end) in seconds, none for a film that is not long.
+
+    They cover the film; the last one is shorter, and longer than the second that it shares with the one before.
+    """
+    if seconds <= LONG_SECONDS:
+        return []
+    count = math.ceil((seconds - CLIP_SECONDS) / STRIDE_SECONDS) + 1
+    starts = [STRIDE_SECONDS * number for number in range(count)]
+    return [(start, min(start + CLIP_SECONDS, seconds)) for start in starts]
+
+
+def clip_locator(window: Window) -> str:
+    """A clip's locator, in whole seconds: "time=12-17"."""
+    return f"time={window[0]:.0f}-{math.ceil(window[1])}"
+
+
+def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixels: int) -> Iterator[list[Image.Image]]:
+    """The frames of each clip, in the order of the clips; the film is decoded once, from its start.
+
+    A clip is looked at in `num_frames` moments, evenly spaced; each gives the frame that is shown at that moment. A
+    frame that is shown for long is there once.
+
+    Args:
+        windows: Sorted by their starts.
+        num_frames (`int`): Most frames of a clip.
+        max_pixels (`int`): Most pixels of a frame.
+    """
+    moments = sorted((moment, clip) for clip, window in enumerate(windows) for moment in _moments(window, num_frames))
+    missing = [num_frames] * len(windows)
+    pictures: list[list[Image.Image]] = [[] for _ in windows]
+    place = given = 0
+    with open_film(path, max_pixels) as film:
+        for frame, next_frame in pairwise(chain(film.frames, [None])):
+            until, picture = next_frame.seconds if next_frame else math.inf, None
+            while place < len(moments) and moments[place][0] < until:
+                clip = moments[place][1]
+                picture = picture or frame.picture()
+                if not pictures[clip] or pictures[clip][-1] is not picture:
+                    pictures[clip].append(picture)
+                missing[clip] -= 1
+                place += 1
+            while given < len(windows) and missing[given] == 0:
+                yield pictures[given]
+                pictures[given] = []
+                given += 1
+            if given == len(windows):
+                return
+
+
+def _moments(window: Window, num_frames: int) -> list[float]:
+    start, end = window
+    return [start + (end - start) * (number + 0.5) / num_frames for number in range(num_frames)]

@@ -1,0 +1,93 @@
+"""A file -> its items, each decoded when its turn comes.
+
+Texts are read here; whatever has a decoder is read in a process of its own, with limits.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
+
+from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited
+from plume_embed.reading.decode import Decoded, Options, Outline, decode, kind_of
+from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError
+from plume_embed.reading.passages import read_passages
+
+# Plain text as a person reads it. Markup whose tags outweigh its words (html, xml) is left out on purpose.
+TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl"})
+READ_LIMITS = ProcessLimits(seconds=10, memory=3 * 2**29)
+# Pages of one file that may break a limit, each after its own seconds, before the rest of the file is given up.
+_BROKEN_PAGES = 3
+
+
+def kind_by_suffix(suffix: str) -> Kind | None:
+    """What a file holds, by its suffix in small letters; `None` for what is not read."""
+    return "text" if suffix in TEXT_SUFFIXES else kind_of(suffix)
+
+
+def read_items(
+    file: SourceFile,
+    fits: Callable[[str], bool],
+    options: Options,
+    skip: frozenset[int] = frozenset(),
+    limits: ProcessLimits = READ_LIMITS,
+) -> Iterator[FileItem]:
+    """The items of a file in their order, each decoded when its turn comes.
+
+    Args:
+        file ([`SourceFile`]): As listed; refused if it has changed since.
+        fits: Whether a text is short enough for one item.
+        options ([`Options`]): Of the processor; see [`Options.of`].
+        skip: Numbers of items that are not wanted.
+        limits ([`ProcessLimits`]): On the time and memory of decoding one item.
+
+    Raises:
+        UnreadableError: the file as a whole cannot be read.
+    """
+    items = read_passages(file, fits, skip) if file.kind == "text" else _media_items(file, options, skip, limits)
+    for item in items:
+        _check_unchanged(file)
+        yield item
+
+
+def items_of(answers: Iterator[Outline | Decoded], skip: frozenset[int] = frozenset()) -> Iterator[FileItem]:
+    """What [`decode`] gives, as items."""
+    outline = next(answers)
+    count = len(outline.locators)
+    numbers = (number for number in range(count) if number not in skip)
+    for number, one in zip(numbers, answers, strict=True):
+        locator = outline.locators[number]
+        yield FileItem(number, count, locator, outline.kind, one.snippet, one.content, one.reason)
+
+
+def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limits: ProcessLimits) -> Iterator[FileItem]:
+    outline, done, broken = None, set(skip), 0
+    shrink, options = options.shrink, replace(options, shrink=None)
+    while outline is None or len(done) < len(outline.locators):
+        with closing(iterate_limited(decode, file, options, frozenset(done), limits=limits)) as answers:
+            try:
+                outline = next(answers)
+                for item in items_of(chain([outline], answers), frozenset(done)):
+                    done.add(item.number)
+                    yield replace(item, content=shrink(item.content)) if shrink and item.content else item
+                return
+            except LimitError as error:
+                broken += 1
+                if outline is None or outline.kind != "page" or broken > _BROKEN_PAGES or len(outline.locators) == 1:
+                    raise UnreadableError(str(error)) from error
+                reason = str(error)
+            except ValueError as error:
+                raise UnreadableError(str(error).replace(str(file.absolute), "it")) from error
+        # The page that it died of; those behind it are read by another process.
+        number = next(number for number in range(len(outline.locators)) if number not in done)
+        done.add(number)
+        yield FileItem(number, len(outline.locators), outline.locators[number], outline.kind, "", None, reason)
+
+
+def _check_unchanged(file: SourceFile) -> None:
+    try:
+        status = file.absolute.stat()
+    except OSError as error:
+        raise UnreadableError(str(error.strerror)) from error
+    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise UnreadableError("it changed while it was being read; run again")

@@ -1,0 +1,138 @@
+"""The benchmark of photographs: its tasks, ranks, report and stored peers, on six tiny pictures."""
+
+import json
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from plume_embed.evaluation.photos import report
+from plume_embed.evaluation.photos.benchmark import (
+    IN_IMAGENET,
+    NOT_IN_IMAGENET,
+    RankingTask,
+    digest,
+    names_a_class,
+    read_tasks,
+)
+from plume_embed.evaluation.photos.report import CHANCE, MEDIAN, Contestant
+from plume_embed.evaluation.photos.run import evaluate, stored_peers
+
+CAPTIONS = ["A frog.", "A yak.", "A yak.", "Two apples."]
+SENTENCES = [["a red boat"], ["my cat", "a pet"]]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    stamps = [{"file": f"stamps/{n}.png", "caption": caption, "captions": {}} for n, caption in enumerate(CAPTIONS)]
+    photos = [{"file": f"sentences/{n}.png", "sentences": sentences} for n, sentences in enumerate(SENTENCES)]
+    content = {"stamps": stamps, "sentences": photos, "imagenet_names": ["apple", "frog", "two apple"]}
+    for number, entry in enumerate(stamps + photos):
+        (tmp_path / entry["file"]).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(tmp_path / entry["file"])
+    (tmp_path / "photos.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+class OneHot:
+    """An embedder that sees which picture it is, and knows which caption belongs to which."""
+
+    name, num_latent_steps = "one-hot", 8
+
+    def __init__(self, wrong: bool = False):
+        self.wrong, self.batches = wrong, []
+
+    def embed(self, inputs, batch_size):
+        self.batches.append(len(inputs))
+        rows = []
+        for item in inputs:
+            if "image" in item:
+                number = int(np.asarray(Image.open(item["image"]))[0, 0, 0])
+                number = {2: 1}.get(number, number)
+            else:
+                meanings = {"A frog.": 0, "A yak.": 1, "Two apples.": 3, "a red boat": 4, "my cat": 5, "a pet": 5}
+                number = meanings[item["text"]]
+            rows.append(np.eye(6, dtype=np.float32)[(number + self.wrong * ("text" in item)) % 6])
+        return np.stack(rows)
+
+
+def test_photographs_with_one_caption_are_all_right_and_captions_are_told_apart_by_imagenet(data):
+    tasks = {task.name: task for task in read_tasks(data)}
+    assert [item["text"] for item in tasks["captions -> photos"].queries] == ["A frog.", "A yak.", "Two apples."]
+    assert tasks["captions -> photos"].gold == [[0], [1, 2], [3]]
+    assert tasks["photos -> captions"].gold == [[0], [1], [1], [2]]
+    assert [item["text"] for item in tasks[IN_IMAGENET].queries] == ["A frog.", "Two apples."]
+    assert [item["text"] for item in tasks[NOT_IN_IMAGENET].queries] == ["A yak."]
+    assert tasks["sentences -> photos"].gold == [[0], [1], [1]]
+    assert tasks["photos -> sentences"].gold == [[0], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("caption", "is_name"),
+    [("A tench.", True), ("Two tench", False), ("Some goldfishes", False), ("A pair of clogs.", True)],
+)
+def test_a_caption_names_a_class_without_article_full_stop_and_plural(caption, is_name):
+    assert names_a_class(caption, {"tench", "goldfish", "clog"}) is is_name
+
+
+def test_a_tie_counts_as_the_last_place_and_the_best_right_candidate_counts():
+    task = RankingTask("", [{}] * 2, [{}] * 4, [[0], [1, 3]])
+    same = np.ones((1, 1), dtype=np.float32)
+    assert task.ranks(same.repeat(2, 0), same.repeat(4, 0)).tolist() == [4, 3]
+    candidates = np.eye(4, dtype=np.float32)
+    queries = np.array([[0.1, 0.9, 0.2, 0.0], [0.5, 0.1, 0.0, 0.4]], dtype=np.float32)
+    assert task.ranks(queries, candidates).tolist() == [3, 2]
+
+
+def test_chance_is_the_share_of_random_orders_with_a_right_candidate_in_front():
+    task = RankingTask("", [{}], [{}] * 7, [[0, 1]])
+    wanted = [1 - comb(5, k) / comb(7, k) for k in range(1, 8)]
+    assert task.chance_ranks()[0] == pytest.approx(wanted)
+
+
+def test_a_model_that_knows_all_has_100_percent_and_one_that_is_wrong_none(data):
+    tasks = read_tasks(data)
+    embedders = [OneHot(), OneHot(wrong=True)]
+    found = report.as_dict(tasks, evaluate(tasks, embedders, batch_size=2), {}, resamples=20)
+    right, wrong, chance = found["models"]
+    assert all(scores["R@1"] == [1, 1, 1] and scores[MEDIAN] == [1, 1, 1] for scores in right["scores"].values())
+    assert wrong["scores"]["sentences -> photos"]["R@1"][0] == 0
+    assert chance["model"] == CHANCE and chance["scores"]["sentences -> photos"]["R@1"][0] == 0.5
+    assert sum(embedders[0].batches) == 6 + 6  # every text and every picture once, however many tasks it is in
+
+
+def test_stored_peers_rank_what_they_have_vectors_for(data):
+    (data / "peers").mkdir()
+    keys = [f"text: {text}" for text in ("a red boat", "my cat", "a pet")] + [
+        "image: sentences/0.png",
+        "image: sentences/1.png",
+    ]
+    vectors = np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]]
+    np.savez(data / "peers" / "a peer.npz", keys=keys, vectors=vectors)
+    (peer,) = stored_peers(read_tasks(data), data)
+    assert peer.name == "a peer" and set(peer.ranks) == {"sentences -> photos", "photos -> sentences"}
+    assert peer.ranks["sentences -> photos"].tolist() == [1, 1, 1]
+
+
+def test_intervals_hold_the_value_and_the_table_names_every_model():
+    ranks = np.array([1, 2, 3, 50, 1, 7, 12, 1])
+    tasks = [RankingTask("t", [{}] * 8, [{}] * 60, [[0]] * 8)]
+    found = report.as_dict(tasks, [Contestant("m", 4, {"t": ranks})], {}, resamples=200)
+    scores = found["models"][0]["scores"]["t"]
+    assert [scores[f"R@{k}"][0] for k in (1, 5, 10)] == [0.375, 0.625, 0.75] and scores[MEDIAN][0] == 2.5
+    assert all(low <= value <= high for value, low, high in scores.values())
+    told = report.markdown(found)
+    assert "m (K = 4)" in told and "chance" in told and "37.5 [" in told
+
+
+def test_the_digest_changes_with_a_pixel(data):
+    before = digest(data)
+    Image.new("RGB", (4, 4), (0, 9, 0)).save(data / "stamps" / "0.png")
+    assert digest(data) != before
+
+
+def test_a_benchmark_that_was_not_built_says_how(tmp_path):
+    with pytest.raises(ValueError, match="make photos"):
+        read_tasks(tmp_path)

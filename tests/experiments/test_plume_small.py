@@ -1,0 +1,227 @@
+"""What plume-small is trained with: the fast prefix, stages that survive a kill, texts, and pictures without pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from model.families import BACKBONES, TEXT, make_tiny
+from torch import nn
+
+from training.plume_small import teacher as teacher_module
+from training.plume_small.fast_forward import Prompt, embed
+from training.plume_small.pictures import PLACES, PseudoPictures, ScenePairs, _rectangles, name_texts
+from training.plume_small.scenes import Scene, make_ground
+from training.plume_small.stages import Stage, contrast_loss, run_stage
+from training.plume_small.teacher import cached_vectors, reduction
+from training.plume_small.texts import common_nouns, read_synsets, with_article
+from training.plume_small.tower import ARCHITECTURE, timm_state
+from training.plume_small.words import Words, class_mixtures, distillation_loss
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    BACKBONES["fast_vlm whole heads"] = BACKBONES["fast_vlm"] | {
+        "text_config": TEXT | {"model_type": "qwen2", "num_key_value_heads": 4}
+    }
+    yield make_tiny("fast_vlm whole heads")
+    del BACKBONES["fast_vlm whole heads"]
+
+
+@pytest.mark.parametrize("num_latent_steps", [0, 1, 3])
+def test_the_fast_prefix_gives_the_models_own_vectors(tiny, num_latent_steps):
+    model, processor = tiny.model, tiny.processor
+    prompt = Prompt.of(processor, "a")
+    text = "red bicycle near the lake"
+    ids = processor.tokenizer.encode(text, add_special_tokens=False)
+    with torch.no_grad():
+        wanted = model(**processor([text]), num_latent_steps=num_latent_steps).embeddings
+        content = model.get_input_embeddings()(torch.tensor([ids]))
+        assert torch.allclose(embed(model, prompt, content, num_latent_steps, torch.float32), wanted, atol=1e-5)
+        rough = embed(model, prompt, content, num_latent_steps)
+    assert (rough * wanted).sum() > 0.99
+
+
+def test_gradients_reach_the_words_through_the_latent_steps(tiny):
+    model = tiny.model
+    content = model.get_input_embeddings()(torch.tensor([[5, 6, 7]]))
+    embed(model, Prompt.of(tiny.processor, "a"), content, 2, torch.float32)[0, 0].backward()
+    weights = (model.get_input_embeddings().weight, model.adapter.experts.fc1_weight)
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in weights)
+    model.zero_grad()
+
+
+def test_heads_that_share_keys_are_refused():
+    shared = make_tiny("fast_vlm")
+    with pytest.raises(ValueError, match="share keys"):
+        embed(shared.model, Prompt.bare(shared.processor), torch.zeros(1, 2, 64), 0)
+
+
+def _line() -> tuple[nn.Linear, object]:
+    torch.manual_seed(0)
+    linear = nn.Linear(4, 4)
+
+    def make(kind: str, step: int, num_latent_steps: int):
+        generator = torch.Generator().manual_seed(step)
+        x, y = torch.randn(2, 8, 4, generator=generator)
+        return F.normalize(linear(x), dim=-1), F.normalize(y + (kind == "b"), dim=-1)
+
+    return linear, make
+
+
+STAGE = Stage("line", 45, 1e-2, {"a": 0.5, "b": 0.5}, contrast={"b": 0.5}, num_latent_steps=((0, 0), (20, 4)))
+
+
+def test_a_stage_that_was_killed_goes_on_to_the_same_weights_and_log(tmp_path, monkeypatch):
+    straight, make = _line()
+    run_stage(STAGE, {"m": straight}, make, tmp_path / "straight", seed=3, save_every=10)
+    killed, make_killed = _line()
+
+    def until_the_kill(kind, step, num_latent_steps):
+        if step == 37:
+            raise KeyboardInterrupt
+        return make_killed(kind, step, num_latent_steps)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(STAGE, {"m": killed}, until_the_kill, tmp_path / "killed", seed=3, save_every=20)
+    resumed, make = _line()
+    run_stage(STAGE, {"m": resumed}, make, tmp_path / "killed", seed=3, save_every=20)
+    assert torch.equal(resumed.weight, straight.weight)
+    logs = [
+        [line.partition('"k"')[2] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("straight", "killed")
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 4
+    again, _ = _line()
+    run_stage(STAGE, {"m": again}, None, tmp_path / "killed", seed=3)  # done: nothing is made, the weights are loaded
+    assert torch.equal(again.weight, straight.weight)
+
+
+def test_the_rate_rises_and_falls_and_k_grows():
+    stage = Stage("s", 300, 1.0, {"a": 1}, num_latent_steps=((0, 1), (50, 2), (150, 8)))
+    assert [stage.latent_steps(step) for step in (0, 49, 50, 149, 150, 299)] == [1, 1, 2, 2, 8, 8]
+    assert [round(stage.rate(step), 3) for step in (0, 49, 99, 200, 299)] == [0.01, 0.5, 1.0, 0.5, 0.005]
+
+
+def test_the_loss_is_zero_for_the_targets_and_contrast_tells_rows_apart():
+    vectors = F.normalize(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    assert distillation_loss(vectors, vectors).abs() < 1e-6
+    assert distillation_loss(vectors.flip(0), vectors) > 1
+    assert contrast_loss(vectors, vectors) < contrast_loss(vectors.roll(1, 0), vectors)
+
+
+def test_texts_of_a_batch_have_one_length_and_their_own_vectors(tiny):
+    texts = [f"{word} near" for word in ("red", "lake", "bicycle")] * 30 + ["a red bicycle near the lake"] * 70
+    targets = np.arange(len(texts), dtype=np.float32)[:, None].repeat(2, 1)
+    words = Words(texts, targets, tiny.processor.tokenizer)
+    for step in range(5):
+        ids, wanted = words.batch(0, step, 16)
+        again, _ = words.batch(0, step, 16)
+        assert torch.equal(ids, again) and len(ids) == len(wanted) == 16
+        assert all(ids[row].tolist() == words.ids[int(wanted[row, 0])] for row in range(16))
+
+
+WORDNET = {
+    "data.noun": '  1 licence\n00000001 05 n 02 Dog 0 hound 0 000 | a tame animal (of a kind); "the dog barked"  \n'
+    "00000002 09 n 01 idea 0 000 | what is thought  \n",
+    "data.verb": '00000003 38 v 01 run 0 000 01 + 02 00 | move fast; "they ran"; "we run daily"  \n',
+    "data.adj": "00000004 00 a 01 red(a) 0 000 | of a colour  \n",
+    "data.adv": "",
+    "cntlist.rev": "dog%1:05:00:: 1 42\n",
+}
+
+
+def test_wordnet_is_read_with_definitions_examples_and_counts(tmp_path: Path):
+    folder = tmp_path / "usr" / "share" / "wordnet"
+    folder.mkdir(parents=True)
+    for name, content in WORDNET.items():
+        (folder / name).write_text(content)
+    dog, idea, run, red = read_synsets(tmp_path)
+    assert (dog.words, dog.file, dog.gloss, dog.count) == (("Dog", "hound"), 5, "a tame animal", 42)
+    assert dog.examples == ("the dog barked",) and run.examples == ("they ran", "we run daily")
+    assert red.words == ("red",) and idea.count == 0
+    assert common_nouns([dog, idea]) == []  # a name with a capital, and what no picture shows
+    assert (with_article("owl"), with_article("fox")) == ("an owl", "a fox")
+
+
+def test_the_reduction_keeps_the_cosines_of_what_lies_in_few_dimensions():
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(50, 3)) @ generator.normal(size=(3, 12))
+    axes = reduction(vectors, 3)
+    assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-5)
+    assert np.allclose((vectors @ axes) @ (vectors @ axes).T, vectors @ vectors.T, atol=1e-3)
+
+
+def test_the_teachers_vectors_are_computed_once_a_shard(tmp_path, monkeypatch):
+    asked = []
+
+    class Fake:
+        def __init__(self, folder):
+            pass
+
+        def encode(self, texts):
+            asked.append(len(texts))
+            return np.array([[float(text)] for text in texts], dtype=np.float32)
+
+    monkeypatch.setattr(teacher_module, "Teacher", Fake)
+    monkeypatch.setattr(teacher_module, "SHARD", 4)
+    texts = [str(n) for n in range(10)]
+    assert cached_vectors(texts, tmp_path, tmp_path / "v")[:, 0].tolist() == list(range(10))
+    (tmp_path / "v" / "0000004.npy").unlink()
+    assert cached_vectors(texts, tmp_path, tmp_path / "v")[:, 0].tolist() == list(range(10))
+    assert asked == [4, 4, 2, 4]
+
+
+def test_things_lie_in_front_of_the_ground_and_the_target_overlooks_the_ground():
+    classes, size = 12, 40
+    table = torch.eye(classes)
+    pseudo = PseudoPictures(torch.randn(classes, 64, generator=torch.Generator().manual_seed(1)), table, table)
+    meanings, wanted = pseudo.batch(0, 5, size)
+    assert meanings.shape == (size, PLACES, classes) and torch.allclose(wanted.norm(dim=-1), torch.ones(size))
+    assert torch.equal(pseudo.batch(0, 5, size)[0], meanings) and not torch.equal(pseudo.batch(0, 6, size)[0], meanings)
+    owner = _rectangles(torch.Generator().manual_seed(0), size, torch.full((size, 1), 2))
+    assert set(owner.unique().tolist()) == {-1, 0, 1}
+    one = _rectangles(torch.Generator().manual_seed(0), size, torch.ones(size, 1))
+    assert set(one.unique().tolist()) == {-1, 0} and (one == 0).any(1).all()
+
+
+def test_mixtures_are_means_of_their_places():
+    table = F.normalize(torch.randn(9, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    meanings, wanted = class_mixtures(table, 0, 1, 6)
+    assert torch.allclose(F.normalize(meanings.mean(1), dim=-1), wanted)
+
+
+def test_no_two_scenes_of_a_batch_share_a_thing():
+    scenes = [Scene((f"a {n % 5}",), (str(n % 5),), "train") for n in range(30)]
+    pairs = ScenePairs(
+        scenes,
+        [np.full((49, 2), n, np.float16) for n in range(30)],
+        {f"a {n}": torch.tensor([float(n)]) for n in range(5)},
+    )
+    features, wanted = pairs.batch(0, 0, 12)
+    assert sorted(wanted[:, 0].tolist()) == [0, 1, 2, 3, 4]
+    assert (features[:, 0, 0] % 5).tolist() == wanted[:, 0].tolist()
+
+
+def test_grounds_fill_the_towers_square():
+    import random
+
+    grounds = [make_ground(random.Random(seed)) for seed in range(12)]
+    assert {ground.size for ground in grounds} == {(224, 224)} and {ground.mode for ground in grounds} == {"RGB"}
+    assert len({ground.tobytes() for ground in grounds}) > 6
+
+
+def test_the_towers_tensors_are_taken_in_order_and_others_refused():
+    import timm
+
+    wanted = timm.create_model(ARCHITECTURE).state_dict()
+    package = {f"layer{number}": tensor for number, tensor in enumerate(wanted.values())}
+    assert list(timm_state(package)) == list(wanted)
+    package["layer0"] = torch.zeros(3)
+    with pytest.raises(ValueError, match="not those of timm"):
+        timm_state(package)
+
+
+def test_a_class_is_called_by_its_first_name():
+    assert name_texts(["tench, Tinca tinca: a fish", "espresso: strong"]) == ["a tench", "an espresso"]

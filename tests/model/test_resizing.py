@@ -1,0 +1,65 @@
+"""Pictures that are resized early: nothing changes but the memory they take."""
+
+import numpy as np
+import pytest
+import torch
+from families import NAMES, SIDE, processor_of
+from PIL import Image
+
+from plume_embed.model.family_fast_vlm_plume import picture_processors
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def equal(first, second) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(1200, 900), (901, 1603), (3000, 40), (33, 2500), (641, 480), (80, 60), (20, 20)])
+def test_a_shrunk_picture_has_the_same_pixels_and_tokens(name, size):
+    processor = processor_of(name, max_length=100_000)
+    content = {"image": noise(*size), "text": "a heron"}
+    small = processor.shrunk(content)
+    assert equal(processor([small]), processor([content]))
+    assert small["text"] == "a heron" and content["image"].size == size
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("size", [(640, 360), (361, 643), (900, 30), (64, 48)])
+def test_shrunk_frames_have_the_same_pixels_and_tokens(name, size, count):
+    processor = processor_of(name, max_length=100_000)
+    content = {"video": [noise(*size, seed=index) for index in range(count)]}
+    small = processor.shrunk(content)
+    assert equal(processor([small]), processor([content])) and len(small["video"]) == count
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_photograph_and_a_film_shrink_to_what_the_model_looks_at(name):
+    processor = processor_of(name, max_length=100_000)
+    picture = processor.shrunk({"image": noise(1600, 1200)})["image"]
+    frame = processor.shrunk({"video": [noise(640, 480)] * 2})["video"][0]
+    assert picture.width * picture.height < 100_000 and frame.width * frame.height < 100_000
+
+
+def test_what_is_not_decoded_or_not_rgb_stays_as_it_is(tmp_path):
+    processor = processor_of("qwen2_vl")
+    for content in (
+        {"text": "a"},
+        {"image": tmp_path / "a.png"},
+        {"image": noise(900, 900).convert("RGBA")},
+        {"video": [noise(900, 900), noise(800, 900)]},
+        {"video": "a.mp4"},
+    ):
+        assert processor.shrunk(content) == content
+
+
+@pytest.mark.parametrize("size", [(1200, 900), (901, 1603), (300, 70), (70, 300)])
+def test_a_picture_whose_middle_is_cut_out_has_the_same_pixels(size):
+    processor = processor_of("fast_vlm")
+    processor.image_processor, processor.video_processor = picture_processors(SIDE, 127, 128, keeps_all=False)
+    for content in ({"image": noise(*size)}, {"video": [noise(*size), noise(*size, seed=1)]}):
+        assert equal(processor([processor.shrunk(content)]), processor([content]))

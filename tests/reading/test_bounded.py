@@ -1,0 +1,154 @@
+"""Functions that run in a process of their own: whatever they do, this one goes on."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from plume_embed.reading import bounded
+from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited, run_limited
+
+LIMITS = ProcessLimits(seconds=1, memory=2**28)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def take(num_bytes: int) -> int:
+    return len(bytearray(num_bytes))
+
+
+def crash() -> None:
+    os.kill(os.getpid(), 11)
+
+
+def wait_for_ever() -> None:
+    time.sleep(1000)
+
+
+def refuse() -> None:
+    raise KeyError("the reason")
+
+
+def write(path: str) -> None:
+    Path(path).write_text("x" * 10)
+
+
+def shout() -> str:
+    os.write(1, b"noise on the way of the answers\n" * 100)
+    print("more noise")
+    return "heard"
+
+
+def numbers(last: str) -> Iterator[int]:
+    yield 1
+    yield 2
+    if last == "crash":
+        crash()
+    if last == "spin":
+        spin()
+    raise ValueError(last)
+
+
+def a_second_each() -> Iterator[int]:
+    for number in range(4):
+        start = time.process_time()
+        while time.process_time() - start < 0.7:
+            pass
+        yield number
+
+
+def test_what_a_function_gives_comes_back():
+    assert run_limited(take, 1000, limits=LIMITS) == 1000
+    picture = Image.effect_noise((2000, 1500), 50)
+    assert run_limited(Image.Image.rotate, picture, 180, limits=LIMITS).tobytes() == picture.rotate(180).tobytes()
+    assert run_limited(shout, limits=LIMITS) == "heard"
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "reason"),
+    [
+        (spin, (), "longer than 1 seconds"),
+        (take, (2**30,), "too much memory"),
+        (crash, (), "its decoder crashed"),
+    ],
+)
+def test_a_limit_or_a_crash_is_an_error_and_the_next_call_goes_on(function, args, reason):
+    with pytest.raises(LimitError, match=reason):
+        run_limited(function, *args, limits=LIMITS)
+    assert run_limited(take, 7, limits=LIMITS) == 7
+
+
+def test_the_clock_ends_what_takes_no_processor_time(monkeypatch):
+    monkeypatch.setattr(bounded, "_CLOCK_SECONDS_PER_SECOND", 2)
+    start = time.monotonic()
+    with pytest.raises(LimitError, match="longer than 1 seconds"):
+        run_limited(wait_for_ever, limits=LIMITS)
+    assert time.monotonic() - start < 30
+
+
+def test_what_a_function_raises_is_a_value_error_with_its_message(tmp_path):
+    with pytest.raises(ValueError, match="the reason"):
+        run_limited(refuse, limits=LIMITS)
+    with pytest.raises(ValueError, match="too large"):
+        run_limited(write, str(tmp_path / "x"), limits=LIMITS)
+
+
+@pytest.mark.parametrize(("last", "error"), [("crash", LimitError), ("spin", LimitError), ("refused", ValueError)])
+def test_what_came_before_an_error_is_kept(last, error):
+    items = iterate_limited(numbers, last, limits=LIMITS)
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(error):
+        next(items)
+
+
+def test_each_item_has_its_own_seconds():
+    assert list(iterate_limited(a_second_each, limits=LIMITS)) == [0, 1, 2, 3]
+
+
+def test_an_iterator_that_is_left_early_ends_its_process():
+    items = iterate_limited(numbers, "spin", limits=LIMITS)
+    assert next(items) == 1
+    items.close()
+    assert run_limited(take, 5, limits=LIMITS) == 5
+
+
+def test_calls_at_the_same_time_have_processes_of_their_own():
+    first, second = (iterate_limited(numbers, "refused", limits=LIMITS) for _ in range(2))
+    assert [next(first), next(second), next(second), next(first)] == [1, 1, 2, 2]
+    first.close()
+    second.close()
+
+
+def test_reading_needs_no_torch_and_no_guard_around_the_users_program(tmp_path):
+    (tmp_path / "picture.png").write_bytes(b"")
+    Image.effect_noise((40, 30), 50).convert("RGB").save(tmp_path / "picture.png")
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from plume_embed.reading.read import Options, SourceFile, read_items\n"
+        "print('started')\n"
+        f"path = Path({str(tmp_path / 'picture.png')!r})\n"
+        "file = SourceFile('picture.png', path, 'image', path.stat().st_size, path.stat().st_mtime_ns)\n"
+        "print(next(read_items(file, len, Options(8, 10**8))).content['image'].size, 'torch' in sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "started\n(40, 30) False\n" and done.stderr == ""
+
+
+def test_no_process_is_left_when_the_program_ends(tmp_path):
+    program = "from plume_embed.reading import bounded\nbounded.warm_up()\nprint(bounded._idle[0]._process.pid)\n"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)

@@ -1,0 +1,1 @@
+"""plume-small, the model that knows real pictures and free text, made from what packages bring along."""

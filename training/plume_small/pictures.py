@@ -1,0 +1,124 @@
+"""Pictures to learn from: made of class probabilities alone, without end, and real ones with names (scenes.py)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from training.plume_small.scenes import Scene, read_scenes
+from training.plume_small.texts import with_article
+
+GRID = 7
+PLACES = GRID * GRID
+
+
+class PseudoPictures:
+    """Class probabilities at 49 places as the tower might leave them, and what they mean.
+
+    One to three things lie in rectangles on a ground. At a place of a thing the logits are those of its class and of
+    the classes that the tower finds alike (rows of its classifier that point the same way), sure or unsure; on the
+    ground the tower guesses. The text vector to be reached is the mean over the things alone: the ground is to be
+    overlooked.
+
+    Args:
+        classifier (`torch.Tensor` of shape [C, F]): Weights of the tower's classifier.
+        table (`torch.Tensor` of shape [C, S]): Vectors of the classes' texts.
+        names (`torch.Tensor` of shape [C, S]): Vectors of "a NAME" of the classes.
+    """
+
+    def __init__(self, classifier: torch.Tensor, table: torch.Tensor, names: torch.Tensor):
+        centred = F.normalize(classifier - classifier.mean(0), dim=-1)
+        self.alike, self.table, self.names = centred @ centred.T, table, names
+
+    def batch(self, seed: int, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Meanings [B, 49, S], and the vectors to reach, unit norm [B, S]."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+        def uniform(*shape: int) -> torch.Tensor:
+            return torch.rand(*shape, generator=generator)
+
+        classes = len(self.table)
+        count = 1 + (uniform(size, 1) * uniform(size, 1) * 3).long()  # one to three, one most often
+        things = torch.randint(classes, (size, 3), generator=generator)
+        owner = _rectangles(generator, size, count)  # [B, 49], 0..2, or -1 for the ground
+        ground = owner < 0
+        shown = things.gather(1, owner.clamp(min=0))
+        guess = torch.randint(classes, (size, PLACES), generator=generator)
+        sure = 5 + 17 * uniform(size, 1, 1).expand(-1, PLACES, 1) * (0.5 + 0.5 * uniform(size, PLACES, 1))
+        unsure = 2 + 6 * uniform(size, PLACES, 1)
+        logits = self.alike[torch.where(ground, guess, shown)] * torch.where(ground.unsqueeze(-1), unsure, sure)
+        logits += torch.randn(size, PLACES, classes, generator=generator)
+        meanings = logits.softmax(-1) @ self.table  # [B, 49, S]
+        weights = (~ground).float().unsqueeze(-1)
+        soft = F.normalize((meanings * weights).sum(1), dim=-1)
+        # Half of the way to the name: what a person types is short.
+        named = torch.zeros_like(soft)
+        for thing in range(3):
+            has = (owner == thing).any(1, keepdim=True)
+            named += torch.where(has, self.names[things[:, thing]], 0.0)
+        return meanings, F.normalize(soft + F.normalize(named, dim=-1), dim=-1)
+
+
+def _rectangles(generator: torch.Generator, size: int, count: torch.Tensor) -> torch.Tensor:
+    """Which thing each place shows, [B, 49]: later things lie in front; -1 where there is none."""
+    axis = torch.arange(GRID)
+    owner = torch.full((size, GRID, GRID), -1)
+    for thing in range(3):
+        # The first may fill the picture, the others less.
+        extent = (2 + torch.rand(2, size, 1, generator=generator) * (GRID - 1 if thing == 0 else 3)).floor()
+        start = (torch.rand(2, size, 1, generator=generator) * (GRID + 1 - extent)).floor()
+        inside = (axis >= start) & (axis < start + extent)  # [2, B, 7]
+        covered = inside[0].unsqueeze(2) & inside[1].unsqueeze(1) & (thing < count).unsqueeze(-1)
+        owner[covered] = thing
+    return owner.flatten(1)
+
+
+@dataclass
+class ScenePairs:
+    """Scenes with the tower's maps and the teacher's vectors of their captions.
+
+    Attributes:
+        scenes: Of one split.
+        maps: [49, 1280] float16 each.
+        vectors: Caption -> [S], unit norm.
+    """
+
+    scenes: list[Scene]
+    maps: list[np.ndarray]
+    vectors: dict[str, torch.Tensor]
+
+    def batch(self, seed: int, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps [B, 49, 1280] of scenes no two of which share a name, and the vectors of one caption each [B, S]."""
+        random_ = random.Random(f"scenes {seed} {step}")
+        rows, taken = [], set()
+        for row in random_.sample(range(len(self.scenes)), min(len(self.scenes), 3 * size)):
+            names = set(self.scenes[row].names)
+            if not names & taken:
+                rows.append(row)
+                taken |= names
+        return self.rows(rows[:size], random_)
+
+    def rows(self, rows: list[int], random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps and vectors of given scenes."""
+        features = torch.from_numpy(np.stack([self.maps[row] for row in rows])).float()
+        return features, torch.stack([self.vectors[random_.choice(self.scenes[row].texts)] for row in rows])
+
+
+def read_pairs(folder: Path, count: int, encode: Callable[[list[str]], np.ndarray], split: str) -> ScenePairs:
+    """Of the first `count` scenes those of a split; `encode` turns a list of texts into vectors [N, S]."""
+    scenes, features = read_scenes(folder, count)
+    kept = [row for row, scene in enumerate(scenes) if scene.split == split]
+    texts = sorted({text for row in kept for text in scenes[row].texts})
+    vectors = dict(zip(texts, torch.from_numpy(encode(texts)), strict=True))
+    return ScenePairs([scenes[row] for row in kept], [features[row] for row in kept], vectors)
+
+
+def name_texts(classes: list[str]) -> list[str]:
+    """ "a NAME" of each class, from "names: gloss"."""
+    return [with_article(described.partition(": ")[0].split(", ")[0]) for described in classes]

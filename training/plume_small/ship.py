@@ -1,0 +1,75 @@
+"""The trained model as the checkpoint that ships with the repository: fp16 on disk, computed in float32.
+
+    python -m training.plume_small.ship --seed 0 --to checkpoints/plume-small
+
+The code is links to the root files, so that there is one copy of it. `training.json` tells each stage and its curves.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from plume_embed.atomic import write_json
+from plume_embed.training.log import read_log
+from training.plume_small.card import model_card
+from training.plume_small.train import CHAINS, WORK, train
+
+ROOT = Path(__file__).parent.parent.parent
+CHECKPOINT = Path("checkpoints/plume-small")
+
+
+def ship(seed: int, chain: str, to: Path, work: Path = WORK) -> Path:
+    """Writes the folder anew, once the stages of the chain have ended (they are run where they have not).
+
+    Returns:
+        `to`.
+    """
+    model, processor = train(seed, chain, work)
+    with tempfile.TemporaryDirectory() as temporary:
+        saved = Path(temporary)
+        # Half of the bytes; config.json goes on to say float32, in which the vectors are computed.
+        half = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()
+        }
+        model.save_pretrained(saved, state_dict=half)
+        processor.save_pretrained(saved)
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir(parents=True)
+        for file in sorted(saved.iterdir()):
+            if file.suffix != ".py":
+                shutil.copyfile(file, to / file.name)
+    for file in sorted(ROOT.glob("*_plume.py")):
+        (to / file.name).symlink_to(os.path.relpath(file, to.resolve()))
+    folder = work / f"seed-{seed}"
+    stages = [asdict(stage) | {"curve": _curve(folder / stage.name)} for stage in CHAINS[chain]]
+    write_json(to / "training.json", {"seed": seed, "stages": stages})
+    (to / "README.md").write_text(model_card(model, processor))
+    return to
+
+
+def _curve(folder: Path) -> list[dict]:
+    """A line in ten of the log, and all validations."""
+    return [entry for entry in read_log(folder) if "validation" in entry or entry["step"] % 100 == 0]
+
+
+def main(
+    seed: Annotated[int, typer.Option(help="Of the run.")] = 0,
+    chain: Annotated[str, typer.Option(help=f"One of {', '.join(CHAINS)}.")] = "steps",
+    to: Annotated[Path, typer.Option(help="Folder of the checkpoint, written anew.")] = CHECKPOINT,
+    work: Annotated[Path, typer.Option(help="Where data and states are kept.")] = WORK,
+) -> None:
+    """Ship the model of a run."""
+    torch.set_num_threads(1)
+    typer.echo(f"written: {ship(seed, chain, to, work)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
