@@ -82,6 +82,8 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """PLUME_SPACE_DATA says where to keep the index, by default `.data/space` in the checkout."""
-        default = Path(__file__).parent.parent / ".data" / "space"
+        """PLUME_SPACE_DATA says where to keep the index; by default the bundle's own, or `.data/space` in a checkout."""
+        here = Path(__file__).parent
+        built = here / "index"  # by tools/bundle.py
+        default = built if built.is_dir() else here.parent / ".data" / "space"
         return cls(data=Path(os.environ.get("PLUME_SPACE_DATA") or default))

@@ -44,8 +44,8 @@ class Collection:
 
     def __init__(self, encoder: Encoder, data: Path, name: str, sources: dict[Path, str]):
         self.encoder, self.sources, self.folder = encoder, sources, data / name / "files"
-        # Another model has another index beside it, and coming back costs nothing.
-        self.database = data / name / f"index-{encoder.fingerprint[:16]}"
+        # Inside the folder, so that both can be moved; another model has another index beside it.
+        self.database = self.folder / f".index-{encoder.fingerprint[:16]}"
         self.done = self.total = self.embedded = 0
         self.items: list[Item] = []
         self._places: dict[tuple[str, str], int] = {}
@@ -166,7 +166,8 @@ def gather(sources: dict[Path, str], folder: Path) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.rglob("*"):
-        if old.is_file() and old not in wanted:
+        is_hidden = any(part.startswith(".") for part in old.relative_to(folder).parts)  # the indexes
+        if old.is_file() and old not in wanted and not is_hidden:
             old.unlink()
     for target, source in wanted.items():
         if not target.is_file() or target.read_bytes() != source.read_bytes():
