@@ -82,7 +82,7 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """PLUME_SPACE_DATA says where to keep the index; by default the bundle's own, or `.data/space` in a checkout."""
+        """PLUME_SPACE_DATA says where the index is; by default in the bundle, or in `.data/space` of a checkout."""
         here = Path(__file__).parent
         built = here / "index"  # by tools/bundle.py
         default = built if built.is_dir() else here.parent / ".data" / "space"

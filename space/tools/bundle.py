@@ -1,7 +1,7 @@
-"""Gathers the repository of the Hub Space: `python -m space.tools.bundle FOLDER [MODEL_ID ...]`. It runs as `python space/app.py`.
+"""Gathers the repository of the Hub Space: `python -m space.tools.bundle FOLDER [MODEL_ID ...]`.
 
-The card and the requirements stand at its root, everything else where it stands in the checkout; links become files.
-The index of every collection is built in, so that the first visitor finds it ready.
+It runs as `python space/app.py`. The card and the requirements stand at its root, everything else where it stands in
+the checkout; links become files. The index of every collection is built in, so that the first visitor finds it ready.
 """
 
 import shutil
