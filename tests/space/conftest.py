@@ -80,7 +80,7 @@ def address(service):
     page.close(verbose=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright's event loop would be in the way of other modules' own
 def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here: apt-get install chromium")
