@@ -1,6 +1,6 @@
 """How far vectors move if a JPEG is decoded at a reduced size, which libjpeg offers, and not in full.
 
-    python -m benchmarks.jpeg_draft --json benchmarks/results/jpeg_draft.json
+    python -m benchmarks.jpeg_draft --json FILE
 
 The photographs of examples/, enlarged to 12 megapixels, are decoded in full and at the smallest size that is still
 above what the model looks at. That is what a processor that calls `Image.draft` would do; ours does not.

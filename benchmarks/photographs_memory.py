@@ -1,6 +1,6 @@
 """Peak memory of indexing a folder of photographs of 12 megapixels, and how it grows with their number. Linux only.
 
-    python -m benchmarks.photographs_memory --count 40 --count 1000 --json benchmarks/results/photographs_memory.json
+    python -m benchmarks.photographs_memory --count 40 --count 1000 --json FILE
 
 The command `plume-embed index` runs as it stands, at its default batch. What is stated is the largest sum, over the
 program and the process that decodes for it, of their proportional set sizes (memory that two share counts once).
