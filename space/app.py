@@ -62,7 +62,13 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
     page.queue(max_size=settings.queue, default_concurrency_limit=settings.at_a_time, api_open=False)
     system = ["system-ui", "sans-serif"]  # no font comes from elsewhere
     options = {
-        "theme": gr.themes.Default(primary_hue="blue", font=system, font_mono=["ui-monospace", "monospace"]),
+        "theme": gr.themes.Default(primary_hue="blue", font=system, font_mono=["ui-monospace", "monospace"]).set(
+            # White on blue with the contrast that WCAG asks for.
+            button_primary_background_fill="*primary_600",
+            button_primary_background_fill_dark="*primary_600",
+            button_primary_background_fill_hover="*primary_700",
+            button_primary_background_fill_hover_dark="*primary_700",
+        ),
         "head": head(),
         "app_kwargs": {
             "middleware": [

@@ -8,7 +8,8 @@
     // Runs are numbered when their event happens: of several the last one wins (sessions.py).
     number: () => ++last,
     begin() { running += 1; mark(); return ++last; },
-    end() { running = Math.max(0, running - 1); mark(); },
+    end() { running = Math.max(0, running - 1); this.ended += 1; mark(); },
+    ended: 0,
     // The address repeats the search; inside a frame of the Hub the frame around it is told.
     share(link) {
       history.replaceState(null, "", link ? "?" + link : location.pathname);

@@ -27,9 +27,10 @@ def clear(page) -> None:
 
 def found_by(page, action) -> str:
     """The first caption after an action that searches."""
-    page.evaluate("document.querySelector('#results ol')?.setAttribute('data-seen', '')")
+    ended = page.evaluate("window.plume.ended")
     action()
-    page.locator("#results ol:not([data-seen])").wait_for()
+    page.wait_for_function(f"window.plume.ended > {ended} && !document.body.hasAttribute('data-searching')")
+    page.locator("#results li").first.wait_for()
     return captions(page)[0]
 
 
