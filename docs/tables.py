@@ -120,12 +120,6 @@ def plume_tiny_runs() -> str:
     return "\n".join(lines)
 
 
-def house() -> str:
-    from benchmarks.house import markdown
-
-    return markdown(read("benchmarks/results/house.json"))
-
-
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -141,7 +135,6 @@ TABLES: dict[str, Callable[[], str]] = {
         training_memory,
         libraries,
         plume_tiny_runs,
-        house,
     )
 }
 
