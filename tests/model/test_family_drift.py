@@ -4,14 +4,18 @@ The library's position functions are compared value by value in test_families.py
 """
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 from families import BACKBONES, config_of, tiny
+from huggingface_hub.errors import StrictDataclassError
 
 from plume_embed import PlumeConfig
 from plume_embed.model.families_plume import FAMILIES
 from plume_embed.model.positions_plume import CACHE_ARGUMENT
 
+ROOT = Path(__file__).parent.parent.parent
 COMMON = {"input_ids", "attention_mask", "position_ids", "inputs_embeds", CACHE_ARGUMENT}
 # May be there or not in the versions that were read (5.17 to 5.24); PLUME passes none of them but use_cache.
 OPTIONAL = {"use_cache", "mm_encoder_outputs", "kwargs", "rope_deltas", "cache_position", "return_dict"}
@@ -63,6 +67,14 @@ def test_what_a_family_reads_of_the_config_is_there(name):
 @pytest.mark.parametrize("model_type", ["qwen3_5", "qwen3_5_moe"])
 def test_layers_with_another_state_than_keys_and_values_are_refused_by_name(model_type):
     with pytest.raises(
-        ValueError, match=f"'{model_type}' has layers of type linear_attention: they keep another state"
+        StrictDataclassError, match=f"'{model_type}' has layers of type linear_attention: they keep another state"
     ):
         PlumeConfig(backbone_config={"model_type": model_type})
+
+
+def test_the_documented_family_is_the_file():
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    (name, shown) = re.search(r"<!-- file: (\w+\.py) -->\n```py\n(.*?)```\n<!-- end -->", page, re.DOTALL).groups()
+    assert shown == (ROOT / name).read_text()
+    smallest = min(ROOT.glob("family_*_plume.py"), key=lambda file: file.stat().st_size)
+    assert smallest.name == name
