@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from plume_embed import __version__
 from plume_embed.cli import interrupts
@@ -75,6 +76,20 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def command_names() -> list[list[str]]:
+    """Every command as the words that call it, groups too: `["search"]`, `["bench"]`, `["bench", "encode"]`."""
+    found = [[_name(command)] for command in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None and group.name is not None
+        found += [[group.name], *([group.name, _name(inner)] for inner in group.typer_instance.registered_commands)]
+    return found
+
+
+def _name(command: CommandInfo) -> str:
+    assert command.callback is not None
+    return command.name or command.callback.__name__
+
+
 def _fail(message: str) -> None:
     print(f"plume-embed: {message}", file=sys.stderr)
     sys.exit(2)
@@ -82,6 +97,4 @@ def _fail(message: str) -> None:
 
 def _subcommand(arguments: list[str] | None) -> str:
     first = (sys.argv[1:] if arguments is None else arguments)[:1]
-    names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    names += [group.name for group in app.registered_groups]
-    return f"{first[0]} " if first and first[0] in names else ""
+    return f"{first[0]} " if first in command_names() else ""
