@@ -57,11 +57,13 @@ class CorpusTask:
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
         elif recipe.data.dataset:
-            self.corpus = Corpus.from_dataset(_dataset(recipe.data.dataset), Path(recipe.data.media_root))
+            self.corpus = Corpus.from_dataset(
+                load_dataset_named(recipe.data.dataset), Path(recipe.data.media_root or ".")
+            )
         else:
             self.corpus = Corpus.from_jsonl(
                 [Path(name) for name in recipe.data.files],
-                Path(recipe.data.media_root),
+                Path(recipe.data.media_root or "."),
                 recipe.data.max_bad_lines,
                 report if rank == 0 else lambda message: None,
             )
@@ -155,7 +157,7 @@ class CorpusTask:
         return {}
 
 
-def _dataset(name: str) -> Any:
+def load_dataset_named(name: str) -> Any:
     """A `datasets.Dataset` from a folder of `save_to_disk`, or from whatever `load_dataset` finds."""
     from datasets import load_dataset, load_from_disk
 
