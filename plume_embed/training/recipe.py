@@ -61,8 +61,8 @@ class DataSettings:
         augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
         repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
-        media_root (`str`, *optional*): What media paths in them are relative to. Default: the current folder, for
-            pairs the folder of each file.
+        media_root (`str`): What media paths in them are relative to; for pairs, it is itself relative to the folder of
+            each file.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
     """
 
@@ -74,7 +74,7 @@ class DataSettings:
     augment_videos: bool = False
     never_augmented: tuple[str, ...] = ()
     repeat: dict = field(default_factory=dict)
-    media_root: str | None = None
+    media_root: str = "."
     max_bad_lines: int = 0
 
 

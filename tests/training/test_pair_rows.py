@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from small_files import write_pdf
 
-from plume_embed.training.data.pair_rows import item_key, read_pairs, rows_of_dataset
+from plume_embed.training.data.pair_rows import item_key, open_pages, read_pairs, rows_of_dataset
 
 
 @pytest.fixture
@@ -126,3 +127,15 @@ def test_equal_items_have_equal_keys_wherever_their_files_lie(folder):
     same = item_key({"image": [folder / "a.png"], "text": "x"})
     assert item_key({"text": "x", "image": [folder / "copy.png"]}) == same
     assert item_key({"text": "x", "image": [folder / "b.png"]}) != same != item_key({"image": [folder / "a.png"]})
+
+
+def test_a_page_becomes_a_picture_and_one_that_is_not_there_is_named(folder):
+    write_pdf(folder / "p.pdf", num_pages=2)
+    (folder / "p.jsonl").write_text(json.dumps({"query": "q", "positive": {"page": "p.pdf#page=2", "image": "a.png"}}))
+    item = open_pages(read_pairs([folder / "p.jsonl"])[0].positive)
+    assert set(item) == {"image"} and item["image"][0] == folder / "a.png" and max(item["image"][1].size) == 1400
+    with pytest.raises(ValueError, match=r"p.pdf#page=3: there is no such page"):
+        open_pages({"page": [folder / "p.pdf#page=3"]})
+    (folder / "p.pdf").write_bytes(b"%PDF-1.4 nothing")
+    with pytest.raises(ValueError, match=r"p.pdf#page=1: "):
+        open_pages({"page": [folder / "p.pdf#page=1"]})

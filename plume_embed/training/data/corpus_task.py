@@ -57,13 +57,11 @@ class CorpusTask:
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
         elif recipe.data.dataset:
-            self.corpus = Corpus.from_dataset(
-                load_dataset_named(recipe.data.dataset), Path(recipe.data.media_root or ".")
-            )
+            self.corpus = Corpus.from_dataset(load_dataset_named(recipe.data.dataset), Path(recipe.data.media_root))
         else:
             self.corpus = Corpus.from_jsonl(
                 [Path(name) for name in recipe.data.files],
-                Path(recipe.data.media_root or "."),
+                Path(recipe.data.media_root),
                 recipe.data.max_bad_lines,
                 report if rank == 0 else lambda message: None,
             )

@@ -14,12 +14,18 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from plume_embed.reading.decode import Options
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.read import read_items
+
+_PAGE_OPTIONS = Options(num_frames=1, max_pixels=0)  # a page is rendered at one size
 KINDS = ("text", "image", "video", "page")
 _COLUMN = re.compile(r"(query|positive|negative(?:_\d+)?)(?:_(text|image|video|page))?")
 _KEYS = {"query", "positive", "negative", "negatives", "instruction", "score", "negative_scores"}
@@ -43,7 +49,7 @@ class PairRow:
 
 def read_pairs(
     files: Sequence[Path],
-    root: Path | None = None,
+    root: Path = Path(),
     max_bad_lines: int = 0,
     report: Callable[[str], None] = lambda message: None,
 ) -> list[PairRow]:
@@ -51,7 +57,7 @@ def read_pairs(
 
     Args:
         files (`Sequence[Path]`): The files, told apart by their suffix.
-        root (`Path`, *optional*): What paths of media are relative to. Defaults to the folder of each file.
+        root (`Path`): What paths of media are relative to; if it is no absolute path, below the folder of each file.
         max_bad_lines (`int`): With more bad rows than this in all files together, the data are refused.
         report: Called with a message for each bad row that is left out; it names file and line.
 
@@ -62,7 +68,7 @@ def read_pairs(
     for path in files:
         for where, row in _rows(path):
             try:
-                found.append(parse_row(row, root or path.parent, where))
+                found.append(parse_row(row, path.parent / root, where))
             except ValueError as error:
                 bad += 1
                 report(str(error))
@@ -268,10 +274,6 @@ def _as_list(value: Any) -> list:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _picture_of_page(page: Path) -> Image.Image:
-    raise NotImplementedError
-
-
 def open_pages(item: dict[str, Any]) -> dict[str, Any]:
     """The item as PlumeProcessor takes it: pages as pictures, after the pictures that it has.
 
@@ -282,3 +284,19 @@ def open_pages(item: dict[str, Any]) -> dict[str, Any]:
         return item
     opened = {kind: value for kind, value in item.items() if kind != "page"}
     return opened | {"image": [*item.get("image", []), *map(_picture_of_page, item["page"])]}
+
+
+def _picture_of_page(page: Path) -> Image.Image:
+    name, _, number = str(page).partition("#page=")
+    path = Path(name)
+    skip = frozenset(range(int(number) - 1))
+    try:
+        status = path.stat()
+        file = SourceFile(path.name, path, "page", status.st_size, status.st_mtime_ns)
+        with closing(read_items(file, lambda text: True, _PAGE_OPTIONS, skip)) as items:
+            found = next(items, None)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{page}: {error}") from error
+    if found is None or found.content is None:
+        raise ValueError(f"{page}: {found.reason if found else 'there is no such page'}")
+    return found.content["image"]

@@ -65,8 +65,7 @@ class PairsTask:
 
     def _read(self, files: Iterable[str], report: Callable[[str], None]) -> list[PairRow]:
         data = self.recipe.data
-        root = None if data.media_root is None else Path(data.media_root)
-        return read_pairs([Path(name) for name in files], root, data.max_bad_lines, report)
+        return read_pairs([Path(name) for name in files], Path(data.media_root), data.max_bad_lines, report)
 
     def _split(self, report: Callable[[str], None]) -> tuple[list[PairRow], list[PairRow]]:
         """The rows to train on and those to evaluate on; no query or positive is on both sides."""
@@ -78,7 +77,7 @@ class PairsTask:
         else:
             from plume_embed.training.data.corpus_task import load_dataset_named
 
-            rows = rows_of_dataset(load_dataset_named(data.dataset), Path(data.media_root or "."))
+            rows = rows_of_dataset(load_dataset_named(data.dataset), Path(data.media_root))
         if pairs.held_out_files:
             held_out = self._read(pairs.held_out_files, report)
             seen = {key for row in held_out for key in (item_key(row.query), item_key(row.positive))}
