@@ -19,7 +19,8 @@ def test_the_core_tests_of_the_matrix_are_there():
 
 
 def test_every_extra_of_the_package_is_in_the_list_of_licences():
-    found = {re.sub(r"[-_.]+", "-", name).lower() for name in licences.packages("plume-embed", frozenset({"all"}), set())}
+    names = licences.packages("plume-embed", frozenset({"all"}), set())
+    found = {re.sub(r"[-_.]+", "-", name).lower() for name in names}
     assert {"torch", "transformers", "gradio", "mteb", "datasets", "pytest"} <= found
 
 
