@@ -20,6 +20,8 @@ from plume_embed.cli.export import export
 from plume_embed.cli.extras import MissingExtraError
 from plume_embed.cli.index import index
 from plume_embed.cli.init import init
+from plume_embed.cli.mine import mine
+from plume_embed.cli.rationalize import rationalize
 from plume_embed.cli.report import report
 from plume_embed.cli.search import search
 from plume_embed.cli.train import train
@@ -38,6 +40,10 @@ app.command(epilog="Example: plume-embed convert PLUME-Qwen2-VL-2B plume-2b")(co
 app.command(epilog="Example: plume-embed init Qwen/Qwen2-VL-2B-Instruct plume-fresh --set num_latent_steps=4")(init)
 app.command(epilog="Example: plume-embed export plume-for-the-hub --model checkpoints/plume-tiny")(export)
 app.command(epilog="Example: plume-embed train paper_2b --dry-run --set output_dir=runs/dry")(train)
+app.command(epilog="Example: plume-embed mine my.csv --corpus ~/Pictures --out mined.jsonl")(mine)
+app.command(
+    epilog="Example: plume-embed rationalize my.csv --endpoint http://localhost:8000/v1 --model NAME --out corpus.jsonl"
+)(rationalize)
 app.command(epilog="Example: plume-embed report runs/hops-1 --explicit runs/hops-explicit")(report)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(bench, name="bench")
