@@ -118,6 +118,8 @@ class Collection:
     def _build_and_tell(self) -> None:
         try:
             self.build()
+            for item in self.items:
+                _ = item.thumbnail  # made now, no visitor waits for it
             logger.info("The bundled collection is ready: %d items, %d embedded now", len(self.items), self.embedded)
         except Exception as error:  # a page that says what is wrong is better than none
             logger.exception("The bundled collection could not be prepared")
@@ -150,10 +152,11 @@ class Collection:
 
     def _content(self, file: SourceFile, number: int) -> dict:
         options = replace(Options.of(self.encoder.processor), shrink=None)  # a person looks closer than the model
-        for item in read_items(file, self.encoder.fits, options):
-            if item.number == number:
-                return item.content
-        raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")
+        # To the end: a reader that is left in between takes its process with it, and the next file has to start one.
+        found = [item for item in read_items(file, self.encoder.fits, options) if item.number == number]
+        if not found:
+            raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")
+        return found[0].content
 
 
 def gather(sources: dict[Path, str], folder: Path) -> None:

@@ -105,6 +105,8 @@ def visit(browser, address):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{at}/{query}")
         page.locator(ready).first.wait_for()
+        if ready == "#results li":
+            page.wait_for_function("window.plume.ended > 0")  # the first query is over, not only shown
         return page
 
     yield open_page
