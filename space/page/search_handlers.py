@@ -178,19 +178,22 @@ class SearchHandlers:
             if not is_newest:
                 yield {parts.status: gr.skip()}
                 return
+            files: Update = {}
             try:
                 query, filled = prepare()
+                # Sent with every message: Gradio's browser side merges a later "no change" into the file itself.
+                files = {part: filled[part] for part in (parts.image, parts.video) if part in filled}
                 yield {parts.status: render.status("searching…")} | filled
                 steps = self.service.query(session, query)
                 result = yield from _with_progress(
                     _while(steps, lambda: session.search.is_newest(ticket)),
-                    lambda sentence: {parts.status: render.status(sentence)},
+                    lambda sentence: files | {parts.status: render.status(sentence)},
                 )
             except ValueError as error:
-                yield self._nothing(render.refused(str(error)))
+                yield files | self._nothing(render.refused(str(error)))
                 return
             if result is not None and session.search.is_newest(ticket):
-                yield self._found(result, session, request)
+                yield files | self._found(result, session, request)
 
     def _query(self, corpus_id: str, text: str, image: Upload | None, video: Upload | None, steps: int) -> Query:
         corpus, text = self.service.corpus(corpus_id), text or ""

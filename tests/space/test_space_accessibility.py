@@ -80,8 +80,8 @@ def test_arrow_keys_move_between_tabs_and_focus_stays_after_a_search(visit):
     page.locator("#search").focus()
     found_by(page, lambda: page.keyboard.press("Enter"))
     assert page.evaluate("document.activeElement.id") == "search"
-    page.locator(TEXT).fill("banana")
-    assert "banana" in found_by(page, lambda: page.keyboard.press("Enter"))
+    page.locator(TEXT).fill("fox")
+    assert "fox" in found_by(page, lambda: page.keyboard.press("Enter"))
     assert page.locator(TEXT).evaluate("field => field === document.activeElement")
     example = page.locator("#examples button").first
     example.focus()
