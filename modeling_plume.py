@@ -354,6 +354,11 @@ class PlumeModel(PreTrainedModel):
             "control tokens in user text.": num_anchors == 1,
         }
         checks |= self.family.media_checks(config.backbone_config, input_ids, media)
+        checks |= {
+            f"{name} holds values that are not finite; make it with PlumeProcessor.": tensor.isfinite()
+            for name, tensor in media.items()
+            if tensor.is_floating_point()
+        }
         passed = torch.stack([check.all() for check in checks.values()]).tolist()
         for message, good in zip(checks, passed, strict=True):
             if not good:

@@ -68,6 +68,19 @@ def foreign_imports(folders: tuple[str, ...] = PACKAGES) -> dict[str, list[Impor
     return dict(found)
 
 
+def unresolved_imports() -> list[str]:
+    """Imports of our own modules that lead to no file, as `file:line: module`."""
+    names = {_module_name(file) for folder in PACKAGES for file in files_of(folder)}
+    names |= set(PACKAGES)  # docs and tests have no __init__.py
+    return [
+        f"{imported.file}:{imported.line}: {imported.module}"
+        for folder in PACKAGES
+        for file in files_of(folder)
+        for imported in imports_of(file)
+        if imported.module.partition(".")[0] in PACKAGES and imported.module not in names
+    ]
+
+
 def import_graph() -> dict[str, set[str]]:
     """Our modules, and which of ours each imports, inside functions too; what only types need is left out."""
     names = {_module_name(file): file for folder in PACKAGES for file in files_of(folder)}

@@ -57,6 +57,12 @@ def miniature_scores() -> str:
     return markdown(read("evaluation/results/miniature.json"))
 
 
+def fine_tuned_on_sketches() -> str:
+    from training.pairs_example.seeds import table
+
+    return table(read("training/pairs_example/results/sketches.json"))
+
+
 def miniature_tasks() -> str:
     """Every task of the miniature: plume-tiny with K = 8 beside chance and the thumbnails, in percent."""
     report = read("evaluation/results/miniature.json")
@@ -127,6 +133,7 @@ TABLES: dict[str, Callable[[], str]] = {
         hops_ablations,
         hops_mixed_ablations,
         paradigm_runs,
+        fine_tuned_on_sketches,
         paradigm_scores,
         miniature_scores,
         miniature_tasks,

@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 # What may be used and shipped beside an Apache-2.0 package. LGPL and MPL: as a library that stays as it is.
 PERMISSIVE = re.compile(
     r"\b(MIT|BSD|Apache|Apache-2\.0|ISC|PSF|Python Software Foundation|0BSD|Unlicense|Zlib|HPND|MPL|Mozilla|LGPL|CC0|"
-    r"Public Domain|Historical Permission|The Unlicense|CNRI|Boost|BSL)",
+    r"Public Domain|Historical Permission|The Unlicense|CNRI|Boost|BSL-1\.0)",
     re.IGNORECASE,
 )
 # NVIDIA's own terms: free to use, and there only where torch was installed for CUDA.

@@ -71,6 +71,13 @@ EXPERIMENTS = (
         ("training/plume_tiny/results/report/report.json",),
     ),
     Experiment(
+        "pairs_example",
+        "none",
+        "plume-tiny fine-tuned on pairs of one's own, sketches and pictures, three seeds",
+        "python -m training.pairs_example.seeds",
+        ("training/pairs_example/results/sketches.json",),
+    ),
+    Experiment(
         "plume_tiny",
         "section 3",
         "makes the bundled plume-tiny",

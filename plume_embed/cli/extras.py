@@ -10,6 +10,7 @@ PACKAGES = {
     "evaluate": "evaluate",
     "matplotlib": "matplotlib",
     "mteb": "mteb",
+    "openai": "openai",
     "peft": "peft",
     "tokenizers": "tokenizers",
     "yaml": "pyyaml",

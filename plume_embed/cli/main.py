@@ -7,6 +7,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
 from plume_embed import __version__
 from plume_embed.cli import interrupts
@@ -19,6 +20,8 @@ from plume_embed.cli.export import export
 from plume_embed.cli.extras import MissingExtraError
 from plume_embed.cli.index import index
 from plume_embed.cli.init import init
+from plume_embed.cli.mine import mine
+from plume_embed.cli.rationalize import rationalize
 from plume_embed.cli.report import report
 from plume_embed.cli.search import search
 from plume_embed.cli.train import train
@@ -37,6 +40,10 @@ app.command(epilog="Example: plume-embed convert PLUME-Qwen2-VL-2B plume-2b")(co
 app.command(epilog="Example: plume-embed init Qwen/Qwen2-VL-2B-Instruct plume-fresh --set num_latent_steps=4")(init)
 app.command(epilog="Example: plume-embed export plume-for-the-hub --model checkpoints/plume-tiny")(export)
 app.command(epilog="Example: plume-embed train paper_2b --dry-run --set output_dir=runs/dry")(train)
+app.command(epilog="Example: plume-embed mine my.csv --corpus ~/Pictures --out mined.jsonl")(mine)
+app.command(
+    epilog="Example: plume-embed rationalize my.csv --endpoint http://localhost:8000/v1 --model NAME --out corpus.jsonl"
+)(rationalize)
 app.command(epilog="Example: plume-embed report runs/hops-1 --explicit runs/hops-explicit")(report)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(bench, name="bench")
@@ -75,6 +82,20 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def command_names() -> list[list[str]]:
+    """Every command as the words that call it, groups too: `["search"]`, `["bench"]`, `["bench", "encode"]`."""
+    found = [[_name(command)] for command in app.registered_commands]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None and group.name is not None
+        found += [[group.name], *([group.name, _name(inner)] for inner in group.typer_instance.registered_commands)]
+    return found
+
+
+def _name(command: CommandInfo) -> str:
+    assert command.callback is not None
+    return command.name or command.callback.__name__
+
+
 def _fail(message: str) -> None:
     print(f"plume-embed: {message}", file=sys.stderr)
     sys.exit(2)
@@ -82,6 +103,4 @@ def _fail(message: str) -> None:
 
 def _subcommand(arguments: list[str] | None) -> str:
     first = (sys.argv[1:] if arguments is None else arguments)[:1]
-    names = [command.name or command.callback.__name__ for command in app.registered_commands]
-    names += [group.name for group in app.registered_groups]
-    return f"{first[0]} " if first and first[0] in names else ""
+    return f"{first[0]} " if first in command_names() else ""

@@ -63,14 +63,15 @@ def written_at_once(folder: Path) -> Iterator[Path]:
     finish(folder)
 
 
-def remove_old(output_dir: Path, keep: int) -> None:
-    """Removes all but the `keep` last checkpoints."""
+def remove_old(output_dir: Path, keep: int, best: str | None = None) -> None:
+    """Removes all but the `keep` last checkpoints and the best one."""
     found = sorted(
         (path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)),
         key=lambda path: int(_NAME.fullmatch(path.name)[1]),
     )
     for path in found[: max(0, len(found) - keep)]:
-        shutil.rmtree(path)
+        if best is None or path != Path(best):
+            shutil.rmtree(path)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, keep: bool = True) -> dict[str, torch.Tensor]:

@@ -61,7 +61,8 @@ class DataSettings:
         augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
         repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
-        media_root (`str`): What media paths in them are relative to.
+        media_root (`str`): What media paths in them are relative to; for pairs, it is itself relative to the folder of
+            each file.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
     """
 
@@ -75,6 +76,42 @@ class DataSettings:
     repeat: dict = field(default_factory=dict)
     media_root: str = "."
     max_bad_lines: int = 0
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """Fine-tuning on pairs of one's own (`task: pairs`); the files are those of `data`.
+
+    Args:
+        held_out (`float`): Share of the pairs that are left out of training and evaluated on, drawn by `seed`; pairs
+            with an equal query or positive stay together.
+        held_out_files (`tuple[str]`): Files to evaluate on instead.
+        max_negatives (`int`): Most given negatives of a query in a step, drawn anew each time.
+        sampled_steps (`tuple[int]`): Numbers of latent steps, one of which is drawn for each step of the training; ():
+            K of the curriculum always. The evaluation scores each of them.
+        truncate (`tuple[int]`): Also evaluate with the first so many dimensions.
+    """
+
+    held_out: float = 0.1
+    held_out_files: tuple[str, ...] = ()
+    max_negatives: int = 1
+    sampled_steps: tuple[int, ...] = ()
+    truncate: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Evaluate now and then, keep the best weights, and stop when nothing gets better.
+
+    Args:
+        every (`int`): Steps between evaluations, each of which writes a checkpoint.
+        patience (`int`): Evaluations in a row without a better score that end the run.
+        metric (`str`): Which number of the task's evaluation, e.g. "hit_at_1"; more is better.
+    """
+
+    every: int = 50
+    patience: int = 3
+    metric: str = "ndcg_at_10"
 
 
 @dataclass(frozen=True)
@@ -97,7 +134,7 @@ class Recipe:
     """One run.
 
     Args:
-        task (`str`): Which data: "corpus", or MODULE:CLASS for a task of one's own (see `tasks.py`).
+        task (`str`): Which data: "corpus", "pairs", or MODULE:CLASS for a task of one's own (see `tasks.py`).
         output_dir (`str`): Checkpoints, log.jsonl, results.json and, at the end, `model/`; on a disk that all processes
             share.
         batch_size (`int`): Pairs an optimiser step, over all processes.
@@ -109,6 +146,8 @@ class Recipe:
         workers (`int`): Processes that prepare batches.
         split (`str`): What the end of the run is evaluated on: "test", or "validation" where settings are chosen.
         save_steps (`int`): Steps between checkpoints; 0 for none.
+        pairs (`PairSettings`): Of `task: pairs`.
+        early_stopping (`EarlyStopping`, *optional*): Of a task with an evaluation.
         lora (`LoraSettings`, *optional*): Train low-rank updates instead of the backbone; `--set lora.rank=16`.
         report_to (`str`): "none", or what transformers' Trainer reports to, e.g. "tensorboard".
     """
@@ -131,6 +170,8 @@ class Recipe:
     report_to: str = "none"
     split: Literal["test", "validation"] = "test"
     data: DataSettings = field(default_factory=DataSettings)
+    pairs: PairSettings = field(default_factory=PairSettings)
+    early_stopping: EarlyStopping | None = None
     lora: LoraSettings | None = None
     loss: LossWeights = field(default_factory=LossWeights)
     gates: GateSettings = field(default_factory=GateSettings)

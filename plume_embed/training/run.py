@@ -1,24 +1,26 @@
 """From a recipe to a trained model: task, model, trainer, evaluation, results.json."""
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from torch.distributed.fsdp import FSDPModule
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from plume_embed.atomic import write_json
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training import checkpoints
+from plume_embed.training.data.pairs_task import comparison_table
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.lora import add_lora
 from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
 from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
-from plume_embed.training.tasks import make_task
+from plume_embed.training.tasks import Task, make_task
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 
 
@@ -38,8 +40,9 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         ddp_backend="gloo" if is_cpu and deepspeed else None,  # else every process would take itself for all of them
         seed=recipe.seed,
         logging_steps=recipe.logging_steps,
-        save_strategy="steps" if recipe.save_steps else "no",
-        save_steps=recipe.save_steps or 500,
+        save_strategy="steps" if recipe.save_steps or recipe.early_stopping else "no",
+        save_steps=recipe.early_stopping.every if recipe.early_stopping else recipe.save_steps or 500,
+        **_evaluation(recipe),
         save_total_limit=2,
         report_to=recipe.report_to,
         disable_tqdm=True,
@@ -47,6 +50,20 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         ddp_find_unused_parameters=True,  # stage 0 does not use the adapter
         logging_nan_inf_filter=False,
     )
+
+
+def _evaluation(recipe: Recipe) -> dict:
+    """What early stopping asks of the Trainer."""
+    stopping = recipe.early_stopping
+    if stopping is None:
+        return {}
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": stopping.every,
+        "metric_for_best_model": f"eval_{stopping.metric}",
+        "greater_is_better": True,
+        "load_best_model_at_end": True,
+    }
 
 
 class _StopAfter(TrainerCallback):
@@ -102,7 +119,10 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         f"{recipe.task}: {num_parameters / 1e6:.2f} M parameters, {trained / 1e6:.2f} M of them trained, seed "
         f"{recipe.seed}, {recipe.curriculum.max_steps} steps"
     )
-    callbacks = [] if stop_after is None else [_StopAfter(stop_after)]
+    callbacks: list[TrainerCallback] = [] if stop_after is None else [_StopAfter(stop_after)]
+    if recipe.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping.patience))
+    before = _before(recipe, task, model, out, process.is_main_process)
     trainer = PlumeTrainer(
         model,
         arguments,
@@ -132,13 +152,30 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "torch": torch.__version__,
             "device": str(trainer.args.device),
             "warnings": [entry["warning"] for entry in read_log(out, having="warning")],
+            **before,
             **task.evaluate(_whole_model(trainer, recipe, out / "model"), last_stage),
         }
         write_json(out / "results.json", results)
+        if before:
+            console.print(comparison_table(results["before"], results))
         hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
     process.wait_for_everyone()
     return results
+
+
+def _before(recipe: Recipe, task: Task, model: torch.nn.Module, out: Path, is_main: bool) -> dict:
+    """`{"before": scores}` of a model that is fine-tuned, kept beside the run so that resuming does not lose it."""
+    file = out / "before.json"
+    if recipe.task != "pairs" or not is_main:
+        return {}
+    if not file.is_file():
+        found = task.evaluate(PlumeForTraining(model).plume)
+        if not found:
+            return {}
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, found)
+    return {"before": json.loads(file.read_text())}
 
 
 def _whole_model(trainer: PlumeTrainer, recipe: Recipe, saved: Path) -> PlumeModel:

@@ -1,6 +1,7 @@
 """Tasks: where a run gets its batches from, and how it is evaluated.
 
-A recipe names one: `corpus`, the pairs of its `data` section, or `MODULE:CLASS` for a class of one's own.
+A recipe names one: `corpus`, pairs with rationales; `pairs`, pairs of one's own without; or `MODULE:CLASS`, a class of
+one's own.
 """
 
 import re
@@ -52,8 +53,12 @@ def make_task(recipe: Recipe, rank: int = 0, world_size: int = 1, console: Conso
         from plume_embed.training.data.corpus_task import CorpusTask
 
         return CorpusTask(recipe, rank, world_size, report=(console or Console(quiet=True)).print)
+    if recipe.task == "pairs":
+        from plume_embed.training.data.pairs_task import PairsTask
+
+        return PairsTask(recipe, rank, world_size, report=(console or Console(quiet=True)).print)
     if not _CLASS.fullmatch(recipe.task):
-        raise ValueError(f"task must be corpus, or MODULE:CLASS for a task of your own, got {recipe.task!r}.")
+        raise ValueError(f"task must be corpus, pairs, or MODULE:CLASS for a task of your own, got {recipe.task!r}.")
     module, name = recipe.task.split(":")
     try:
         task_class = vars(import_module(module))[name]

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import IntervalStrategy, TrainOutput
 
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training import checkpoints
@@ -125,8 +125,10 @@ class PlumeTrainer(Trainer):
         dataset = StepDataset(task, curriculum)
         wrapped = PlumeForTraining(model)
         group_vision_attention(wrapped.plume)
-        super().__init__(wrapped, args, train_dataset=dataset, processing_class=task.processor, **kwargs)
-        evaluates = self.gates.settings.explicit_hit_at_1 is not None
+        super().__init__(
+            wrapped, args, train_dataset=dataset, eval_dataset=dataset, processing_class=task.processor, **kwargs
+        )
+        evaluates = self.gates.settings.explicit_hit_at_1 is not None or args.eval_strategy != IntervalStrategy.NO
         settle_strategy(self.accelerator, args, evaluates)
         wrapped.calls_everything = is_sharded(self.accelerator)
         self.remove_callback(PrinterCallback)
@@ -182,6 +184,23 @@ class PlumeTrainer(Trainer):
         self._note(step, batch, terms)
         self._warn(step + 1, self.gates.after(step, terms))
         return loss.detach() / self.args.world_size
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """The task's own evaluation, the same on every process: its numbers under `eval_` names, logged."""
+        stage = self.curriculum.at(max(0, self.state.global_step - 1)).stage
+        found = self.task.evaluate(self.plume, stage)
+        numbers = {name: value for name, value in found.items() if isinstance(value, float)}
+        if self.args.should_save:
+            append_log(Path(self.args.output_dir), {"step": self.state.global_step, "evaluation": numbers})
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+        self.console.print(f"step {self.state.global_step:5d}  held out: {shown}")
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _load_best_model(self) -> None:
+        """The weights of the best evaluation; the checkpoint holds the model without the wrapper around it."""
+        load_weights(self.model.model, Path(self.state.best_model_checkpoint))
 
     def _attention(self) -> AbstractContextManager:
         """With bf16 on a CPU plain attention, also where the backward pass recomputes a layer.
@@ -276,13 +295,15 @@ class PlumeTrainer(Trainer):
             moments = checkpoints.optimizer_tensors(self.optimizer, keep=self.args.should_save)
             if self.args.should_save:
                 save_file(moments, partial / "optimizer.safetensors")
+        if self.state.best_global_step:  # else a resumed run would not know what to go back to
+            self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
         if self.args.should_save:
             self.state.save_to_json(str(partial / _STATE_FILE))
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.finish(folder)
             if self.args.save_total_limit:
-                checkpoints.remove_old(output_dir, self.args.save_total_limit)
+                checkpoints.remove_old(output_dir, self.args.save_total_limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs: Any) -> TrainOutput:

@@ -19,7 +19,7 @@ from plume_embed.cli.main import app, main
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import Hit
 
-COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "report")
+COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "mine", "rationalize", "report")
 
 
 class Result:

@@ -11,7 +11,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from small_files import write_picture, write_video
 
-from plume_embed import PlumeProcessor
+from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.model.inputs_plume import ItemError, describe
 
 
@@ -139,3 +139,13 @@ def test_an_item_is_described_in_a_few_words(picture):
 def test_an_item_error_survives_another_process():
     error = pickle.loads(pickle.dumps(ItemError("It is empty.", "text ''", 3)))
     assert str(error) == "Item 3: It is empty. [text '']" and (error.reason, error.place) == ("It is empty.", 3)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_pixels_that_are_not_finite_are_refused_by_name(processor, released_model_dir, picture, value):
+    model = PlumeModel.from_pretrained(released_model_dir).eval()
+    batch = processor([picture, "a text"])
+    assert torch.isfinite(model(**batch).embeddings).all()
+    batch["pixel_values"][3, 5] = value
+    with pytest.raises(ValueError, match="pixel_values holds values that are not finite"):
+        model(**batch)

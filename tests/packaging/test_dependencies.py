@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from benchmarks.imports import PACKAGES as OUR_PACKAGES
-from benchmarks.imports import Import, files_by_folder, foreign_imports, import_circle
+from benchmarks.imports import Import, files_by_folder, foreign_imports, import_circle, unresolved_imports
 from plume_embed.cli.extras import PACKAGES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -123,6 +123,10 @@ def test_a_missing_package_of_an_extra_is_known_to_the_command_line(imports, pac
         )
     }
     assert found == PACKAGES
+
+
+def test_every_import_of_ours_leads_to_a_file():
+    assert unresolved_imports() == []
 
 
 def test_no_module_imports_itself_in_a_circle():

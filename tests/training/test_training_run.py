@@ -235,7 +235,7 @@ class TestRefusals:
             load_recipe(HOPS, [setting])
 
     def test_an_unknown_recipe_names_those_there_are(self):
-        with pytest.raises(ValueError, match="No recipe 'nothing'; there are paper_2b"):
+        with pytest.raises(ValueError, match="No recipe 'nothing'; there are pairs, paper_2b"):
             load_recipe("nothing", [])
 
     def test_settings_are_typed_and_nested(self):
@@ -243,7 +243,7 @@ class TestRefusals:
         assert recipe.curriculum.stages == (0, 4) and recipe.loss.gen == 2.0
         assert recipe.model.plume == {"adapter_type": "mlp"}
         assert load_recipe("paper_2b", []).curriculum.learning_rates == (5e-5,) * 5
-        assert recipe_names() == ["paper_2b"]
+        assert recipe_names() == ["pairs", "paper_2b"]
 
     def test_gradient_accumulation_is_refused(self, tmp_path):
         from rich.console import Console

@@ -15,7 +15,7 @@ def test_a_recipe_names_a_class_of_ones_own():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("chess", "task must be corpus, or MODULE:CLASS"),
+        ("chess", "task must be corpus, pairs, or MODULE:CLASS"),
         ("no_such_module:Chess", "no such class or cannot be found"),
         ("training.hops.task:Chess", "no such class or cannot be found"),
     ],

@@ -57,7 +57,7 @@ class CorpusTask:
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
         elif recipe.data.dataset:
-            self.corpus = Corpus.from_dataset(_dataset(recipe.data.dataset), Path(recipe.data.media_root))
+            self.corpus = Corpus.from_dataset(load_dataset_named(recipe.data.dataset), Path(recipe.data.media_root))
         else:
             self.corpus = Corpus.from_jsonl(
                 [Path(name) for name in recipe.data.files],
@@ -155,7 +155,7 @@ class CorpusTask:
         return {}
 
 
-def _dataset(name: str) -> Any:
+def load_dataset_named(name: str) -> Any:
     """A `datasets.Dataset` from a folder of `save_to_disk`, or from whatever `load_dataset` finds."""
     from datasets import load_dataset, load_from_disk
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 from plume_embed.training.loss.losses import balance_loss, gather_rows, info_nce
 from plume_embed.training.objective import SideBatch, SideOutput
@@ -16,6 +17,10 @@ class LossWeights:
     Args:
         temperature (`float`): Of InfoNCE.
         cross_entropy, gen, anchor, balance (`float`): lambda of each term.
+        dimensions (`tuple[int]`): Matryoshka (arXiv 2205.13147): InfoNCE is the mean over the whole embedding and its
+            first so many dimensions, each of unit norm; () is the whole embedding alone.
+        false_negative_margin (`float`, *optional*): A target that is nearer to a query than the query's own positive
+            by more than this cosine, as the model sees it now, is no negative of it. `None`: all are.
     """
 
     temperature: float = 0.02
@@ -23,6 +28,8 @@ class LossWeights:
     gen: float = 1.0
     anchor: float = 1.0
     balance: float = 0.1
+    dimensions: tuple[int, ...] = ()
+    false_negative_margin: float | None = None
 
 
 @dataclass
@@ -35,6 +42,11 @@ class TrainingBatch:
         target_of_query (`torch.Tensor` of shape [N]): Index into the rows of `targets`; equal targets are encoded once.
         target_keys (`torch.Tensor` of shape [N]): int64, equal where two queries have equal targets, on any process.
         num_latent_steps (`int`): K of this step.
+        query_keys (`torch.Tensor` of shape [N], *optional*): int64, the keys of the queries themselves: a target that
+            equals a query is no negative of it.
+        negatives (`torch.Tensor` of shape [N, G], *optional*): Indices into the rows of `targets`: what each query
+            should not find. G is the same on every process; -1 is not there.
+        negative_keys (`torch.Tensor` of shape [N, G], *optional*): Keys of the negatives.
     """
 
     queries: list[SideBatch]
@@ -42,6 +54,9 @@ class TrainingBatch:
     target_of_query: torch.Tensor
     target_keys: torch.Tensor
     num_latent_steps: int
+    query_keys: torch.Tensor | None = None
+    negatives: torch.Tensor | None = None
+    negative_keys: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """The same batch on another device."""
@@ -51,6 +66,7 @@ class TrainingBatch:
             self.target_of_query.to(device),
             self.target_keys.to(device),
             self.num_latent_steps,
+            *(None if t is None else t.to(device) for t in (self.query_keys, self.negatives, self.negative_keys)),
         )
 
     @property
@@ -89,16 +105,10 @@ def batch_losses(
         W times the loss, the same number on every process; and the terms.
     """
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    keys = gather_rows(batch.target_keys)  # [W * N]
-    positives = keys.unsqueeze(1) == keys.unsqueeze(0)  # [W * N, W * N]
+    pool = _Pool(batch)
     terms = {
-        f"nce_{name}": info_nce(
-            gather_rows(query), gather_rows(target[batch.target_of_query]), positives, weights.temperature
-        )
-        for name, query, target in (
-            ("gen", queries.gen, targets.gen),
-            ("anchor", queries.anchor, targets.anchor),
-        )
+        f"nce_{name}": _contrastive(gather_rows(query), pool.rows(target), pool, weights)
+        for name, query, target in (("gen", queries.gen, targets.gen), ("anchor", queries.anchor, targets.anchor))
     }
     loss = weights.gen * terms["nce_gen"] + weights.anchor * terms["nce_anchor"]
     token_losses = torch.cat((queries.token_losses, targets.token_losses)).sum()
@@ -113,3 +123,51 @@ def batch_losses(
         terms["router_entropy"] = -(probs * probs.clamp_min(1e-12).log()).sum(dim=-1).mean()  # of this process
         loss = loss + weights.balance * terms["balance"]
     return world_size * loss, {name: term.detach() for name, term in terms.items()}
+
+
+class _Pool:
+    """What the queries of all processes choose from: every query's target, then the negatives that were given.
+
+    Args:
+        batch ([`TrainingBatch`]): Of this process.
+    """
+
+    def __init__(self, batch: TrainingBatch):
+        self._target_of_query, self._negatives = batch.target_of_query, batch.negatives
+        own = gather_rows(batch.target_keys)  # [W * N]
+        keys, there = own, torch.ones_like(own, dtype=torch.bool)
+        if batch.negatives is not None:
+            keys = torch.cat((keys, gather_rows(batch.negative_keys).flatten()))  # [W * N * (1 + G)]
+            there = torch.cat((there, gather_rows(batch.negatives).flatten() >= 0))
+        self.positives = (own.unsqueeze(1) == keys.unsqueeze(0)) & there  # [W * N, M]
+        ignored = ~there.expand_as(self.positives)
+        if batch.query_keys is not None:
+            ignored = ignored | (gather_rows(batch.query_keys).unsqueeze(1) == keys.unsqueeze(0))
+        self.ignored = ignored if ignored.any() else None
+
+    def rows(self, targets: torch.Tensor) -> torch.Tensor:
+        """The embeddings [M, D] of the pool, from those of this process's targets."""
+        own = gather_rows(targets[self._target_of_query])
+        if self._negatives is None:
+            return own
+        given = targets[self._negatives.clamp_min(0)]  # [N, G, D]
+        return torch.cat((own, gather_rows(given).flatten(0, 1)))
+
+
+def _contrastive(queries: torch.Tensor, targets: torch.Tensor, pool: _Pool, weights: LossWeights) -> torch.Tensor:
+    """InfoNCE over the whole embedding and its first dimensions (Matryoshka), false negatives left out."""
+    ignored = pool.ignored
+    if weights.false_negative_margin is not None:
+        with torch.no_grad():
+            cosines = queries.float() @ targets.float().T
+            nearest = cosines.masked_fill(~pool.positives, -1.0).amax(dim=1, keepdim=True)
+            false = cosines > nearest + weights.false_negative_margin
+        ignored = false if ignored is None else ignored | false
+    too_long = [size for size in weights.dimensions if not 0 < size < queries.shape[1]]
+    if too_long:
+        raise ValueError(f"loss.dimensions must lie in 1..{queries.shape[1] - 1}, got {too_long[0]}.")
+    losses = [info_nce(queries, targets, pool.positives, weights.temperature, ignored)]
+    for size in weights.dimensions:
+        shorter = (F.normalize(rows[:, :size].float(), dim=-1) for rows in (queries, targets))
+        losses.append(info_nce(*shorter, pool.positives, weights.temperature, ignored))
+    return torch.stack(losses).mean()

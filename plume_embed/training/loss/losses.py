@@ -4,6 +4,9 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
+# A logit that takes no part in a softmax; finite, so that a row of nothing else still has a gradient of zero.
+_NEVER = -1e9
+
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """Rows of all processes, [B, ...] -> [W * B, ...], in the order of the ranks; the gradient reaches our own rows.
@@ -19,21 +22,32 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def info_nce(queries: torch.Tensor, targets: torch.Tensor, positives: torch.Tensor, temperature: float) -> torch.Tensor:
+def info_nce(
+    queries: torch.Tensor,
+    targets: torch.Tensor,
+    positives: torch.Tensor,
+    temperature: float,
+    ignored: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Bidirectional InfoNCE with in-batch negatives (paper, section 2), over embeddings of unit norm.
 
     Where a row has several positives, the loss is their mean log-probability, and none of them is a negative of
-    another: each is compared with the true negatives and itself only.
+    another: each is compared with the true negatives and itself only. A target without a positive query, which is a
+    negative that was given, counts from queries to targets and asks for no query of its own.
 
     Args:
         queries (`torch.Tensor` of shape [N, D]), targets (`torch.Tensor` of shape [M, D]): Embeddings.
-        positives (`torch.Tensor` of shape [N, M]): Boolean, at least one true value in each row and column.
+        positives (`torch.Tensor` of shape [N, M]): Boolean, at least one true value in each row.
         temperature (`float`): 0.02 in the paper, that is a logit scale of 50.
+        ignored (`torch.Tensor` of shape [N, M], *optional*): Boolean, pairs that are neither positive nor negative.
     """
     # In float32 whatever the rest runs in: a cosine in bfloat16 is off by up to 0.004, and so its logit by 0.2.
     with torch.autocast(queries.device.type, enabled=False):
         logits = queries.float() @ targets.float().T / temperature  # [N, M]
-        return (_one_way(logits, positives) + _one_way(logits.T, positives.T)) / 2
+        if ignored is not None:
+            logits = logits.masked_fill(ignored & ~positives, _NEVER)
+        asked = positives.any(dim=0)  # [M], targets that some query should find
+        return (_one_way(logits, positives) + _one_way(logits.T[asked], positives.T[asked])) / 2
 
 
 def _one_way(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,36 @@
+"""What the command line costs before a command does anything: CPU seconds and heavy modules."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+HEAVY = ("torch", "torchvision", "transformers", "numpy", "pyarrow", "lancedb", "datasets", "yaml", "PIL")
+# As the console script does it, then the exit code, the CPU time and which heavy modules are there.
+_PROGRAM = f"""
+import json, resource, sys
+try:
+    from plume_embed.__main__ import main
+    main()
+    code = 0
+except SystemExit as stop:
+    code = stop.code
+used = resource.getrusage(resource.RUSAGE_SELF)
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+print("\\n" + json.dumps([code, used.ru_utime + used.ru_stime, heavy]))
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start: its exit code, CPU seconds of the whole process, and which of HEAVY it imported."""
+
+    code: int
+    cpu_seconds: float
+    heavy: list[str]
+
+
+def measure_start(arguments: list[str]) -> Start:
+    """Runs a command line in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    return Start(*json.loads(done.stdout.splitlines()[-1]))

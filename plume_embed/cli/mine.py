@@ -1,0 +1,54 @@
+"""`plume-embed mine PAIRS --corpus FOLDER --out FILE`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plume_embed.cli.console import counted, make_console, one_line, progress_bar
+from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
+from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, ModelOption, StepsOption
+
+
+def mine(
+    pairs: Annotated[Path, typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet.", metavar="PAIRS")],
+    corpus: Annotated[Path, typer.Option(help="An indexed folder, where negatives are found.", metavar="FOLDER")],
+    out: Annotated[Path, typer.Option(help="The pairs with their negatives, as JSONL.", metavar="OUT.jsonl")],
+    to: DatabaseOption = None,
+    count: Annotated[int, typer.Option(min=1, help="Most negatives of a query.")] = 4,
+    margin: Annotated[
+        float, typer.Option(help="How far a negative's cosine is below the positive's, at least.")
+    ] = 0.05,
+    skip: Annotated[int, typer.Option(min=0, help="How many of the nearest candidates are passed over.")] = 0,
+    media_root: Annotated[Path, typer.Option(help="What paths in PAIRS are relative to, below its folder.")] = Path(),
+    model: ModelOption = None,
+    latent_steps: StepsOption = None,
+    device: DeviceOption = None,
+    dtype: DtypeOption = "auto",
+) -> None:
+    """Add hard negatives to pairs: what an index holds near a query that is not its answer.
+
+    Index the folder first, with the same model: plume-embed index FOLDER.
+    """
+    if not corpus.is_dir():
+        raise ValueError(f"No such folder: {corpus}")
+    with heavy_imports("Loading the model"):
+        from plume_embed.index.search import open_index
+        from plume_embed.index.table import errors_named
+        from plume_embed.training.data.pair_rows import read_pairs
+        from plume_embed.training.mine import MiningOptions
+        from plume_embed.training.mine import mine as mine_rows
+
+        rows = read_pairs([pairs], media_root)  # a bad row fails before the model is loaded
+        encoder = load_encoder(model, device, dtype)
+    db = database_of(corpus, to)
+    with errors_named(db), progress_bar("mining", "rows") as on_progress:
+        index = open_index(corpus, db, encoder, latent_steps)
+        report = mine_rows(rows, index, encoder, out, MiningOptions(count, margin, skip), latent_steps, on_progress)
+    console = make_console()
+    without = f"; {counted(report.without, 'row')} without any" if report.without else ""
+    console.print(
+        f"{counted(report.negatives, 'negative')} for {counted(report.rows, 'row')} in {one_line(str(out))}{without}"
+    )
+    for reason, number in report.left_out.items():
+        console.print(f"left out: {number:,} x {reason}")

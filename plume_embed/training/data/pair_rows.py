@@ -1,0 +1,302 @@
+"""Pairs of one's own: rows of a query, what it should find, and what it should not (JSONL, CSV, Parquet, `datasets`).
+
+    {"query": "a red bicycle", "positive": {"image": "bike.jpg"}, "negatives": [{"image": "scooter.jpg"}]}
+
+A side is a text, or a mapping with the keys text, image, video (a path, or a list of them) and page
+(`FILE.pdf#page=N`). In a CSV file the keys are part of the column: `query`, `query_image`, `positive_image`,
+`negative`, `negative_2_image`. Optional are `instruction`, which stands in front of the query's text, `score` (of the
+positive) and `negative_scores`, larger being more alike: a negative that scores as high as the positive is none and is
+left out.
+"""
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from plume_embed.reading.decode import Options
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.read import read_items
+
+_PAGE_OPTIONS = Options(num_frames=1, max_pixels=0)  # a page is rendered at one size
+KINDS = ("text", "image", "video", "page")
+_COLUMN = re.compile(r"(query|positive|negative(?:_\d+)?)(?:_(text|image|video|page))?")
+_KEYS = {"query", "positive", "negative", "negatives", "instruction", "score", "negative_scores"}
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """One row, checked; media are opened when they are needed.
+
+    Args:
+        query, positive (`dict`): Items with the keys text, image, video and page, where there are any.
+        negatives (`tuple[dict]`): What the query should not find, besides the positives of other rows.
+        where (`str`): File and line, for messages.
+    """
+
+    query: dict[str, Any]
+    positive: dict[str, Any]
+    negatives: tuple[dict[str, Any], ...]
+    where: str
+
+
+def read_pairs(
+    files: Sequence[Path],
+    root: Path = Path(),
+    max_bad_lines: int = 0,
+    report: Callable[[str], None] = lambda message: None,
+) -> list[PairRow]:
+    """The rows of `.jsonl`, `.csv`, `.tsv` and `.parquet` files.
+
+    Args:
+        files (`Sequence[Path]`): The files, told apart by their suffix.
+        root (`Path`): What paths of media are relative to; if it is no absolute path, below the folder of each file.
+        max_bad_lines (`int`): With more bad rows than this in all files together, the data are refused.
+        report: Called with a message for each bad row that is left out; it names file and line.
+
+    Raises:
+        ValueError: no such file, an unknown suffix, too many bad rows (the message names the last one), no rows.
+    """
+    found, bad = [], 0
+    for path in files:
+        for where, row in _rows(path):
+            try:
+                found.append(parse_row(row, path.parent / root, where))
+            except ValueError as error:
+                bad += 1
+                report(str(error))
+                if bad > max_bad_lines:
+                    raise ValueError(
+                        f"{error} That is bad row {bad}, and max_bad_lines is {max_bad_lines}: mend the file, or raise "
+                        "the limit to leave such rows out."
+                    ) from error
+    if not found:
+        raise ValueError(f"There are no pairs in {', '.join(map(str, files)) or 'an empty list of files'}.")
+    return found
+
+
+def rows_of_dataset(dataset: Any, root: Path) -> list[PairRow]:
+    """The rows of a `datasets.Dataset` with the columns of this module; pictures may be decoded or not."""
+    return [parse_row(_without_none(row), root, f"row {number}") for number, row in enumerate(dataset)]
+
+
+def parse_row(row: Any, root: Path, where: str) -> PairRow:
+    """A row, checked.
+
+    Raises:
+        ValueError: `where`, and what is wrong.
+    """
+    try:
+        if isinstance(row, _Unreadable):
+            raise ValueError(row.reason)
+        if not isinstance(row, dict):
+            raise ValueError("a row must be a mapping with query and positive")
+        unknown = sorted(set(row) - _KEYS)
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(sorted(_KEYS))}")
+        query, positive = (_item(row.get(name), name, root) for name in ("query", "positive"))
+        negatives = _negatives(row, root)
+        instruction = row.get("instruction", "")
+        if not isinstance(instruction, str):
+            raise ValueError("instruction must be a text")
+        if instruction:
+            query["text"] = f"{instruction}\n{query['text']}" if "text" in query else instruction
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}.") from error
+    return PairRow(query, positive, negatives, where)
+
+
+def item_key(item: dict[str, Any]) -> int:
+    """A number that is equal for equal items: equal texts, and media of equal bytes or pixels.
+
+    Raises:
+        ValueError: a file that cannot be read, by name.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for kind in KINDS:
+        for value in _as_list(item.get(kind)):
+            digest.update(f"\0{kind}\0".encode() + _content(value))
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def _content(value: Any) -> bytes:
+    if isinstance(value, Path):
+        file, _, page = str(value).partition("#page=")
+        try:
+            return Path(file).read_bytes() + page.encode()
+        except OSError as error:
+            raise ValueError(f"{value}: {error.strerror or error}") from error
+    if isinstance(value, Image.Image):
+        return value.tobytes()
+    return value["bytes"] if isinstance(value, dict) else str(value).encode()
+
+
+def _negatives(row: dict[str, Any], root: Path) -> tuple[dict[str, Any], ...]:
+    given = [*_as_list(row.get("negatives")), *_as_list(row.get("negative"))]
+    items = [_item(value, f"negative {number}", root) for number, value in enumerate(given, start=1)]
+    scores = row.get("negative_scores")
+    if scores is None:
+        return tuple(items)
+    if row.get("score") is None or len(_as_list(scores)) != len(items):
+        raise ValueError("negative_scores needs score, and as many values as there are negatives")
+    try:
+        least = float(row["score"])
+        return tuple(item for item, score in zip(items, _as_list(scores), strict=True) if float(score) < least)
+    except (TypeError, ValueError) as error:
+        raise ValueError("score and negative_scores must be numbers") from error
+
+
+def _item(value: Any, name: str, root: Path) -> dict[str, Any]:
+    """A side as an item: what is empty left out, paths below the root."""
+    value = {"text": value} if isinstance(value, str) else value
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be a text or a mapping with {', '.join(KINDS)}, got {type(value).__name__}")
+    unknown = sorted(set(value) - set(KINDS))
+    if unknown:
+        raise ValueError(f"{name} has the unknown key {unknown[0]!r}; there are {', '.join(KINDS)}")
+    item: dict[str, Any] = {}
+    for kind, given in value.items():
+        values = [entry for entry in _as_list(given) if entry not in (None, "")]
+        if kind == "text":
+            if not all(isinstance(entry, str) for entry in values):
+                raise ValueError(f"{name}: text must be a text")
+            if values:
+                item["text"] = "\n".join(values)
+        elif values:
+            item[kind] = [_medium(entry, kind, name, root) for entry in values]
+    if not item:
+        raise ValueError(f"{name} is empty: give a text, a picture, a video or a page")
+    return item
+
+
+def _medium(value: Any, kind: str, name: str, root: Path) -> Any:
+    if isinstance(value, str | Path):
+        file = str(value).partition("#page=")[0]
+        if "://" in file:
+            raise ValueError(f"{name}: {value} is an address; download it first")
+        if kind == "page" and not re.search(r"#page=[1-9]\d*$", str(value)):
+            raise ValueError(f"{name}: a page is FILE.pdf#page=NUMBER, counted from 1, got {str(value)!r}")
+        if not (root / file).is_file():
+            raise ValueError(f"{name}: no such file: {root / file}")
+        return root / value
+    if kind == "image" and (isinstance(value, Image.Image) or (isinstance(value, dict) and value.get("bytes"))):
+        return value  # of a `datasets` object, decoded or not
+    raise ValueError(f"{name}: {kind} must be a path, got {type(value).__name__}")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each row of a file with its place."""
+    if not path.is_file():
+        raise ValueError(f"No such file: {path}")
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
+        yield from _rows_of_jsonl(path)
+    elif suffix in (".csv", ".tsv"):
+        yield from _rows_of_csv(path, "\t" if suffix == ".tsv" else ",")
+    elif suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        number = 0
+        for batch in pq.ParquetFile(path).iter_batches():
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}: row {number}", _without_none(row)
+    else:
+        raise ValueError(f"{path}: pairs are read from .jsonl, .csv, .tsv and .parquet files.")
+
+
+def _rows_of_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    row = _Unreadable(f"not JSON: {error}")
+                yield f"{path}:{number}", _without_none(row)
+
+
+def _rows_of_csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+        columns = {name: _COLUMN.fullmatch(name) for name in reader.fieldnames or () if name}
+        strange = [name for name, match in columns.items() if match is None and name not in _KEYS]
+        if strange:
+            raise ValueError(f"{path}: unknown column {strange[0]!r}; see the list in docs/training.md.")
+        try:
+            for cells in reader:
+                yield f"{path}:{reader.line_num}", _nested(cells, columns)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}:{reader.line_num + 1}: {error}.") from error
+
+
+def _nested(cells: dict[Any, Any], columns: dict[str, re.Match | None]) -> Any:
+    """`{"query": ..., "positive_image": ...}` -> a row with nested sides."""
+    if None in cells or None in cells.values():
+        return _Unreadable("the row has another number of cells than the first line")
+    row: dict[str, Any] = {}
+    sides: dict[str, dict[str, str]] = {}
+    for name, value in cells.items():
+        match = columns[name]
+        if value == "":
+            continue
+        if match is None:
+            row[name] = value
+        else:
+            sides.setdefault(match[1], {})[match[2] or "text"] = value
+    negatives = [side for name, side in sorted(sides.items()) if name.startswith("negative")]
+    row |= {name: sides[name] for name in ("query", "positive") if name in sides}
+    return row | ({"negatives": negatives} if negatives else {})
+
+
+class _Unreadable:
+    """Stands for a row that is no row, so that it is counted and named like any other bad one."""
+
+    def __init__(self, reason: str):
+        self.reason = reason
+
+
+def _without_none(value: Any) -> Any:
+    """Parquet and `datasets` fill absent keys with None: not there."""
+    if isinstance(value, dict):
+        return {name: _without_none(entry) for name, entry in value.items() if entry is not None}
+    return [_without_none(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _as_list(value: Any) -> list:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
+
+
+def open_pages(item: dict[str, Any]) -> dict[str, Any]:
+    """The item as PlumeProcessor takes it: pages as pictures, after the pictures that it has.
+
+    Raises:
+        ValueError: a page that cannot be read, by name.
+    """
+    if "page" not in item:
+        return item
+    opened = {kind: value for kind, value in item.items() if kind != "page"}
+    return opened | {"image": [*item.get("image", []), *map(_picture_of_page, item["page"])]}
+
+
+def _picture_of_page(page: Path) -> Image.Image:
+    name, _, number = str(page).partition("#page=")
+    path = Path(name)
+    skip = frozenset(range(int(number) - 1))
+    try:
+        status = path.stat()
+        file = SourceFile(path.name, path, "page", status.st_size, status.st_mtime_ns)
+        with closing(read_items(file, lambda text: True, _PAGE_OPTIONS, skip)) as items:
+            found = next(items, None)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{page}: {error}") from error
+    if found is None or found.content is None:
+        raise ValueError(f"{page}: {found.reason if found else 'there is no such page'}")
+    return found.content["image"]

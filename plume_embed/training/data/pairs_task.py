@@ -1,0 +1,245 @@
+"""Pairs of one's own as a task for the trainer: the last stage of the curriculum, without any rationale."""
+
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from plume_embed.evaluation.mmeb_v2.score import Prediction, score
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.training.curriculum import CurriculumState, suffix_text
+from plume_embed.training.data.corpus import SubsetBalancedBatches, check_shares
+from plume_embed.training.data.pair_rows import PairRow, item_key, open_pages, read_pairs, rows_of_dataset
+from plume_embed.training.diagnostics import Sample
+from plume_embed.training.loss.batch_loss import TrainingBatch
+from plume_embed.training.objective import SideBatch, make_side
+from plume_embed.training.recipe import Recipe
+
+_ITEM = re.compile(r"Item (\d+): ")
+_NOT_THERE = -1
+_EVALUATED_AT_ONCE = 32
+
+
+class PairsTask:
+    """Batches of pairs, a function of the seed and the step, and an evaluation on pairs that were held out.
+
+    Args:
+        recipe ([`Recipe`]): Of the run: `data`, `pairs`, `model`, `curriculum`.
+        rank, world_size (`int`): This process's share of the batch.
+        report: Called with a message for each bad row of the data.
+
+    Raises:
+        ValueError: data or settings that cannot be trained on, with the remedy.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        rank: int = 0,
+        world_size: int = 1,
+        report: Callable[[str], None] = lambda message: None,
+    ):
+        check_shares(recipe.batch_size, world_size)
+        if recipe.model.path is None:
+            raise ValueError("Pairs are for a trained model: give its folder with --set model.path=DIR.")
+        if recipe.curriculum.stages != (recipe.curriculum.num_segments,):
+            raise ValueError(
+                f"Pairs have no rationales, so only the last stage can be trained: curriculum.stages must be "
+                f"[{recipe.curriculum.num_segments}], got {list(recipe.curriculum.stages)}."
+            )
+        self.recipe, self.curriculum = recipe, recipe.curriculum
+        self.train_rows, self.held_out = self._split(report if rank == 0 else lambda message: None)
+        if len(self.train_rows) < recipe.batch_size:
+            raise ValueError(f"{len(self.train_rows)} pairs to train on are fewer than batch_size={recipe.batch_size}.")
+        self.batches = SubsetBalancedBatches([""] * len(self.train_rows), recipe.batch_size, recipe.seed)
+        self.rows = slice(rank, None, world_size)
+        self.processor = PlumeProcessor.from_pretrained(recipe.model.path)
+        given = max((len(row.negatives) for row in self.train_rows), default=0)
+        self._num_negatives = min(given, recipe.pairs.max_negatives)
+
+    def _read(self, files: Iterable[str], report: Callable[[str], None]) -> list[PairRow]:
+        data = self.recipe.data
+        return read_pairs([Path(name) for name in files], Path(data.media_root), data.max_bad_lines, report)
+
+    def _split(self, report: Callable[[str], None]) -> tuple[list[PairRow], list[PairRow]]:
+        """The rows to train on and those to evaluate on; no query or positive is on both sides."""
+        data, pairs = self.recipe.data, self.recipe.pairs
+        if bool(data.files) == bool(data.dataset) or data.folder:
+            raise ValueError("Pairs come from data.files or data.dataset, as in --set data.files=[pairs.csv].")
+        if data.files:
+            rows = self._read(data.files, report)
+        else:
+            from plume_embed.training.data.corpus_task import load_dataset_named
+
+            rows = rows_of_dataset(load_dataset_named(data.dataset), Path(data.media_root))
+        if pairs.held_out_files:
+            held_out = self._read(pairs.held_out_files, report)
+            seen = {key for row in held_out for key in (item_key(row.query), item_key(row.positive))}
+            kept = [row for row in rows if not seen & {item_key(row.query), item_key(row.positive)}]
+            if len(kept) < len(rows):
+                report(f"{len(rows) - len(kept)} pairs are left out of training: they are in pairs.held_out_files too.")
+            return kept, held_out
+        if not 0 <= pairs.held_out < 1:
+            raise ValueError(f"pairs.held_out must lie in [0, 1), got {pairs.held_out}.")
+        groups = _groups(rows)
+        random.Random(f"held out {self.recipe.seed}").shuffle(groups)
+        held_out: list[int] = []
+        while groups and len(held_out) < pairs.held_out * len(rows):
+            held_out += groups.pop()
+        return [rows[n] for group in groups for n in group], [rows[n] for n in sorted(held_out)]
+
+    def make_model(self) -> PlumeModel:
+        """The model of the recipe's folder, in float32."""
+        settings, steps = self.recipe.model, self.curriculum.num_latent_steps
+        model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, num_latent_steps=steps, **settings.plume)
+        if settings.freeze_vision:
+            model.freeze_vision()
+        return model
+
+    def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
+        """The rows of this process in a step.
+
+        Raises:
+            ValueError: a medium that cannot be read, naming it and its row.
+        """
+        rows = [self.train_rows[index] for index in self.batches[step][self.rows]]
+        drawn = [self._drawn(row, step) for row in rows]
+        targets = [(row.positive, f"{row.where}: positive") for row in rows]
+        numbers = torch.full((len(rows), self._num_negatives), _NOT_THERE)
+        keys = torch.zeros(len(rows), self._num_negatives, dtype=torch.long)
+        for row, (pair, negatives) in enumerate(zip(rows, drawn, strict=True)):
+            for column, negative in enumerate(negatives):
+                numbers[row, column], keys[row, column] = len(targets), item_key(negative)
+                targets.append((negative, f"{pair.where}: negative"))
+        num_steps = self._latent_steps(step)
+        return TrainingBatch(
+            queries=self._chunks([(row.query, f"{row.where}: query") for row in rows], num_steps),
+            targets=self._chunks(targets, num_steps if self.recipe.target_rollout else 0),
+            target_of_query=torch.arange(len(rows)),
+            target_keys=torch.tensor([item_key(row.positive) for row in rows]),
+            num_latent_steps=num_steps,
+            query_keys=torch.tensor([item_key(row.query) for row in rows]),
+            negatives=numbers if self._num_negatives else None,
+            negative_keys=keys if self._num_negatives else None,
+        )
+
+    def _drawn(self, row: PairRow, step: int) -> list[dict[str, Any]]:
+        count = min(self._num_negatives, len(row.negatives))
+        return random.Random(f"negatives {self.recipe.seed} {step} {row.where}").sample(row.negatives, count)
+
+    def _latent_steps(self, step: int) -> int:
+        """K of a step: the curriculum's, or one of `sampled_steps`; the same on every process."""
+        choices = self.recipe.pairs.sampled_steps or (self.curriculum.num_latent_steps,)
+        return random.Random(f"latent steps {self.recipe.seed} {step}").choice(choices)
+
+    def _chunks(self, sides: Sequence[tuple[dict[str, Any], str]], num_steps: int) -> list[SideBatch]:
+        size, chunks = self.recipe.chunk_size or len(sides), []
+        for start in range(0, len(sides), size):
+            chunk = sides[start : start + size]
+            suffixes = [suffix_text("", None, self.curriculum.latent_end)] * len(chunk) if num_steps else None
+            try:
+                chunks.append(make_side(self.processor, [open_pages(item) for item, _ in chunk], suffixes))
+            except ValueError as error:
+                match = _ITEM.match(str(error))
+                if match is None:
+                    raise
+                raise ValueError(f"{chunk[int(match[1])][1]}: {str(error).removeprefix(match[0])}") from error
+        return chunks
+
+    def samples(self, count: int) -> list[Sample]:
+        """Held-out pairs for the diagnostics."""
+        rows = (self.held_out or self.train_rows)[:count]
+        return [Sample(open_pages(row.query), open_pages(row.positive), "pairs") for row in rows]
+
+    def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 0) -> dict:
+        """Scores on the held-out pairs, each query among all their positives and negatives.
+
+        Returns:
+            `hit_at_1`, `hit_at_5`, `hit_at_10` and `ndcg_at_10` in 0..1 by K of the curriculum, `queries`, `pool`, and
+            `variants` with the same scores by other numbers of steps or dimensions; {} where nothing was held out.
+        """
+        if not self.held_out:
+            return {}
+        pool: dict[int, dict[str, Any]] = {}
+        for row in self.held_out:
+            for item in (row.positive, *row.negatives):
+                pool.setdefault(item_key(item), item)
+        labels: dict[int, set[int]] = {}
+        for row in self.held_out:
+            labels.setdefault(item_key(row.query), set()).add(item_key(row.positive))
+        queries = {item_key(row.query): row.query for row in self.held_out}
+        own = self.curriculum.num_latent_steps
+        found: dict[str, dict[str, float]] = {}
+        for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps)):
+            asked, answers = (self._vectors(model, list(side.values()), steps) for side in (queries, pool))
+            for size in (None, *(self.recipe.pairs.truncate if steps == own else ())):
+                name = f"K={steps}" + ("" if size is None else f", {size} dimensions")
+                found[name] = _scores(asked[:, :size], answers[:, :size], list(pool), [labels[key] for key in queries])
+        return {**found.pop(f"K={own}"), "queries": len(queries), "pool": len(pool), "variants": found}
+
+    @torch.inference_mode()
+    def _vectors(self, model: PlumeModel, items: list[dict[str, Any]], num_steps: int) -> NDArray[np.float32]:
+        was_training = model.training
+        model.eval()
+        try:
+            parts = []
+            for start in range(0, len(items), _EVALUATED_AT_ONCE):
+                batch = self.processor([open_pages(item) for item in items[start : start + _EVALUATED_AT_ONCE]])
+                parts.append(model(**batch.to(model.device), num_latent_steps=num_steps).embeddings.cpu().numpy())
+            return np.concatenate(parts)
+        finally:
+            model.train(was_training)
+
+
+def _scores(
+    queries: NDArray[np.float32], pool: NDArray[np.float32], keys: list[int], labels: list[set[int]]
+) -> dict[str, float]:
+    """Hits and NDCG of rankings by cosine."""
+    queries, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, pool))
+    order = np.argsort(-(queries @ pool.T), axis=1, kind="stable")[:, :10]
+    predictions = [
+        Prediction([str(keys[n]) for n in row], tuple(map(str, right)), None)
+        for row, right in zip(order, labels, strict=True)
+    ]
+    found = score(predictions)
+    return {f"hit_at_{k}": float(found[f"hit@{k}"]) for k in (1, 5, 10)} | {
+        "ndcg_at_10": float(found["ndcg_linear@10"])
+    }
+
+
+def _groups(rows: Sequence[PairRow]) -> list[list[int]]:
+    """Numbers of the rows that share a query or a positive, directly or through others."""
+    parent = list(range(len(rows)))
+
+    def root(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
+
+    first: dict[tuple[str, int], int] = {}
+    for number, row in enumerate(rows):
+        for name in (("query", item_key(row.query)), ("positive", item_key(row.positive))):
+            parent[root(number)] = root(first.setdefault(name, number))
+    groups: dict[int, list[int]] = {}
+    for number in range(len(rows)):
+        groups.setdefault(root(number), []).append(number)
+    return list(groups.values())
+
+
+def comparison_table(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Both evaluations as a table in Markdown, in percent."""
+    names = ("hit_at_1", "hit_at_5", "hit_at_10", "ndcg_at_10")
+    lines = [f"| {before['queries']} held-out queries, pool of {before['pool']} | Hit@1 | Hit@5 | Hit@10 | NDCG@10 |"]
+    lines.append("|---|---|---|---|---|")
+    for label, found in (("before", before), ("after", after)):
+        for variant, scores in (("", found), *found["variants"].items()):
+            cells = " | ".join(f"{100 * scores[name]:.1f}" for name in names)
+            lines.append(f"| {label}{', ' if variant else ''}{variant} | {cells} |")
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""Hard negatives: what an index holds near a query that is not its answer.
+
+A negative is a hit that is less alike to the query than the positive by a margin. What is nearer is likely an answer
+that nobody has marked, and what equals the query or a positive of the same query is never taken.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plume_embed.atomic import replacing
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.search import Hit, OpenIndex
+from plume_embed.training.data.pair_rows import PairRow, item_key, open_pages
+
+_AT_ONCE = 256
+_HITS_PER_NEGATIVE = 8  # how many hits are looked at for each negative that is wanted
+
+
+@dataclass(frozen=True)
+class MiningOptions:
+    """What counts as a hard negative.
+
+    Args:
+        count (`int`): Most negatives of a query.
+        margin (`float`): A negative's cosine to the query is below the positive's by at least this much.
+        skip (`int`): How many of the nearest candidates are passed over, for data with many unmarked answers.
+    """
+
+    count: int = 4
+    margin: float = 0.05
+    skip: int = 0
+
+
+@dataclass
+class MiningReport:
+    """What was found: rows written, negatives in all, rows without any, and hits that no pair can hold, by reason."""
+
+    rows: int = 0
+    negatives: int = 0
+    without: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def mine(
+    rows: Sequence[PairRow],
+    index: OpenIndex,
+    encoder: Encoder,
+    out: Path,
+    options: MiningOptions = MiningOptions(),
+    num_latent_steps: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> MiningReport:
+    """Writes the pairs with their negatives as JSONL, which `read_pairs` reads; the file appears whole or not at all.
+
+    Args:
+        rows (`Sequence[PairRow]`): From `read_pairs`; negatives that they have are kept and come first.
+        index ([`OpenIndex`]): What negatives are taken from, embedded by the same model.
+        encoder ([`Encoder`]): The model.
+        out (`Path`): The file to write.
+        options ([`MiningOptions`]): What counts.
+        num_latent_steps (`int`, *optional*): K, by default the model's own.
+        on_progress: Called with rows done and rows in all.
+
+    Raises:
+        ValueError: an item that cannot be read, naming its row.
+    """
+    report = MiningReport()
+    answers: dict[int, set[int]] = defaultdict(set)
+    for row in rows:
+        answers[item_key(row.query)] |= {item_key(row.positive), item_key(row.query)}
+    with replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            queries = _encode(encoder, [(row.query, f"{row.where}: query") for row in part], num_latent_steps)
+            positives = _encode(encoder, [(row.positive, f"{row.where}: positive") for row in part], num_latent_steps)
+            for row, query, positive in zip(part, queries, positives, strict=True):
+                found = list(_negatives(row, query, float(query @ positive), index, answers, options, report))
+                file.write(json.dumps(_as_row(row, found, float(query @ positive)), ensure_ascii=False) + "\n")
+                report.rows += 1
+                report.negatives += len(found)
+                report.without += not found
+                on_progress(report.rows, len(rows))
+    return report
+
+
+def _encode(
+    encoder: Encoder, sides: Sequence[tuple[dict[str, Any], str]], num_latent_steps: int | None
+) -> NDArray[np.float32]:
+    """Vectors [N, D] of items; each comes with its name for messages."""
+    opened = []
+    for item, name in sides:
+        try:
+            opened.append(open_pages(item))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return encoder.encode(opened, num_latent_steps=num_latent_steps)
+
+
+def _negatives(
+    row: PairRow,
+    query: NDArray[np.float32],
+    score: float,
+    index: OpenIndex,
+    answers: dict[int, set[int]],
+    options: MiningOptions,
+    report: MiningReport,
+) -> Iterator[tuple[dict[str, Any], float]]:
+    """The nearest items that are no answers, with their cosines, hardest first."""
+    wanted, passed_over = options.count, options.skip
+    for hit in index.search(query, top=_HITS_PER_NEGATIVE * (options.count + options.skip)):
+        if wanted == 0:
+            return
+        if hit.score > score - options.margin:
+            continue
+        item, reason = _item_of(hit)
+        if item is None:
+            report.left_out[reason] += 1
+        elif item_key(item) not in answers[item_key(row.query)]:
+            if passed_over:
+                passed_over -= 1
+                continue
+            wanted -= 1
+            yield item, hit.score
+
+
+def _item_of(hit: Hit) -> tuple[dict[str, Any] | None, str]:
+    """A hit as a side of a pair, or why it is none."""
+    path = (Path(hit.folder) / hit.path).resolve()
+    if hit.kind == "page" and path.suffix.lower() == ".pdf":
+        return {"page": [Path(f"{path}#{hit.locator}")]}, ""
+    if hit.kind == "text":
+        text = path.read_text(encoding="utf-8-sig")
+        if hit.locator:
+            start, end = map(int, hit.locator.removeprefix("chars=").split("-"))
+            text = text[start:end]
+        return {"text": text}, ""
+    if hit.locator:
+        return None, f"{hit.kind} inside a file ({hit.locator.partition('=')[0]}=...)"
+    return {hit.kind: [path]}, ""
+
+
+def _as_row(row: PairRow, found: list[tuple[dict[str, Any], float]], score: float) -> dict[str, Any]:
+    """A row of the file. Given negatives have no score and are kept whatever the positive's is."""
+    negatives = [*row.negatives, *(item for item, _ in found)]
+    written = {"query": _plain(row.query), "positive": _plain(row.positive), "negatives": list(map(_plain, negatives))}
+    if row.negatives:
+        return written
+    return written | {"score": round(score, 6), "negative_scores": [round(cosine, 6) for _, cosine in found]}
+
+
+def _plain(item: dict[str, Any]) -> dict[str, Any]:
+    """An item for JSON: paths as absolute strings.
+
+    Raises:
+        ValueError: a picture that is no file.
+    """
+    plain: dict[str, Any] = {}
+    for kind, value in item.items():
+        if kind == "text":
+            plain[kind] = value
+        elif all(isinstance(entry, Path) for entry in value):
+            plain[kind] = [str(entry.resolve()) for entry in value]
+        else:
+            raise ValueError("Mining writes paths, and a row holds a decoded picture: save it to a file first.")
+    return plain

@@ -1,0 +1,96 @@
+"""Hard negatives out of an index: what is taken, what never is, and that training reads what was written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_files import write_pdf, write_picture
+
+from plume_embed.cli.main import main
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.search import open_index
+from plume_embed.index.update import update_index
+from plume_embed.training.data.pair_rows import item_key, read_pairs
+from plume_embed.training.mine import MiningOptions, mine
+
+
+@pytest.fixture(scope="module")
+def encoder(released_model_dir) -> Encoder:
+    return Encoder(str(released_model_dir), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, encoder) -> Path:
+    """Pictures, texts and a page; one picture is there twice, and pairs over them."""
+    folder = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        noise = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+    write_picture(folder / "picture.png")
+    write_pdf(folder / "report.pdf", num_pages=2)
+    for name, text in (("whale", "The blue whale is the largest animal."), ("long", "Many words stand here. " * 120)):
+        (folder / f"{name}.txt").write_text(text)
+    update_index(folder, folder / ".plume-index", encoder)
+    return folder
+
+
+def mined(corpus: Path, encoder: Encoder, out: Path, rows: list[dict], **options) -> list[dict]:
+    (out / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    index = open_index(corpus, corpus / ".plume-index", encoder)
+    mine(read_pairs([out / "pairs.jsonl"]), index, encoder, out / "mined.jsonl", MiningOptions(**options))
+    return [json.loads(line) for line in (out / "mined.jsonl").read_text().splitlines()]
+
+
+def test_negatives_are_the_nearest_below_the_margin_and_never_an_answer(corpus, encoder, tmp_path):
+    rows = [
+        {"query": {"image": str(corpus / "0.png")}, "positive": {"image": str(corpus / f"{n}.png")}} for n in (1, 2)
+    ]
+    found = mined(corpus, encoder, tmp_path, rows, count=20, margin=-2.0)
+    index = open_index(corpus, corpus / ".plume-index", encoder)
+    answers = {item_key({"image": [corpus / f"{n}.png"]}) for n in (0, 1, 2)}
+    for written in read_pairs([tmp_path / "mined.jsonl"]):
+        assert not answers & {item_key(item) for item in written.negatives}
+    ranked = index.search(encoder.encode([{"image": corpus / "0.png"}])[0], top=99)
+    expected = [hit.score for hit in ranked if hit.path not in ("0.png", "1.png", "2.png")][:20]
+    assert found[0]["negative_scores"] == pytest.approx(expected, abs=1e-5) and len(expected) > 5
+    closer = mined(corpus, encoder, tmp_path, rows[:1], count=20, margin=0.02)[0]
+    assert all(score <= closer["score"] - 0.02 + 1e-6 for score in closer["negative_scores"])
+    assert len(closer["negative_scores"]) < len(expected)
+
+
+def test_texts_passages_and_pages_are_written_so_that_training_reads_them(corpus, encoder, tmp_path):
+    rows = [{"query": "a whale", "positive": {"text": "Something else."}}]
+    mined(corpus, encoder, tmp_path, rows, count=50, margin=-2.0)
+    (row,) = read_pairs([tmp_path / "mined.jsonl"])
+    kinds = {kind for item in row.negatives for kind in item}
+    assert kinds == {"text", "image", "page"}
+    texts = [item["text"] for item in row.negatives if "text" in item]
+    assert "The blue whale is the largest animal." in texts and any(t.startswith("Many words") for t in texts)
+
+
+def test_given_negatives_stay_and_the_nearest_can_be_passed_over(corpus, encoder, tmp_path):
+    rows = [
+        {"query": "a whale", "positive": "Something else.", "negatives": ["given"]},
+        {"query": "x", "positive": "y"},
+    ]
+    plain = mined(corpus, encoder, tmp_path, rows, count=3, margin=-2.0)
+    assert plain[0]["negatives"][0] == {"text": "given"} and "score" not in plain[0] and len(plain[0]["negatives"]) == 4
+    skipped = mined(corpus, encoder, tmp_path, rows, count=2, margin=-2.0, skip=1)
+    assert skipped[1]["negatives"] == plain[1]["negatives"][1:]
+
+
+def test_the_command_says_what_it_found_and_names_a_bad_row(corpus, released_model_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PLUME_MODEL", str(released_model_dir))
+    (tmp_path / "p.csv").write_text("query,positive\na whale,Something else.\n")
+    arguments = ["mine", str(tmp_path / "p.csv"), "--corpus", str(corpus), "--out", str(tmp_path / "m.jsonl")]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--margin", "-2", "--count", "2"])
+    assert ended.value.code == 0 and "2 negatives for 1 row in" in capsys.readouterr().out
+    (tmp_path / "p.csv").write_text("query,positive\na whale,\n")
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and "p.csv:2: positive must be a text" in error and error.count("\n") == 1

@@ -1,0 +1,224 @@
+"""Fine-tuning on pairs of one's own: batches, losses with given negatives, the evaluation, and a whole run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw
+
+from plume_embed.training.data.pair_rows import item_key
+from plume_embed.training.data.pairs_task import PairsTask
+from plume_embed.training.log import read_log
+from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses
+from plume_embed.training.loss.losses import info_nce
+from plume_embed.training.objective import SideOutput
+from plume_embed.training.recipe import load_recipe
+from plume_embed.training.run import run
+
+COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple", "brown", "pink", "cyan", "olive")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Twelve squares with their names, each with another colour as a negative; one name twice."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rows = []
+    for number, colour in enumerate(COLOURS):
+        image = Image.new("RGB", (56, 56), "grey")
+        ImageDraw.Draw(image).rectangle((8, 8, 48, 48), fill=colour)
+        image.save(folder / f"{colour}.png")
+        other = COLOURS[(number + 1) % len(COLOURS)]
+        rows.append(
+            {
+                "query": f"a {colour} square",
+                "positive": {"image": f"{colour}.png"},
+                "negatives": [{"image": f"{other}.png"}],
+            }
+        )
+    rows.append({"query": "a red square", "positive": {"image": "orange.png"}})
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def recipe(data: Path, model: Path, *settings: str):
+    own = [f"data.files=[{data / 'pairs.jsonl'}]", f"model.path={model}", "batch_size=4", "curriculum.max_steps=6"]
+    own += ["curriculum.num_latent_steps=2", "logging_steps=1", "early_stopping.every=2", "pairs.held_out=0.2"]
+    return load_recipe("pairs", [*own, *settings])
+
+
+def test_what_is_held_out_shares_no_query_and_no_positive_with_training(data, released_model_dir):
+    for seed in range(6):
+        task = PairsTask(recipe(data, released_model_dir, f"seed={seed}"))
+        keys = [
+            {item_key(s) for row in rows for s in (row.query, row.positive)}
+            for rows in (task.train_rows, task.held_out)
+        ]
+        assert not keys[0] & keys[1]
+        assert len(task.train_rows) + len(task.held_out) == len(COLOURS) + 1 and len(task.held_out) >= 3
+
+
+def test_a_batch_is_a_function_of_seed_and_step_and_holds_the_given_negatives(data, released_model_dir):
+    chosen = recipe(data, released_model_dir)
+    one, two = (PairsTask(chosen).batch(3, chosen.curriculum.at(3)) for _ in range(2))
+    assert torch.equal(one.targets[0].prefix["input_ids"], two.targets[0].prefix["input_ids"])
+    assert one.num_latent_steps == 2 and one.queries[0].suffix_ids is not None
+    there = one.negatives >= 0
+    assert torch.equal(one.negatives[there], torch.arange(4, 4 + there.sum()))
+    assert len(one.targets[0]) == 4 + there.sum()
+
+
+def test_sampled_steps_draw_k_anew_and_zero_is_a_single_pass(data, released_model_dir):
+    chosen = recipe(data, released_model_dir, "pairs.sampled_steps=[0,1,3]", "curriculum.max_steps=30")
+    task = PairsTask(chosen)
+    drawn = [task.batch(step, chosen.curriculum.at(step)) for step in range(12)]
+    assert {batch.num_latent_steps for batch in drawn} == {0, 1, 3}
+    assert all((batch.queries[0].suffix_ids is None) == (batch.num_latent_steps == 0) for batch in drawn)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("model.path=null", "give its folder with --set model.path"),
+        ("curriculum.stages=[0,4]", "only the last stage"),
+        ("data.files=[]", "come from data.files or data.dataset"),
+        ("batch_size=64", "fewer than batch_size=64"),
+        ("pairs.held_out=1.5", "must lie in"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_with_the_remedy(data, released_model_dir, setting, message):
+    with pytest.raises(ValueError, match=message):
+        PairsTask(recipe(data, released_model_dir, setting))
+
+
+# Losses
+
+
+def outputs(rows: torch.Tensor) -> SideOutput:
+    rows = F.normalize(rows, dim=-1)
+    return SideOutput(rows, rows, torch.zeros(len(rows)), None)
+
+
+def batch_of(
+    count: int, negatives: list[list[int]], keys: list[int], negative_keys: list[list[int]], **more
+) -> TrainingBatch:
+    return TrainingBatch(
+        [],
+        [],
+        torch.arange(count),
+        torch.tensor(keys),
+        1,
+        negatives=torch.tensor(negatives),
+        negative_keys=torch.tensor(negative_keys),
+        **more,
+    )
+
+
+def by_hand(queries, pool, positives, ignored, temperature=0.05) -> float:
+    """Both directions, term by term, as the docstring of `info_nce` says."""
+    q, t = (F.normalize(rows, dim=-1) for rows in (queries, pool))
+    logits = (q @ t.T / temperature).tolist()
+
+    def one_way(row, positive, skipped):
+        negative = [x for x, p, s in zip(row, positive, skipped, strict=True) if not p and not s]
+        losses = [
+            -(torch.tensor(x) - torch.tensor([x, *negative]).logsumexp(0))
+            for x, p in zip(row, positive, strict=True)
+            if p
+        ]
+        return sum(losses) / len(losses)
+
+    rows = [one_way(*r) for r in zip(logits, positives.tolist(), ignored.tolist(), strict=True)]
+    columns = zip(zip(*logits, strict=True), positives.T.tolist(), ignored.T.tolist(), strict=True)
+    columns = [one_way(row, positive, skipped) for row, positive, skipped in columns if any(positive)]
+    return float((sum(rows) / len(rows) + sum(columns) / len(columns)) / 2)
+
+
+def test_given_negatives_count_and_what_is_not_there_does_not():
+    torch.manual_seed(0)
+    queries, targets = torch.randn(3, 8), torch.randn(5, 8)
+    batch = batch_of(3, [[3], [-1], [4]], [1, 2, 3], [[7], [0], [1]])  # the last negative equals the first positive
+    _, terms = batch_losses(outputs(queries), outputs(targets), batch, LossWeights(temperature=0.05))
+    pool = targets[[0, 1, 2, 3, 0, 4]]
+    positives = torch.tensor([[1, 0, 0, 0, 0, 1], [0, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0]], dtype=torch.bool)
+    ignored = torch.zeros(3, 6, dtype=torch.bool)
+    ignored[:, 4] = True
+    assert terms["nce_gen"].item() == pytest.approx(by_hand(queries, pool, positives, ignored), rel=1e-5)
+
+
+def test_a_target_that_equals_the_query_or_is_nearer_than_its_positive_is_no_negative():
+    torch.manual_seed(1)
+    queries, targets = torch.randn(4, 8), torch.randn(4, 8)
+    targets[2] = queries[0] + 0.01 * torch.randn(8)
+    keys, query_keys = torch.tensor([1, 2, 3, 4]), torch.tensor([9, 4, 9, 9])
+    batch = TrainingBatch([], [], torch.arange(4), keys, 1, query_keys=query_keys)
+    weights = LossWeights(temperature=0.05, false_negative_margin=0.1)
+    _, terms = batch_losses(outputs(queries), outputs(targets), batch, weights)
+    cosines = F.normalize(queries, dim=-1) @ F.normalize(targets, dim=-1).T
+    ignored = cosines > cosines.diagonal().unsqueeze(1) + 0.1
+    assert ignored[0, 2]
+    ignored[1, 3] = True
+    assert terms["nce_gen"].item() == pytest.approx(
+        by_hand(queries, targets, torch.eye(4, dtype=torch.bool), ignored), rel=1e-5
+    )
+
+
+def test_matryoshka_is_the_mean_over_the_dimensions_and_too_many_are_refused():
+    torch.manual_seed(2)
+    queries, targets, eye = torch.randn(4, 8), torch.randn(4, 8), torch.eye(4, dtype=torch.bool)
+    batch = TrainingBatch([], [], torch.arange(4), torch.arange(4), 1)
+    _, terms = batch_losses(outputs(queries), outputs(targets), batch, LossWeights(temperature=0.05, dimensions=(2, 4)))
+    each = [info_nce(*(F.normalize(r[:, :size], dim=-1) for r in (queries, targets)), eye, 0.05) for size in (8, 2, 4)]
+    assert terms["nce_gen"].item() == pytest.approx(float(sum(each) / 3), rel=1e-5)
+    with pytest.raises(ValueError, match=r"loss.dimensions must lie in 1..7, got 8"):
+        batch_losses(outputs(queries), outputs(targets), batch, LossWeights(dimensions=(8,)))
+
+
+def test_a_row_whose_every_other_target_is_ignored_has_a_finite_gradient():
+    queries = torch.randn(2, 8, requires_grad=True)
+    ignored = torch.tensor([[False, True], [True, False]])
+    loss = info_nce(
+        F.normalize(queries, dim=-1),
+        F.normalize(torch.randn(2, 8), dim=-1),
+        torch.eye(2, dtype=torch.bool),
+        0.05,
+        ignored,
+    )
+    loss.backward()
+    assert torch.isfinite(queries.grad).all() and loss.item() == pytest.approx(0, abs=1e-6)
+
+
+# Runs
+
+
+def test_a_run_evaluates_before_and_after_stops_early_and_keeps_the_best(data, released_model_dir, tmp_path):
+    out = tmp_path / "run"
+    chosen = recipe(
+        data,
+        released_model_dir,
+        f"output_dir={out}",
+        "curriculum.max_steps=20",
+        "early_stopping.patience=1",
+        "pairs.truncate=[16]",
+        "pairs.sampled_steps=[2,0]",
+    )
+    results = run(chosen)
+    evaluations = read_log(out, having="evaluation")
+    scores = [entry["evaluation"]["ndcg_at_10"] for entry in evaluations]
+    best = max(range(len(scores)), key=lambda n: (scores[n], -n))
+    assert results["ndcg_at_10"] == pytest.approx(scores[best], abs=1e-6)
+    assert len(scores) == best + 2 or evaluations[-1]["step"] == 20
+    assert results["before"]["queries"] == results["queries"] >= 3
+    assert set(results["variants"]) == {"K=0", "K=2, 16 dimensions"}
+
+
+def test_a_run_that_was_killed_resumes_to_the_same_weights_and_keeps_its_before(data, released_model_dir, tmp_path):
+    settings = ["curriculum.max_steps=6", "early_stopping.patience=9", "chunk_size=2"]
+    whole = run(recipe(data, released_model_dir, f"output_dir={tmp_path / 'whole'}", *settings))
+    killed = recipe(data, released_model_dir, f"output_dir={tmp_path / 'killed'}", *settings)
+    run(killed, stop_after=4)
+    resumed = run(killed, resume=True)
+    assert resumed["before"] == whole["before"] and resumed["ndcg_at_10"] == whole["ndcg_at_10"]
+    logs = [[e["loss"] for e in read_log(tmp_path / name, having="loss")] for name in ("whole", "killed")]
+    assert logs[0] == logs[1]
