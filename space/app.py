@@ -54,21 +54,33 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from space.middleware import RequestFilter
-    from space.page.page import make_page
+    from space.middleware import PREVIEW_IMAGE, PageDescription, RequestFilter
+    from space.page.page import description, head, make_page
 
     settings, folder = service.settings, service.sessions.upload_folder
-    page = make_page(service)
+    page, host = make_page(service), os.environ.get("SPACE_HOST")  # the Hub sets it
     page.queue(max_size=settings.queue, default_concurrency_limit=settings.at_a_time, api_open=False)
     system = ["system-ui", "sans-serif"]  # no font comes from elsewhere
     options = {
-        "theme": gr.themes.Default(primary_hue="blue", font=system, font_mono=["ui-monospace", "monospace"]),
-        # Not as `css`, whose rules Gradio confines to a part of the page.
-        "head": f"<style>{(Path(__file__).parent / 'page' / 'page.css').read_text()}</style>",
-        "js": (Path(__file__).parent / "page" / "page.js").read_text(),
-        "app_kwargs": {"middleware": [Middleware(RequestFilter, limits=settings.limits, upload_folder=folder)]},
+        "theme": gr.themes.Default(primary_hue="blue", font=system, font_mono=["ui-monospace", "monospace"]).set(
+            # White on blue with the contrast that WCAG asks for.
+            button_primary_background_fill="*primary_600",
+            button_primary_background_fill_dark="*primary_600",
+            button_primary_background_fill_hover="*primary_700",
+            button_primary_background_fill_hover_dark="*primary_700",
+        ),
+        "head": head(),
+        "app_kwargs": {
+            "middleware": [
+                Middleware(RequestFilter, limits=settings.limits, upload_folder=folder),
+                Middleware(
+                    PageDescription, head=description(f"https://{host}{PREVIEW_IMAGE}" if host else PREVIEW_IMAGE)
+                ),
+            ]
+        },
         "max_file_size": settings.limits.file_bytes,
-        "footer_links": [],
+        "footer_links": ["api"],
+        "run_history": False,
         "ssr_mode": False,
         "share": False,
         "enable_monitoring": False,
@@ -81,19 +93,20 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
 
 
 def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Service":
-    """Loads the model and begins to prepare the collection."""
+    """Loads the models and begins to prepare the collections."""
     import torch
 
-    from plume_embed.encode.encoder import Encoder
     from plume_embed.reading.bounded import warm_up
+    from space.content.corpora import load_corpora
     from space.service import Service
     from space.settings import Settings
 
     settings = settings or Settings.from_environment()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.at_a_time))
     threading.Thread(target=warm_up, name="plume-warm-up", daemon=True).start()
-    service = Service(settings, Encoder(), upload_folder)
-    service.collection.start()
+    service = Service(settings, load_corpora(settings, os.environ.get("PLUME_MODEL")), upload_folder)
+    for corpus in service.corpora:
+        corpus.collection.start()
     return service
 
 

@@ -1,5 +1,6 @@
 """The same query by single pass, by latent steps, and by an explicit rationale, each with its latency and ranking."""
 
+import re
 import statistics
 import time
 from collections.abc import Callable, Generator
@@ -11,9 +12,11 @@ from transformers import BatchFeature
 
 from plume_embed.encode.encoder import Encoder
 from plume_embed.encode.rationale import generate_rationale
+from space.content.passages import query_words
 from space.trace import finish, trace_query
 
 REPEATS = 3
+_CONTROL = re.compile(r"</*[A-Za-z/|_]*[A-Za-z_|]>")
 # A model that can write ends its rationales by itself; it is asked for this many, and these many must end.
 PROBES = ("a cat", "a red car", "two children on a beach", "a page about flowers")
 ENOUGH_PROBES = 3
@@ -30,7 +33,8 @@ class Variant:
         milliseconds (`float`): Median of `runs` runs by the clock, from the processed batch to the vector.
         runs (`int`)
         note (`str`): What was run, or why not.
-        text (`str`): The rationale.
+        passes (`int`): Over the backbone's layers, for one query.
+        text (`str`): The rationale, without control tokens.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Variant:
     milliseconds: float
     runs: int
     note: str
+    passes: int = 0
     text: str = ""
 
 
@@ -55,11 +60,39 @@ def compare(
     """
     batch = batch.to(encoder.device)
     single, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, 0)), REPEATS)
-    yield Variant("Single pass", single.embedding, elapsed, REPEATS, "Read at the last prefix token; no latent step.")
+    note = "Read at the last prefix token; no latent step."
+    yield Variant("Single pass", single.embedding, elapsed, REPEATS, note, layer_passes(0))
     latent, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, num_latent_steps)), REPEATS)
     steps = f"{num_latent_steps} latent step{'s' if num_latent_steps != 1 else ''} between prefix and embedding."
-    yield Variant(f"Latent, K = {num_latent_steps}", latent.embedding, elapsed, REPEATS, steps)
+    name, passes = f"Latent, K = {num_latent_steps}", layer_passes(num_latent_steps)
+    yield Variant(name, latent.embedding, elapsed, REPEATS, steps, passes)
     yield _explicit(encoder, batch, can_write, max_new_tokens)
+
+
+def layer_passes(num_latent_steps: int = 0, num_tokens: int = 0) -> int:
+    """Passes over the backbone's layers: the prefix, each latent step, the suffix behind them, each written token."""
+    return 1 + num_latent_steps + (num_latent_steps > 0) + num_tokens
+
+
+def without_control_tokens(text: str) -> str:
+    """A rationale as a person reads it: without <gen_emb>, </think> and what is left of such tokens."""
+    return " ".join(_CONTROL.sub(" ", text).split())
+
+
+def sense(text: str, known: frozenset[str]) -> str:
+    """A sentence about a rationale none of whose words can be found in the query or in the collection; else "".
+
+    Args:
+        text (`str`): The rationale, without control tokens.
+        known: Words of the query and of the collection, lower case.
+    """
+    words = query_words(text)
+    if not words:
+        return "It holds no word that says anything."
+    if words & known:
+        return ""
+    count = "Its only word does not occur" if len(words) == 1 else f"None of its {len(words)} different words occurs"
+    return f"{count} in the query or in the collection: as a text it makes no sense."
 
 
 def writes_rationales(encoder: Encoder, max_new_tokens: int) -> bool:
@@ -85,11 +118,12 @@ def _explicit(encoder: Encoder, batch: BatchFeature, can_write: bool, max_new_to
         lambda: generate_rationale(encoder.model, dict(batch), max_new_tokens=max_new_tokens), 1
     )
     tokens = written.token_ids[0]
-    text = encoder.processor.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    text = without_control_tokens(encoder.processor.tokenizer.decode(tokens))
     note = f"{len(tokens)} tokens, decoded greedily; the embedding is read behind them."
     if not written.finished[0]:
         note = f"Cut at {max_new_tokens} tokens, because it came to no end by itself; the embedding is read there."
-    return Variant(name, written.embeddings[0].cpu().numpy(), elapsed, 1, note, text)
+    passes = layer_passes(0, len(tokens))
+    return Variant(name, written.embeddings[0].cpu().numpy(), elapsed, 1, note, passes, text)
 
 
 def _repeated(run: Callable, repeats: int):

@@ -1,4 +1,4 @@
-"""Middleware before Gradio that lets through what this page needs and nothing else.
+"""Middleware before Gradio: it lets through what this page needs and nothing else, and describes the page to others.
 
 Gradio serves more routes than the page uses, among them some that fetch addresses. Here every path has to be on a list,
 bodies have a limit while they are read, and a request that hands over a remote address as a file is refused.
@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from space.settings import MEGABYTE, Limits
 
 API = "/gradio_api"
 _PAGE = re.compile(
-    r"/|/config/?|/theme\.css|/manifest\.json|/robots\.txt|/favicon\.ico|/pwa_icon(/\w+)?|/(static|assets|svelte)/.*"
+    r"/|/preview\.webp|/config/?|/theme\.css|/manifest\.json|/robots\.txt|/favicon\.ico|/pwa_icon(/\w+)?|/(static|assets|svelte)/.*"
 )
 _API_GET = re.compile(
     rf"{API}/(info/?|startup-events|theme\.css|app_id/?|heartbeat/\w+|queue/data|upload_progress|call/\w+/\w+|file=.*)"
 )
 _API_POST = re.compile(rf"{API}/(queue/join|upload|cancel|reset/?|(call|run)/\w+/?)")
 _ADDRESS = re.compile(r"^\s*[A-Za-z][A-Za-z0-9+.-]*:")
-_SESSION = re.compile(r"\w{1,64}")
+_SESSION = re.compile(r"[\w-]{1,64}")  # the page's are words, the clients' are UUIDs with hyphens
+_OF_GRADIO = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>|<title>[^<]*</title>')
+PREVIEW_IMAGE, PREVIEW_FILE = "/preview.webp", Path(__file__).parent / "preview.webp"
 
 
 class RequestFilter:
@@ -56,6 +58,8 @@ class RequestFilter:
         elif path.startswith(f"{API}/file=") and not self._is_upload(path.removeprefix(f"{API}/file=")):
             self.on_missing(path)
             await _refuse(403, "Only what was uploaded through this page can be read.")(scope, receive, send)
+        elif path == PREVIEW_IMAGE:
+            await FileResponse(PREVIEW_FILE)(scope, receive, send)
         elif path == f"{API}/upload":
             await self._upload(scope, receive, send)
         elif method == "POST":
@@ -145,6 +149,42 @@ class RequestFilter:
                     return "That is no address."
         values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
         return next((reason for value in values if (reason := self._wrong_in(value))), None)
+
+
+class PageDescription:
+    """Puts the page's own description into its head, in the place of Gradio's, which praises Gradio.
+
+    Args:
+        app: The app behind it.
+        head (`str`): HTML.
+    """
+
+    def __init__(self, app: ASGIApp, head: str):
+        self.app, self.head = app, head.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        start, body = {}, bytearray()
+
+        async def rewritten(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body", False):
+                return
+            page = _OF_GRADIO.sub(b"", bytes(body)).replace(b"<head>", b"<head>" + self.head, 1)
+            kept = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            headers = [*kept, (b"content-length", str(len(page)).encode())]
+            await send({**start, "headers": headers})
+            await send({"type": "http.response.body", "body": page})
+
+        # A compressed page could not be rewritten.
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"accept-encoding"]
+        await self.app({**scope, "headers": headers}, receive, rewritten)
 
 
 def _is_known(path: str, method: str) -> bool:

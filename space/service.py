@@ -1,32 +1,51 @@
-"""What the page does, without the page: searching, adding files, comparing. All state is per session."""
+"""What the page does, without the page: searching, adding files, looking into the rollout. State is per session."""
 
-import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from plume_embed.encode.encoder import Encoder
+from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
 from plume_embed.reading.items import FileItem, Kind
-from space.compare import Variant, compare, writes_rationales
-from space.content.collection import Collection
-from space.content.items import Hit, Item, merged, ranked
+from space import diagnostics, gpu
+from space.compare import Variant, compare, sense, writes_rationales
+from space.content.corpora import Corpus
+from space.content.films import playable_copy
+from space.content.items import KIND_NAMES, Hit, Item, merged, ranked
+from space.content.passages import query_words
 from space.content.sessions import QueryResult, Session, Sessions
-from space.content.thumbnails import thumbnail
-from space.content.uploads import RefusedError, read_upload, shown_name
-from space.page import diagnostics
-from space.settings import Settings
+from space.content.thumbnails import bytes_address, preview, thumbnail
+from space.content.uploads import RefusedError, Upload, read_upload, shown_name
+from space.runs import compared, tampered, trace_content, trace_repeatedly
+from space.settings import Limits, Settings
+from space.steps import Intervention
 from space.trace import Trace, trace_query
 
 _ITEMS_PER_PASS = 4  # between two passes an upload can be cancelled
+_FILE_KINDS: tuple[Kind, ...] = ("image", "video", "page", "text")
 
 
-class Upload(NamedTuple):
-    """A file that a visitor has uploaded: where it lies, and what the visitor calls it."""
+@dataclass(frozen=True)
+class Query:
+    """What somebody searches.
 
-    path: Path
-    name: str
+    Args:
+        corpus ([`Corpus`])
+        text (`str`): "" for none.
+        image, video ([`Upload`], *optional*)
+        num_latent_steps (`int`): K.
+        link (`str`): See [`QueryResult`].
+    """
+
+    corpus: Corpus
+    text: str
+    image: Upload | None
+    video: Upload | None
+    num_latent_steps: int
+    link: str = ""
 
 
 class Service:
@@ -34,30 +53,35 @@ class Service:
 
     Args:
         settings ([`Settings`])
-        encoder ([`Encoder`])
+        corpora: The collections, the default first.
         upload_folder (`Path`): Where uploads arrive.
 
     Attributes:
-        collection ([`Collection`]): Call its `start` or `build`.
         sessions ([`Sessions`])
     """
 
-    def __init__(self, settings: Settings, encoder: Encoder, upload_folder: Path):
-        self.settings, self.encoder = settings, encoder
-        self.collection = Collection(encoder, settings.data)
+    def __init__(self, settings: Settings, corpora: Sequence[Corpus], upload_folder: Path):
+        self.settings, self.corpora = settings, list(corpora)
         self.sessions = Sessions(settings, upload_folder)
-        self._can_write: bool | None = None
-        self._can_write_lock = threading.Lock()
+        for corpus in corpora:
+            gpu.register(corpus.encoder)
 
-    @property
-    def max_steps(self) -> int:
-        """The slider's end: K of the model, or 8 where it can run more."""
-        return min(8, self.encoder.model.config.num_step_embeddings)
+    def corpus(self, corpus_id: str | None = None) -> Corpus:
+        """A collection by its id, the default one without.
 
-    def query(
-        self, session_id: str | None, text: str, image: Upload | None, video: Upload | None, num_latent_steps: int
-    ) -> Generator[str, None, QueryResult]:
-        """Searches the bundled collection and the visitor's own.
+        Raises:
+            ValueError: there is none of that id.
+        """
+        if not corpus_id:
+            return self.corpora[0]
+        found = next((corpus for corpus in self.corpora if corpus.id == corpus_id), None)
+        if found is None:
+            known = ", ".join(corpus.id for corpus in self.corpora)
+            raise ValueError(f"There is no collection “{corpus_id}”; there are: {known}.")
+        return found
+
+    def query(self, session: Session, query: Query) -> Generator[str, None, QueryResult]:
+        """Searches a collection and the session's own items beside it.
 
         Yields:
             `str`: What comes next; here it can be closed.
@@ -68,34 +92,27 @@ class Service:
         Raises:
             ValueError: what the visitor reads, in plain text.
         """
-        session = self.sessions.of(session_id)
-        text = (text or "").strip()
-        if not text and image is None and video is None:
-            raise ValueError("The query is empty: write a text, or add a picture or a film.")
-        if len(text) > self.settings.limits.text_characters:
-            raise ValueError(f"The text is longer than {self.settings.limits.text_characters:,} characters.")
-        if not 0 <= num_latent_steps <= self.max_steps:
-            raise ValueError(f"Latent steps go from 0 to {self.max_steps}, got {num_latent_steps}.")
-        self.collection.check()
+        corpus, text = query.corpus, (query.text or "").strip()
+        session.uploads |= {upload.path for upload in (query.image, query.video) if upload}
+        self._check(query, text)
         yield "reading the query"
         content = {}
-        for key, upload, kind in (("image", image, "image"), ("video", video, "video")):
+        for key, upload in (("image", query.image), ("video", query.video)):
             if upload is not None:
-                session.uploads.add(upload.path)
-                content[key] = self._read(upload, (kind,))[0].content[key]
+                content[key] = self._read(corpus, session.originals.get(upload.path, upload), (key,))[0].content[key]
         if text:
             content["text"] = text
-        trace = yield from trace_query(self.encoder, self.encoder.process([content]), num_latent_steps)
-        hits = self.search(session, trace.embedding, self.settings.results)
-        session.last = QueryResult(content, self._describe(text, image, video), trace, hits)
+        trace = yield from self._trace(corpus, content, query.num_latent_steps)
+        hits = self.nearest(session, corpus, trace.embedding, self.settings.results)
+        session.last = QueryResult(corpus.id, content, self._describe(query, text), trace, hits, query.link)
         return session.last
 
-    def search(self, session: Session, vector: np.ndarray, top: int) -> list[Hit]:
-        """The nearest items of both collections."""
-        return merged(self.collection.search(vector, top), ranked(session.items, vector, top), top)
+    def nearest(self, session: Session, corpus: Corpus, vector: np.ndarray, top: int) -> list[Hit]:
+        """The nearest items of a collection and of the session's own beside it."""
+        return merged(corpus.collection.search(vector, top), ranked(session.own(corpus.id), vector, top), top)
 
-    def add(self, session_id: str | None, uploads: Sequence[Upload]) -> Generator[str, None, list[str]]:
-        """Embeds files into the private collection of a session; the files are deleted as soon as they are read.
+    def add(self, session: Session, corpus: Corpus, uploads: Sequence[Upload]) -> Generator[str, None, list[str]]:
+        """Embeds files into the private items of a session; the files are deleted as soon as they are read.
 
         Yields:
             `str`: What comes next; here it can be closed.
@@ -103,15 +120,17 @@ class Service:
         Returns:
             `list[str]`: Why files were refused, in plain text.
         """
-        session, refusals = self.sessions.of(session_id), []
+        refusals: list[str] = []
         limit = self.settings.limits.files_at_once
         try:
             if len(uploads) > limit:
                 raise RefusedError(f"{len(uploads)} files are too many at once; the limit is {limit}.")
-            for upload in uploads:
-                yield f"reading {shown_name(upload.name, self.settings.limits)}"
+            for number, upload in enumerate(uploads, start=1):
+                shown = shown_name(upload.name, self.settings.limits)
+                yield f"file {number} of {len(uploads)}, {shown}: reading"
                 try:
-                    yield from self._add_one(session, upload)
+                    for progress in self._add_one(session, corpus, upload):
+                        yield f"file {number} of {len(uploads)}, {shown}: {progress}"
                 except ValueError as error:
                     refusals.append(str(error))
         except RefusedError as error:
@@ -121,76 +140,161 @@ class Service:
                 self.sessions.delete_upload(upload.path)
         return refusals
 
-    def candidates(self, session: Session) -> list[Item]:
-        """All items that a session can find."""
-        return [*self.collection.items, *session.items]
+    def playable(self, session: Session, film: Upload) -> Path | None:
+        """A copy of a query's film that browsers play, in the upload folder; `None` where they play the film itself.
 
-    def rank_changes(self, session: Session, trace: Trace, top: int) -> list[tuple[Item, diagnostics.RankChange]]:
+        The query is embedded from the film itself, which the session remembers.
+
+        Raises:
+            RefusedError: it is no film, or takes too much to read.
+        """
+        limits = self.settings.limits
+        try:
+            copy = run_limited(playable_copy, film.path, limits=_bounds(limits))
+        except (ValueError, LimitError) as error:
+            shown = shown_name(film.name, limits)
+            raise RefusedError(f"“{shown}” was refused: {str(error).rstrip('.')}.") from error
+        if copy is None:
+            return None
+        path = film.path.with_name(f"{film.path.stem}.playable.mp4")
+        path.write_bytes(copy)
+        session.uploads |= {path, film.path}
+        session.originals[path] = film
+        return path
+
+    def candidates(self, session: Session, corpus: Corpus) -> list[Item]:
+        """All items that a session can find in a collection."""
+        return [*corpus.collection.items, *session.own(corpus.id)]
+
+    def rank_changes(
+        self, session: Session, result: QueryResult, top: int
+    ) -> list[tuple[Item, diagnostics.RankChange]]:
         """The anchor's ranking of a query beside the final one, over all items of the session."""
-        items, vectors = self.candidates(session), self.collection.vectors
+        corpus = self.corpus(result.corpus)
+        items, vectors = self.candidates(session, corpus), corpus.collection.vectors
         if len(items) > len(vectors):
             vectors = np.concatenate([vectors, np.stack([item.vector for item in items[len(vectors) :]])])
-        return [
-            (items[change.index], change)
-            for change in diagnostics.rank_changes(trace.anchor, trace.embedding, vectors, top)
-        ]
+        changes = diagnostics.rank_changes(result.trace.anchor, result.trace.embedding, vectors, top)
+        return [(items[change.index], change) for change in changes]
 
-    def compare(self, session: Session) -> Generator[tuple[Variant, list[Hit]], None, None]:
-        """The last query in three variants, each with what it finds.
+    def retraced(self, result: QueryResult, num_latent_steps: int) -> Trace:
+        """The query once more with another number of steps."""
+        corpus = self.corpus(result.corpus)
+        return gpu.call(trace_content, corpus.encoder, result.content, num_latent_steps)
+
+    def timed(self, result: QueryResult) -> Trace:
+        """The query's trace with the median times of several runs, the query's own left out: it warmed up."""
+        corpus, trace = self.corpus(result.corpus), result.trace
+        runs = self.settings.timed_runs
+        return gpu.call(trace_repeatedly, corpus.encoder, result.content, trace.num_latent_steps, runs)
+
+    def interventions(self, result: QueryResult) -> list[Intervention]:
+        """What becomes of the embedding when the latents are tampered with."""
+        corpus = self.corpus(result.corpus)
+        texts = [query.text for query in corpus.spec.prepared if query.kind == "text"]
+        other = next(text for text in texts if text != result.content.get("text"))
+        return gpu.call(tampered, corpus.encoder, result.content, result.trace, other)
+
+    def compare(self, session: Session) -> Generator[tuple[Variant, list[Hit], str], None, None]:
+        """The last query in three variants, each with what it finds and a remark about its rationale.
 
         Raises:
             ValueError: there is no last query.
         """
-        result = _last(session)
-        steps = result.trace.num_latent_steps or self.encoder.latent_steps()
-        batch, tokens = self.encoder.process([result.content]), self.settings.rationale_tokens
-        for variant in compare(self.encoder, batch, steps, self.can_write(), tokens):
-            hits = [] if variant.vector is None else self.search(session, variant.vector, self.settings.trajectories)
-            yield variant, hits
+        result = session.last
+        if result is None:
+            raise ValueError("There is no query yet: search for something first.")
+        corpus, tokens = self.corpus(result.corpus), self.settings.rationale_tokens
+        steps = result.trace.num_latent_steps or corpus.default_steps
+        arguments = (result.content, steps, self.can_write(corpus), tokens)
+        for variant in self._variants(corpus.encoder, *arguments):
+            hits = [] if variant.vector is None else self.nearest(session, corpus, variant.vector, self.settings.shown)
+            remark = ""
+            if variant.vector is not None and variant.name.startswith("Explicit"):
+                labels = " ".join(f"{item.label} {item.text}" for item in self.candidates(session, corpus))
+                remark = sense(variant.text, query_words(f"{result.content.get('text', '')} {labels}"))
+            yield variant, hits, remark
 
-    def can_write(self) -> bool:
+    def can_write(self, corpus: Corpus) -> bool:
         """Whether the model writes rationales; found out once, by asking it for a few."""
-        with self._can_write_lock:
-            if self._can_write is None:
-                self._can_write = writes_rationales(self.encoder, self.settings.rationale_tokens)
-            return self._can_write
+        with corpus.lock:
+            if corpus.can_write is None:
+                corpus.can_write = gpu.call(writes_rationales, corpus.encoder, self.settings.rationale_tokens)
+            return corpus.can_write
 
-    def _add_one(self, session: Session, upload: Upload) -> Generator[str, None, None]:
-        items = self._read(upload, ("image", "video", "page"))
+    def _variants(self, encoder: Encoder, *arguments) -> Generator[Variant, None, None]:
+        if gpu.IS_ZERO:
+            yield from gpu.call(compared, encoder, *arguments)
+        else:
+            content, *others = arguments
+            yield from compare(encoder, encoder.process([content]), *others)
+
+    def _trace(self, corpus: Corpus, content: dict, num_latent_steps: int) -> Generator[str, None, Trace]:
+        if gpu.IS_ZERO:
+            return gpu.call(trace_content, corpus.encoder, content, num_latent_steps)
+        return (yield from trace_query(corpus.encoder, corpus.encoder.process([content]), num_latent_steps))
+
+    def _check(self, query: Query, text: str) -> None:
+        limits = self.settings.limits
+        if not text and query.image is None and query.video is None:
+            raise ValueError("The query is empty: write a text, or add a picture or a film.")
+        if len(text) > limits.text_characters:
+            raise ValueError(f"The text is longer than {limits.text_characters:,} characters.")
+        if not 0 <= query.num_latent_steps <= query.corpus.max_steps:
+            raise ValueError(f"Latent steps go from 0 to {query.corpus.max_steps}, got {query.num_latent_steps}.")
+        query.corpus.collection.check()
+
+    def _add_one(self, session: Session, corpus: Corpus, upload: Upload) -> Generator[str, None, None]:
+        items = self._read(corpus, upload, _FILE_KINDS)
         shown = shown_name(upload.name, self.settings.limits)
+        clip = self._clip(upload) if "video" in items[0].content else None
         added: list[Item] = []
         for start in range(0, len(items), _ITEMS_PER_PASS):
-            yield f"embedding {shown}, {start + 1} of {len(items)}"
+            yield f"embedding {start + 1} of {len(items)}"
             part = items[start : start + _ITEMS_PER_PASS]
-            vectors, errors = self.encoder.encode_readable([item.content for item in part])
+            vectors, errors = corpus.encoder.encode_readable([item.content for item in part])
             if errors:
                 raise RefusedError(f"“{shown}” was refused: {next(iter(errors.values()))}")
-            for item, vector in zip(part, vectors, strict=True):
-                label = shown + (f", {item.locator.replace('=', ' ')}" if item.locator else "")
-                small = thumbnail(item.content)
-                added.append(Item(label, item.kind, vector, lambda small=small: small, item.snippet, is_own=True))
+            added += [_own_item(shown, item, vector, clip) for item, vector in zip(part, vectors, strict=True)]
         limit = self.settings.limits.items
         with session.lock:
-            total = len(session.items) + len(added)
+            own = session.own(corpus.id)
+            total = len(own) + len(added)
             if total > limit:
                 raise RefusedError(
                     f"“{shown}” was refused: with it your collection would have {total} items, "
                     f"and the limit is {limit}. Remove your files first."
                 )
-            session.items = [*session.items, *added]
+            session.items[corpus.id] = [*own, *added]
 
-    def _read(self, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
-        return read_upload(upload.path, upload.name, wanted, self.settings.limits, self.encoder.processor.num_frames)
+    def _clip(self, upload: Upload) -> str | None:
+        """A small film for the page to play, as a data address."""
+        limits = self.settings.limits
+        try:
+            copy = run_limited(playable_copy, upload.path, True, limits=_bounds(limits))
+        except (ValueError, LimitError):
+            return None  # its frames could be read: the strip of them is shown
+        return bytes_address("video/mp4", copy) if copy and len(copy) <= limits.clip_bytes else None
 
-    def _describe(self, text: str, image: Upload | None, video: Upload | None) -> str:
+    def _read(self, corpus: Corpus, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
+        num_frames = corpus.encoder.processor.num_frames
+        return read_upload(upload.path, upload.name, wanted, self.settings.limits, num_frames)
+
+    def _describe(self, query: Query, text: str) -> str:
         limits = self.settings.limits
         parts = [f"“{text if len(text) <= 60 else text[:59] + '…'}”"] if text else []
-        parts += [f"the picture {shown_name(image.name, limits)}"] if image else []
-        parts += [f"the film {shown_name(video.name, limits)}"] if video else []
+        for upload, kind in ((query.image, "image"), (query.video, "video")):
+            parts += [f"the {KIND_NAMES[kind]} {shown_name(upload.name, limits)}"] if upload else []
         return " with ".join(parts)
 
 
-def _last(session: Session) -> QueryResult:
-    if session.last is None:
-        raise ValueError("There is no query yet: search for something first.")
-    return session.last
+def _own_item(shown: str, item: FileItem, vector: np.ndarray, clip: str | None) -> Item:
+    label = shown + (f", {item.locator.replace('=', ' ')}" if item.locator else "")
+    small, large = thumbnail(item.content), clip or preview(item.content)
+    text = item.content.get("text", item.snippet)
+    show: Callable[[], str | None] = partial(str, large) if large else lambda: None
+    return Item(label, item.kind, vector, lambda: small, show, text, is_own=True)
+
+
+def _bounds(limits: Limits) -> ProcessLimits:
+    return ProcessLimits(limits.decode_seconds, limits.decode_bytes)

@@ -18,13 +18,14 @@ class Limits:
         pages (`int`): Of a PDF.
         film_frames (`int`): Of a film, all of them, not only those that are looked at.
         files_at_once (`int`): Files that are added to a private collection together.
-        items (`int`): Pictures, pages and films in a private collection.
+        items (`int`): Pictures, films, pages and passages in a private collection.
         text_characters (`int`): Of a query.
         name_characters (`int`): Of a file's name, as far as it is shown.
         decode_seconds (`int`): For reading one file, in a process of its own.
         decode_bytes (`int`): Memory which that process may take beyond what it starts with.
         upload_folder_bytes (`int`): Of all visitors' files that are waiting to be read, together.
         json_bytes (`int`): Of a request that is no upload.
+        clip_bytes (`int`): Of the small copy of a private film that the page plays.
     """
 
     file_bytes: int = 20 * MEGABYTE
@@ -40,13 +41,14 @@ class Limits:
     decode_bytes: int = 1024 * MEGABYTE
     upload_folder_bytes: int = 1024 * MEGABYTE
     json_bytes: int = 256 * 1024
+    clip_bytes: int = 2 * MEGABYTE
 
     def sentence(self) -> str:
         """For the page."""
         return (
-            f"Pictures, PDFs and films, at most {self.file_bytes // MEGABYTE} MB each and {self.files_at_once} at a "
-            f"time; pictures and frames up to {self.pixels // 1_000_000} megapixels, PDFs up to {self.pages} pages, "
-            f"films up to {self.film_frames:,} frames; {self.items} pictures, pages and films in all."
+            f"Pictures, films, PDFs and texts, up to {self.file_bytes // MEGABYTE} MB each, {self.files_at_once} at "
+            f"a time; pictures and frames up to {self.pixels // 1_000_000} megapixels, PDFs up to {self.pages} pages, "
+            f"films up to {self.film_frames:,} frames; {self.items} of them in all, counting every page and passage."
         )
 
 
@@ -61,7 +63,8 @@ class Settings:
         queue (`int`): Queries that may wait; whoever comes then is told that it is full.
         sessions (`int`): Sessions that are remembered at most; the one seen longest ago goes first.
         session_seconds (`int`): After which a silent session is forgotten, should its end have gone unnoticed.
-        trajectories (`int`): Candidates in the chart of the rollout.
+        shown (`int`): Candidates in the charts of the rollout, and results of a variant.
+        timed_runs (`int`): Of which the diagnostics give the median times.
         rationale_tokens (`int`): Where an explicit rationale is cut.
         limits ([`Limits`])
     """
@@ -72,12 +75,15 @@ class Settings:
     queue: int = 40
     sessions: int = 200
     session_seconds: int = 3600
-    trajectories: int = 5
+    shown: int = 5
+    timed_runs: int = 5
     rationale_tokens: int = 128
     limits: Limits = Limits()
 
     @classmethod
     def from_environment(cls) -> "Settings":
-        """PLUME_SPACE_DATA says where to keep the index, by default `.data/space` in the checkout."""
-        default = Path(__file__).parent.parent / ".data" / "space"
+        """PLUME_SPACE_DATA says where the index is; by default in the bundle, or in `.data/space` of a checkout."""
+        here = Path(__file__).parent
+        built = here / "index"  # by tools/bundle.py
+        default = built if built.is_dir() else here.parent / ".data" / "space"
         return cls(data=Path(os.environ.get("PLUME_SPACE_DATA") or default))

@@ -15,16 +15,11 @@ from plume_embed.index.search import OpenIndex, Row, open_index
 from plume_embed.index.update import UpdateOptions, update_index
 from plume_embed.reading.items import SourceFile
 from plume_embed.reading.read import Options, read_items
+from space.content.films import is_played_by_browsers, playable_copy
 from space.content.items import Hit, Item
-from space.content.thumbnails import thumbnail
+from space.content.thumbnails import bytes_address, preview, thumbnail
 
-ROOT = Path(__file__).parent.parent.parent
-# Folders of the checkout -> folders of the collection.
-SOURCES = {
-    ROOT / "examples" / "pictures": "pictures",
-    ROOT / "space" / "collection" / "films": "films",
-    ROOT / "space" / "collection" / "documents": "documents",
-}
+FILM_BYTES = 2**20  # a larger film is sent as a small copy
 
 logger = logging.getLogger(__name__)
 
@@ -39,16 +34,18 @@ class Collection:
     Args:
         encoder ([`Encoder`])
         data (`Path`): Where the files are gathered and the index is kept; made if it is not there.
+        name (`str`): Names its folder in there.
+        sources (`dict[Path, str]`): Folders with files -> folders of the collection.
 
     Attributes:
         done, total (`int`): Items embedded so far, and in all as far as that is known.
         embedded (`int`): Items whose vectors this start had to compute; 0 when all was there already.
     """
 
-    def __init__(self, encoder: Encoder, data: Path):
-        self.encoder, self.folder = encoder, data / "collection"
-        # Another model has another index beside it, and coming back costs nothing.
-        self.database = data / f"index-{encoder.fingerprint[:16]}"
+    def __init__(self, encoder: Encoder, data: Path, name: str, sources: dict[Path, str]):
+        self.encoder, self.sources, self.folder = encoder, sources, data / name / "files"
+        # Inside the folder, so that both can be moved; another model has another index beside it.
+        self.database = self.folder / f".index-{encoder.fingerprint[:16]}"
         self.done = self.total = self.embedded = 0
         self.items: list[Item] = []
         self._places: dict[tuple[str, str], int] = {}
@@ -104,7 +101,7 @@ class Collection:
 
     def build(self) -> None:
         """Gathers the files, embeds what is new, and opens the index."""
-        gather(self.folder)
+        gather(self.sources, self.folder)
         options = UpdateOptions(prune=True)  # `gather` knows what there is
         report = update_index(self.folder, self.database, self.encoder, on_progress=self._progressed, options=options)
         for path, reason in report.unreadable:
@@ -138,29 +135,39 @@ class Collection:
             label=label,
             kind=row.kind,
             vector=row.vector,
-            make_thumbnail=partial(self._thumbnail, file, row.item),
+            make_thumbnail=lambda: thumbnail(self._content(file, row.item)),
+            make_preview=partial(self._preview, file, row.item),
             text=row.snippet,
         )
 
-    def _thumbnail(self, file: SourceFile, number: int) -> str:
+    def _preview(self, file: SourceFile, number: int) -> str | None:
+        if file.kind != "video":
+            return preview(self._content(file, number))
+        if file.size <= FILM_BYTES and is_played_by_browsers(file.absolute):
+            media_type = "video/webm" if file.path.endswith(".webm") else "video/mp4"
+            return bytes_address(media_type, file.absolute.read_bytes())
+        return bytes_address("video/mp4", playable_copy(file.absolute, always=True))
+
+    def _content(self, file: SourceFile, number: int) -> dict:
         options = replace(Options.of(self.encoder.processor), shrink=None)  # a person looks closer than the model
         for item in read_items(file, self.encoder.fits, options):
             if item.number == number:
-                return thumbnail(item.content)
+                return item.content
         raise ValueError(f"{file.path} has no item {number} any more; start the Space again.")
 
 
-def gather(folder: Path) -> None:
+def gather(sources: dict[Path, str], folder: Path) -> None:
     """Copies the bundled files to where they are indexed from; what is no longer bundled goes."""
     wanted = {
         folder / name / file.name: file
-        for source, name in SOURCES.items()
+        for source, name in sources.items()
         for file in source.iterdir()
         if not file.name.startswith(".")
     }
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.rglob("*"):
-        if old.is_file() and old not in wanted:
+        is_hidden = any(part.startswith(".") for part in old.relative_to(folder).parts)  # the indexes
+        if old.is_file() and old not in wanted and not is_hidden:
             old.unlink()
     for target, source in wanted.items():
         if not target.is_file() or target.read_bytes() != source.read_bytes():

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-KIND_NAMES = {"image": "picture", "video": "film", "page": "document", "text": "text"}
+KIND_NAMES = {"image": "picture", "video": "film", "page": "page", "text": "text"}
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,12 @@ class Item:
 
     Args:
         label (`str`): Its name for a person; plain text that may come from a stranger: escape it for HTML.
-        kind (`str`): "image", "video" or "page".
+        kind (`str`): "image", "video", "page" or "text".
         vector (`np.ndarray` of shape [D]): Unit norm.
         make_thumbnail (`Callable`): Gives the data address of its small picture; called once.
-        text (`str`): The first words on it, where it has any.
+        make_preview (`Callable`): Gives the data address of what is shown enlarged: a large picture, or a film that
+            browsers play; `None` where there is only the thumbnail.
+        text (`str`): The text of a page or a passage, as far as it is known.
         is_own (`bool`): Whether it is the visitor's.
     """
 
@@ -26,6 +28,7 @@ class Item:
     kind: str
     vector: np.ndarray
     make_thumbnail: Callable[[], str]
+    make_preview: Callable[[], str | None] = lambda: None
     text: str = ""
     is_own: bool = False
 

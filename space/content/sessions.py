@@ -4,12 +4,20 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from space.content.items import Hit, Item
 from space.settings import Settings
 from space.trace import Trace
+
+if TYPE_CHECKING:
+    from space.content.uploads import Upload
+
+_SECONDS_FOR_A_TURN = 30  # a run that is gone without having been closed must not block its session for ever
 
 
 @dataclass(frozen=True)
@@ -17,16 +25,46 @@ class QueryResult:
     """The last query of a session.
 
     Args:
+        corpus (`str`): Id of the collection that was searched.
         content (`dict`): What the processor takes, decoded.
         description (`str`): In words, plain text.
         trace ([`Trace`])
         hits (`list[Hit]`): What was found, best first.
+        link (`str`): Query string of an address that repeats the search; "" where a private file is part of it.
     """
 
+    corpus: str
     content: dict
     description: str
     trace: Trace
     hits: list[Hit]
+    link: str = ""
+
+
+class Turns:
+    """Lets the last of several runs of one kind win: an older run stops, and its messages never come after newer ones.
+
+    A run is numbered by the page when its event happens, so that the order is the visitor's, not the network's.
+    """
+
+    def __init__(self) -> None:
+        self._newest = 0
+        self._running = threading.Lock()
+
+    def is_newest(self, number: int) -> bool:
+        """Whether no later run has begun."""
+        return number >= self._newest
+
+    @contextmanager
+    def take(self, number: int) -> Generator[bool, None, None]:
+        """Waits until the run before has sent its last message; gives whether this run is still the newest."""
+        self._newest = max(self._newest, number)
+        has_lock = self._running.acquire(timeout=_SECONDS_FOR_A_TURN)
+        try:
+            yield self.is_newest(number)
+        finally:
+            if has_lock:
+                self._running.release()
 
 
 @dataclass
@@ -34,17 +72,29 @@ class Session:
     """One visitor, from loading the page to leaving it.
 
     Args:
-        items: The private collection.
+        items: The private items, by the id of the collection that they were added to.
         last ([`QueryResult`], *optional*): The last query.
+        compared: The query that was compared last, and its cards.
         uploads: Files in the upload folder that were put into the query's fields, for the page to show.
+        originals: For a film that was transcoded for the page, by the path of the copy: what was uploaded.
         seen (`float`): When it last did something, in seconds of the monotonic clock.
+        search, diagnostics, compare ([`Turns`])
     """
 
-    items: list[Item] = field(default_factory=list)
+    items: dict[str, list[Item]] = field(default_factory=dict)
     last: QueryResult | None = None
+    compared: tuple[QueryResult, list[Any]] | None = None
     uploads: set[Path] = field(default_factory=set)
+    originals: dict[Path, "Upload"] = field(default_factory=dict)
     seen: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    search: Turns = field(default_factory=Turns)
+    diagnostics: Turns = field(default_factory=Turns)
+    compare: Turns = field(default_factory=Turns)
+
+    def own(self, corpus: str) -> list[Item]:
+        """The private items beside a collection."""
+        return self.items.get(corpus, [])
 
 
 class Sessions:
@@ -53,10 +103,14 @@ class Sessions:
     Args:
         settings ([`Settings`])
         upload_folder (`Path`): Only files in there are ever deleted.
+
+    Attributes:
+        examples_folder (`Path`): In there, with the media of prepared queries, which belong to nobody and stay.
     """
 
     def __init__(self, settings: Settings, upload_folder: Path):
         self.settings, self.upload_folder = settings, upload_folder.resolve()
+        self.examples_folder = self.upload_folder / "examples"
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -92,10 +146,10 @@ class Sessions:
         with self._lock:
             in_use = any(path in session.uploads for session in self._sessions.values())
         folder = path.resolve().parent
-        if in_use or self.upload_folder not in folder.parents:
+        if in_use or self.upload_folder not in folder.parents or self.examples_folder in folder.parents:
             return
         path.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _overdue(self) -> list[Session]:
@@ -107,6 +161,6 @@ class Sessions:
 
     def _clear(self, session: Session) -> None:
         uploads, session.uploads = session.uploads, set()
-        session.items, session.last = [], None
+        session.items, session.last, session.compared, session.originals = {}, None, None, {}
         for path in uploads:
             self.delete_upload(path)

@@ -1,21 +1,39 @@
-"""Small pictures of items, as data addresses that stand in the page itself: no route has to serve a file."""
+"""Small and large pictures of items, as data addresses in the page itself: no route has to serve a file."""
 
 import base64
 import io
 import math
+import textwrap
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 280  # pixels of the longer side
+PREVIEW_SIDE = 1200  # an A4 page is readable
 _FRAMES_SHOWN = 4
 _FILM_COLOUR, _HOLE_COLOUR = (24, 24, 27), (244, 244, 245)
 
 
 def thumbnail(content: dict) -> str:
-    """A data address for what the processor takes: {"image": picture} or {"video": frames}."""
+    """A data address for what the processor takes: {"image": picture}, {"video": frames} or {"text": passage}."""
     if "video" in content:
         return data_address(film_strip(content["video"]))
-    return data_address(_fit(content["image"], SIDE))
+    if "image" in content:
+        return data_address(_fit(content["image"], SIDE))
+    return data_address(text_card(content["text"]))
+
+
+def preview(content: dict) -> str | None:
+    """A data address of the picture in a size to look at; `None` for films and texts."""
+    return data_address(_fit(content["image"], PREVIEW_SIDE)) if "image" in content else None
+
+
+def text_card(text: str) -> Image.Image:
+    """The beginning of a text on white; what Pillow's font cannot draw is left out."""
+    card = Image.new("RGB", (SIDE, SIDE), "white")
+    draw, font = ImageDraw.Draw(card), ImageFont.load_default(20)
+    lines = textwrap.wrap(text.encode("latin-1", "ignore").decode("latin-1"), 26)[:11]
+    draw.multiline_text((14, 12), "\n".join(lines), fill=(40, 40, 46), font=font, spacing=4)
+    return card
 
 
 def film_strip(frames: list[Image.Image]) -> Image.Image:
@@ -42,7 +60,12 @@ def data_address(picture: Image.Image) -> str:
     """WebP in base64."""
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=82)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    return bytes_address("image/webp", out.getvalue())
+
+
+def bytes_address(media_type: str, content: bytes) -> str:
+    """A data address of any content."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _fit(picture: Image.Image, side: int) -> Image.Image:

@@ -6,7 +6,9 @@ process of its own with limits (plume_embed.reading.bounded). Nothing is fetched
 
 import re
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import pypdfium2
@@ -17,17 +19,25 @@ from plume_embed.model.videos_plume import VIDEO_SUFFIXES, sample_frames
 from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
 from plume_embed.reading.decode import Options, decode_pdf
 from plume_embed.reading.items import FileItem, Kind, SourceFile
-from plume_embed.reading.read import items_of
+from plume_embed.reading.read import TEXT_SUFFIXES, items_of, read_items
 from space.settings import MEGABYTE, Limits
 
-NAMES = {"image": "a picture", "video": "a film", "page": "a PDF"}
+NAMES = {"image": "a picture", "video": "a film", "page": "a PDF", "text": "a text"}
 FILM_PIXELS = 1920 * 1088  # of a frame; all frames that are looked at are in memory together
 # Pillow has decoders for many more formats, and every decoder is one more way in.
 _PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 # Demuxers that read this file and nothing else: playlists, which name other files and addresses, are not among them.
 _DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo")
+_PAGE_CHARACTERS = 20_000
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _DRAWINGS = (".svg", ".svgz", ".eps", ".ps", ".ai", ".wmf", ".emf")
+
+
+class Upload(NamedTuple):
+    """A file that a visitor has uploaded: where it lies, and what the visitor calls it."""
+
+    path: Path
+    name: str
 
 
 class RefusedError(ValueError):
@@ -40,12 +50,13 @@ def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits,
     Args:
         path (`Path`): Where it lies.
         name (`str`): As the visitor calls it.
-        wanted: What it may be: "image", "video", "page".
+        wanted: What it may be: "image", "video", "page", "text".
         limits ([`Limits`])
         num_frames (`int`): Of the processor.
 
     Returns:
-        `list[FileItem]`: One picture, one film, or the pages of a PDF, their contents as PIL images.
+        `list[FileItem]`: One picture, one film, the pages of a PDF (as PIL images, their whole text as the
+            snippet), or the passages of a text.
 
     Raises:
         RefusedError: what the visitor reads.
@@ -84,6 +95,8 @@ def check_name(name: str, wanted: tuple[Kind, ...]) -> Kind:
         kind = "video"
     elif suffix == ".pdf":
         kind = "page"
+    elif suffix in TEXT_SUFFIXES:
+        kind = "text"
     elif suffix in _DRAWINGS:
         raise ValueError("vector drawings can hold programs and addresses and are not taken; save it as PNG")
     else:
@@ -111,6 +124,8 @@ def check_first_bytes(path: Path, kind: Kind, limits: Limits) -> None:
         opened.seek(max(0, size - 2048))
         end = opened.read()
     found = kind_of_bytes(start)
+    if kind == "text" and found is None:
+        return  # whether it is text is seen when it is read
     if found is None:
         raise ValueError(f"it is named like {NAMES[kind]}, but its content is something else")
     if found != kind:
@@ -145,12 +160,30 @@ def decode(file: SourceFile, limits: Limits, num_frames: int) -> list[FileItem]:
         _check_film(file.absolute, limits)
         frames, _ = sample_frames(file.absolute, num_frames, FILM_PIXELS)
         return [FileItem(0, 1, "", "video", "", {"video": frames})]
-    _check_pdf(file.absolute, limits)
-    items = list(items_of(decode_pdf(file.absolute, Options(num_frames, limits.pixels), frozenset())))
+    options = Options(num_frames, limits.pixels)
+    if file.kind == "text":
+        items = list(read_items(file, lambda text: True, options))
+    else:
+        _check_pdf(file.absolute, limits)
+        items = list(items_of(decode_pdf(file.absolute, options, frozenset())))
     unreadable = [item for item in items if item.content is None]
     if unreadable:
         raise ValueError(f"{unreadable[0].locator}: {unreadable[0].reason}")
-    return items
+    if len(items) > limits.items:
+        raise ValueError(f"it has {len(items)} passages, and the limit is {limits.items}; cut it into parts")
+    texts = _page_texts(file.absolute) if file.kind == "page" else []
+    return [replace(item, snippet=text) for item, text in zip(items, texts, strict=True)] if texts else items
+
+
+def _page_texts(path: Path) -> list[str]:
+    """The text of every page, as far as a page may be asked for a passage."""
+    texts = []
+    with closing(pypdfium2.PdfDocument(path)) as document:
+        for page in document:
+            with closing(page), closing(page.get_textpage()) as text_page:
+                text = text_page.get_text_bounded()[:_PAGE_CHARACTERS]
+                texts.append(text.encode("utf-8", "replace").decode())  # it may hold half characters
+    return texts
 
 
 def _check_picture(path: Path, limits: Limits) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from space.page.diagnostics import Choice
+from space.diagnostics import Choice
 from space.trace import Trace
 
 # Okabe and Ito's colours, told apart by colour-blind people, in the tones that show on white and on black.
@@ -16,26 +16,26 @@ _INK, _GRID = "#808691", "rgba(128,134,145,0.35)"
 _CLEAR = "rgba(0,0,0,0)"
 
 
-def trajectory_chart(cosines: np.ndarray, names: Sequence[str]) -> go.Figure:
-    """One line a candidate over the latent steps.
+def trajectory_chart(cosines: np.ndarray, states: Sequence[str], names: Sequence[str]) -> go.Figure:
+    """One line a candidate, from the anchor over z(0) and the latent steps to the embedding.
 
     Args:
-        cosines (`np.ndarray` of shape [C, K])
+        cosines (`np.ndarray` of shape [C, S])
+        states: Names of the S states.
         names: Of the candidates, best first; shown as they are, so markup in them is made harmless.
     """
-    steps = list(range(1, cosines.shape[1] + 1))
     figure = go.Figure()
     for place, (row, name) in enumerate(zip(cosines.tolist(), names, strict=True)):
         figure.add_scatter(
-            x=steps,
+            x=list(states),
             y=row,
             name=_plain(f"{place + 1}. {name}"),
             mode="lines+markers",
             line={"color": COLOURS[place % len(COLOURS)], "width": 2},
             marker={"symbol": MARKERS[place % len(MARKERS)], "size": 9},
-            hovertemplate="step %{x}: %{y:.3f}",
+            hovertemplate="%{x}: %{y:.3f}",
         )
-    figure.update_xaxes(title="latent step", tickmode="array", tickvals=steps, fixedrange=True)
+    figure.update_xaxes(title="state", type="category", tickmode="linear", fixedrange=True)
     figure.update_yaxes(title="cosine to the candidate", fixedrange=True)
     return _laid_out(figure, height=430)
 
@@ -63,8 +63,9 @@ def routing_chart(router_probs: np.ndarray, chosen: Sequence[Sequence[Choice]]) 
             zmax=1,
             xgap=3,
             ygap=3,
-            colorscale=[[0, "rgba(0,114,178,0.06)"], [1, "rgba(0,114,178,1)"]],
-            textfont={"size": 11},
+            # Opaque, so that the numbers, which Plotly writes in black or white, are readable in both themes.
+            colorscale=[[0, "#eaf3f9"], [0.5, "#9cc9e3"], [1, "#004d7a"]],
+            textfont={"size": 12},
             showscale=False,
             hovertemplate="step %{x}, %{y}: %{z:.3f}<extra></extra>",
         )
@@ -74,8 +75,8 @@ def routing_chart(router_probs: np.ndarray, chosen: Sequence[Sequence[Choice]]) 
     return _laid_out(figure, height=170 + 46 * num_experts)
 
 
-def timing_chart(trace: Trace) -> go.Figure:
-    """Milliseconds of the prefix, of each latent step and of the suffix."""
+def timing_chart(trace: Trace, runs: int) -> go.Figure:
+    """Milliseconds of the prefix, of each latent step and of the suffix, medians of several runs."""
     parts = [("prefix", trace.prefix_ms, COLOURS[0])]
     parts += [(f"step {step}", elapsed, COLOURS[1]) for step, elapsed in enumerate(trace.step_ms, start=1)]
     if trace.num_latent_steps:
@@ -92,7 +93,8 @@ def timing_chart(trace: Trace) -> go.Figure:
             hovertemplate="%{y}: %{x:.2f} ms<extra></extra>",
         )
     )
-    figure.update_xaxes(title="milliseconds", rangemode="tozero", fixedrange=True)
+    title = "milliseconds, one run" if runs == 1 else f"milliseconds, median of {runs} runs"
+    figure.update_xaxes(title=title, rangemode="tozero", fixedrange=True)
     figure.update_yaxes(autorange="reversed", showgrid=False, fixedrange=True)
     return _laid_out(figure, height=140 + 28 * len(parts))
 

@@ -1,17 +1,15 @@
-"""Gradio's components with the two things changed that matter here: uploads arrive as they are, pictures leave inline.
+"""Gradio's upload fields with one thing changed: a file arrives as it is.
 
-Gradio itself would decode an upload before our checks see it, and would write every picture of a gallery into a folder
-that is served. (It also writes a .pyi file beside this one; git ignores it.)
+Gradio itself would decode an upload before our checks see it. (It also writes a .pyi file beside this one; git ignores
+it.)
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
-from gradio.components.gallery import GalleryData, GalleryImage
 from gradio.data_classes import FileData, ImageData, ListFiles
 
-from space.service import Upload
+from space.content.uploads import Upload
 
 
 class UploadedImage(gr.Image):
@@ -50,15 +48,12 @@ class UploadedFiles(gr.File):
         return None
 
 
-class InlineGallery(gr.Gallery):
-    """gr.Gallery whose pictures are data addresses with captions."""
-
-    is_template = True
-
-    def postprocess(self, value: Sequence[tuple[str, str]] | None) -> GalleryData:
-        return GalleryData(
-            root=[GalleryImage(image=ImageData(url=url), caption=caption) for url, caption in value or ()]
-        )
+def select_button() -> str:
+    """JavaScript for a gr.HTML with numbered buttons: a click on one is the event `select` with its index."""
+    return (
+        "element.addEventListener('click', event => { const button = event.target.closest('button[data-index]');"
+        " if (button) trigger('select', {index: Number(button.dataset.index)}); });"
+    )
 
 
 def _upload(file: ImageData | FileData | None) -> Upload | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from space.tools.check_queries import Query, prepared
+from space.content.corpora import PreparedQuery, read_specs
 
 ROOT = Path(__file__).parent.parent.parent
 _START_SECONDS = 300
@@ -55,7 +55,7 @@ def main() -> None:
 
 def measure(address: str, function: int, pid: int, visitors: int, seconds: float) -> None:
     """Lets the visitors search, and prints what was seen."""
-    queries = [query for query in prepared() if query.kind == "text"]
+    queries = [query for query in read_specs()[0].prepared if query.kind == "text"]
     warm = Tally()
     alone = [search(address, function, "warm", query, warm) for query in queries]
     tally, end = Tally(), time.monotonic() + seconds
@@ -85,17 +85,17 @@ def measure(address: str, function: int, pid: int, visitors: int, seconds: float
 
 
 def search(
-    address: str, function: int, session: str, query: Query, tally: Tally, expected: list[str] | None = None
+    address: str, function: int, session: str, query: PreparedQuery, tally: Tally, expected: list[str] | None = None
 ) -> list[str]:
     """One search over the queue; results other than those of a visitor who is alone count as a failure.
 
     Returns:
-        The captions of the results.
+        The names of the results.
     """
-    started, failure, captions = time.monotonic(), "no answer", []
+    started, failure, names = time.monotonic(), "no answer", []
     try:
         with httpx.Client(base_url=address, timeout=120) as client:
-            body = {"data": [query.text, None, None, 8], "fn_index": function, "session_hash": session}
+            body = {"data": [query.text, None, None, None, ""], "fn_index": function, "session_hash": session}
             joined = client.post("/gradio_api/queue/join", json=body)
             if joined.status_code != 200:
                 raise ValueError(f"{joined.status_code} {joined.text[:200]}")
@@ -104,19 +104,19 @@ def search(
                     message = json.loads(line.removeprefix("data:")) if line.startswith("data:") else {}
                     if message.get("msg") == "process_completed":
                         output = message["output"]
-                        captions = [item["caption"] for item in output["data"][0]] if message["success"] else []
-                        failure = "" if captions else f"no results: {output}"[:200]
+                        names = [row["name"] for row in output["data"][0]] if message["success"] else []
+                        failure = "" if names else f"no results: {output}"[:200]
                         break
     except (httpx.HTTPError, ValueError) as error:
         failure = f"{type(error).__name__}: {error}"[:200]
-    if not failure and expected is not None and captions != expected:
+    if not failure and expected is not None and names != expected:
         failure = f"{query.label}: other results than alone"
     with tally.lock:
         if failure:
             tally.failures.append(failure)
         else:
             tally.seconds.append(time.monotonic() - started)
-    return captions
+    return names
 
 
 def megabytes(pid: int) -> int:

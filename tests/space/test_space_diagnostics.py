@@ -1,14 +1,22 @@
 """The numbers of the rollout tab: a trace is the model's own forward pass, and each figure is what it says."""
 
+import base64
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from space.page import charts, diagnostics
-from space.trace import finish, trace_query
+from space import diagnostics
+from space.content.sessions import Session
+from space.page import charts
+from space.page.snippets import trace_file
+from space.service import Query
+from space.steps import interventions
+from space.trace import finish, median_times, trace_query
 
 ITEMS = [
     {"text": "a cactus"},
@@ -133,9 +141,10 @@ def test_ties_have_ranks_of_their_own_in_their_order():
 
 def test_the_trajectory_chart_has_a_point_for_every_step_of_every_candidate():
     cosines = np.linspace(0, 1, 15).reshape(3, 5)
-    figure = charts.trajectory_chart(cosines, ["a", "<a href='x'>b</a>", "c"])
+    states = ["anchor", "z(0)", "z(1)", "z(2)", "embedding"]
+    figure = charts.trajectory_chart(cosines, states, ["a", "<a href='x'>b</a>", "c"])
     assert [list(line.y) for line in figure.data] == cosines.tolist()
-    assert all(list(line.x) == [1, 2, 3, 4, 5] for line in figure.data)
+    assert all(list(line.x) == states for line in figure.data)
     assert figure.data[1].name == "2. &lt;a href='x'&gt;b&lt;/a&gt;"
 
 
@@ -148,6 +157,95 @@ def test_the_routing_chart_marks_the_chosen_cells_only():
 
 def test_the_timing_chart_has_a_bar_for_prefix_steps_and_suffix(encoder):
     trace = finish(trace_query(encoder, encoder.processor([ITEMS[0]]), 2))
-    bars = charts.timing_chart(trace).data[0]
+    bars = charts.timing_chart(trace, 1).data[0]
     assert list(bars.y) == ["prefix", "step 1", "step 2", "suffix"]
     assert list(bars.x) == [trace.prefix_ms, *trace.step_ms, trace.suffix_ms]
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_path_begins_at_the_anchor_and_z0_and_ends_at_the_embedding(encoder, steps):
+    trace = finish(trace_query(encoder, encoder.processor([ITEMS[0]]), steps))
+    names, states = zip(*trace.path, strict=True)
+    assert list(names) == ["anchor", *(f"z({step})" for step in range(steps + 1)), "embedding"]
+    expected = forward(encoder, ITEMS[0], steps)
+    np.testing.assert_allclose(states[0], expected.anchor_embeddings[0], atol=1e-5)
+    np.testing.assert_allclose(states[-1], expected.embeddings[0], atol=1e-5)
+    with torch.inference_mode():
+        z0 = torch.nn.functional.normalize(encoder.model.prefix(**encoder.processor([ITEMS[0]])).z0[0], dim=-1)
+    np.testing.assert_allclose(states[1], z0, atol=1e-5)
+    assert all(np.linalg.norm(state) == pytest.approx(1, abs=1e-5) for state in states)
+
+
+def change(index: int, anchor_rank: int, final_rank: int) -> diagnostics.RankChange:
+    return diagnostics.RankChange(index, anchor_rank, final_rank, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            [change(0, 1, 1), change(1, 4, 2), change(2, 2, 3), change(3, 3, 9)],
+            "The steps changed 1 of the first 3 results; the anchor alone already ranked the best one first.",
+        ),
+        (
+            [change(0, 2, 1), change(1, 1, 2), change(2, 3, 3)],
+            "The steps changed only the order among the first 3 results; "
+            "by the anchor alone the best one was at rank 2.",
+        ),
+        (
+            [change(0, 1, 1), change(1, 2, 2), change(2, 3, 3)],
+            "The steps changed nothing among the first 3 results; the anchor alone already ranked the best one first.",
+        ),
+    ],
+)
+def test_one_sentence_says_what_the_steps_changed(changes, sentence):
+    assert diagnostics.summary(changes, 3) == sentence
+
+
+def test_times_are_medians_of_several_runs_and_the_rest_is_the_first_runs(encoder):
+    first = finish(trace_query(encoder, encoder.processor([ITEMS[0]]), 2))
+    runs = [
+        replace(first, prefix_ms=prefix, step_ms=[prefix + 1, 2 * prefix], suffix_ms=7.0)
+        for prefix in (30.0, 10.0, 20.0)
+    ]
+    median = median_times(runs)
+    assert (median.prefix_ms, median.step_ms, median.suffix_ms) == (20.0, [21.0, 40.0], 7.0)
+    np.testing.assert_array_equal(median.embedding, first.embedding)
+
+
+def test_noise_and_foreign_latents_have_their_place_in_every_step_and_nothing_else_changes(encoder):
+    batch = encoder.processor([ITEMS[0]])
+    original = finish(trace_query(encoder, batch, 4))
+    other = finish(trace_query(encoder, encoder.processor([ITEMS[3]]), 4))
+    fed = []
+    latent_step = encoder.model.latent_step
+    try:
+        encoder.model.latent_step = lambda z, prefix, step: fed.append(z.clone()) or latent_step(z, prefix, step)
+        same, noise, swapped = interventions(encoder, batch, original, other)
+    finally:
+        del encoder.model.latent_step
+    np.testing.assert_array_equal(same.vector, original.embedding)
+    norms = [float(z.norm()) for z in fed[:4]]
+    assert norms[0] == pytest.approx(np.linalg.norm(original.states[0]), rel=1e-4)
+    np.testing.assert_allclose(torch.cat(fed[4:]).numpy(), other.states[:4], atol=1e-6)
+    for one in (noise, swapped):
+        assert np.abs(one.vector - original.embedding).max() > 1e-4
+        assert np.linalg.norm(one.vector) == pytest.approx(1, abs=1e-5)
+    itself = list(interventions(encoder, batch, original, original))[2]
+    np.testing.assert_allclose(itself.vector, original.embedding, atol=1e-5)
+
+
+def test_interventions_need_latents(encoder):
+    batch = encoder.processor([ITEMS[0]])
+    single = finish(trace_query(encoder, batch, 0))
+    with pytest.raises(ValueError, match="same number of latent steps, got 0 and 0"):
+        next(interventions(encoder, batch, single, single))
+
+
+def test_the_exported_trace_holds_every_state_and_the_results(service):
+    result = finish(service.query(Session(), Query(service.corpora[0], "banana", None, None, 3)))
+    file = json.loads(base64.b64decode(trace_file(result, result.trace).split(",")[1]))
+    assert list(file["states"]) == ["anchor", "z(0)", "z(1)", "z(2)", "z(3)", "embedding"]
+    np.testing.assert_allclose(file["states"]["embedding"], result.trace.embedding, atol=1e-6)
+    assert len(file["router_probs"]) == len(file["milliseconds"]["steps"]) == 3
+    assert file["results"][0]["name"] == result.hits[0].item.label

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from space.middleware import API, RequestFilter
+from space.middleware import API, PageDescription, RequestFilter
 from space.settings import Limits
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,7 +67,8 @@ def ask(folder: Path, path: str, method="GET", chunks=(b"",), headers=(), limits
     }
     asyncio.run(middleware(scope, receive, send))
     body = b"".join(message.get("body", b"") for message in sent)
-    return (sent[0]["status"] if sent else 0), behind, json.loads(body)["detail"] if body else ""
+    is_refusal = bool(body) and sent[0]["status"] >= 400
+    return (sent[0]["status"] if sent else 0), behind, json.loads(body)["detail"] if is_refusal else ""
 
 
 def post(folder: Path, data, **kwargs) -> tuple[int, Behind, str]:
@@ -170,6 +171,36 @@ def test_an_uploaded_file_and_an_address_within_a_text_pass_unchanged(folder):
     status, behind, _ = post(folder, data)
     assert status == 200
     assert json.loads(behind.bodies[0]) == data
+
+
+@pytest.mark.parametrize("session", ["abc123", "0f6f4b52-7a3f-4a55-9f0e-0d9fd0a1a1a1"])
+def test_the_sessions_of_the_page_and_of_the_clients_pass(folder, session):
+    assert post(folder, {"data": [], "session_hash": session})[0] == 200
+
+
+def test_the_preview_image_is_served(folder):
+    assert ask(folder, "/preview.webp")[0] == 200
+
+
+def test_the_pages_head_describes_the_page_and_not_gradio():
+    kept = '<meta name="viewport" content="w" /></head></html>'
+    page = f'<html><head><meta property="og:title" content="Gradio" /><title>Gradio</title>{kept}'
+    sent = []
+
+    async def gradio(scope, receive, send):
+        assert b"accept-encoding" not in dict(scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1"), (b"x", b"y")]})
+        await send({"type": "http.response.body", "body": page[:50].encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": page[50:].encode()})
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/", "method": "GET", "headers": [(b"accept-encoding", b"br")]}
+    asyncio.run(PageDescription(gradio, "<title>PLUME</title>")(scope, None, send))
+    start, body = sent
+    assert body["body"].decode() == f"<html><head><title>PLUME</title>{kept}"
+    assert dict(start["headers"]) == {b"content-length": str(len(body["body"])).encode(), b"x": b"y"}
 
 
 def test_odd_sessions_and_broken_json_are_refused(folder):

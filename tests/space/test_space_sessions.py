@@ -1,5 +1,6 @@
 """A session belongs to its session, ends with it, and leaves nothing behind."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from space.content.items import Item, merged, ranked
-from space.content.sessions import Sessions
+from space.content.sessions import Sessions, Turns
 from space.settings import Settings
 
 
@@ -28,20 +29,20 @@ def item(*vector: float, label="x") -> Item:
 
 
 def test_a_session_is_its_sessions_and_nobody_elses(sessions):
-    sessions.of("one").items.append(item(1, 0))
-    assert len(sessions.of("one").items) == 1
-    assert sessions.of("two").items == []
+    sessions.of("one").items["drawings"] = [item(1, 0)]
+    assert len(sessions.of("one").own("drawings")) == 1
+    assert sessions.of("two").own("drawings") == []
     with pytest.raises(ValueError, match="belongs to no session"):
         sessions.of(None)
 
 
 def test_the_end_of_a_session_deletes_its_uploads_and_forgets_its_items(sessions):
     session, path = sessions.of("one"), uploaded(sessions)
-    session.items.append(item(1, 0))
+    session.items["drawings"] = [item(1, 0)]
     session.uploads.add(path)
     sessions.end("one")
     assert not path.exists() and not path.parent.exists()
-    assert session.items == [] and len(sessions) == 0
+    assert session.items == {} and len(sessions) == 0
     sessions.end("one")
     sessions.end(None)
 
@@ -95,3 +96,50 @@ def test_own_items_and_bundled_ones_are_ranked_together():
     both = merged(hits, ranked([item(0.1, 0.9, label="other")], np.array([0, 1], np.float32), 5), top=2)
     assert [hit.item.label for hit in both] == ["north", "other"]
     assert ranked([], np.array([0, 1], np.float32), 3) == []
+
+
+def test_of_several_runs_the_newest_goes_on_and_an_older_one_stops():
+    turns = Turns()
+    with turns.take(1) as is_newest:
+        assert is_newest and turns.is_newest(1)
+        turns._newest = 2  # the second event has arrived
+        assert not turns.is_newest(1)
+    with turns.take(3) as is_newest:
+        assert is_newest
+    with turns.take(2) as is_newest:
+        assert not is_newest, "it arrived late: the third event came before it"
+
+
+def test_a_newer_run_begins_only_when_the_older_one_has_sent_its_last_message():
+    turns, order = Turns(), []
+    may_end, has_begun = threading.Event(), threading.Event()
+
+    def older():
+        with turns.take(1):
+            has_begun.set()
+            may_end.wait(20)
+            order.append("older, newest" if turns.is_newest(1) else "older, overtaken")
+
+    def newer():
+        with turns.take(2):
+            order.append("newer")
+
+    threads = [threading.Thread(target=run) for run in (older, newer)]
+    threads[0].start()
+    assert has_begun.wait(20)
+    threads[1].start()
+    while turns.is_newest(1):
+        time.sleep(0.001)
+    may_end.set()
+    for thread in threads:
+        thread.join(20)
+    assert order == ["older, overtaken", "newer"]
+
+
+def test_the_media_of_prepared_queries_outlive_the_sessions_that_show_them(sessions):
+    path = sessions.examples_folder / "png" / "fox.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    sessions.of("one").uploads.add(path)
+    sessions.end("one")
+    assert path.is_file()

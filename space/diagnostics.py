@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from space.trace import normalized
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -31,17 +33,17 @@ class RankChange:
     final_score: float
 
 
-def trajectories(latent_states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """Cosines of each latent state to each candidate.
+def trajectories(states: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Cosines of each state to each candidate.
 
     Args:
-        latent_states (`np.ndarray` of shape [K, D]): Of any length but zero.
+        states (`np.ndarray` of shape [K, D]): Of any length but zero.
         candidates (`np.ndarray` of shape [C, D]): Likewise.
 
     Returns:
         `np.ndarray` of shape [C, K].
     """
-    return _normalized(candidates) @ _normalized(latent_states).T
+    return normalized(candidates) @ normalized(states).T
 
 
 def chosen_experts(router_probs: np.ndarray, num_experts_per_tok: int) -> list[list[Choice]]:
@@ -89,5 +91,22 @@ def ranks(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     return places
 
 
-def _normalized(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+def changed_among_first(before: Sequence[int], after: Sequence[int], top: int) -> int:
+    """How many of the first `top` of one ranking are not among the first `top` of another; entries are indices."""
+    return len(set(after[:top]) - set(before[:top]))
+
+
+def summary(changes: Sequence[RankChange], top: int) -> str:
+    """One sentence about what the steps did to the ranking; `changes` are of [`rank_changes`] for the same `top`."""
+    final = [change for change in changes if change.final_rank <= top]
+    new = sum(change.anchor_rank > top for change in final)
+    best = min(changes, key=lambda change: change.final_rank)
+    effect = f"The steps changed {new} of the first {len(final)} results"
+    if new == 0:
+        same_order = all(change.anchor_rank == change.final_rank for change in final)
+        effect = (
+            f"The steps changed {'nothing' if same_order else 'only the order'} among the first {len(final)} results"
+        )
+    if best.anchor_rank == 1:
+        return f"{effect}; the anchor alone already ranked the best one first."
+    return f"{effect}; by the anchor alone the best one was at rank {best.anchor_rank:,}."

@@ -1,0 +1,39 @@
+"""The tab "About" tells what is in the files, and no results of other models."""
+
+import json
+from pathlib import Path
+
+from space.page.about import _training, about
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_about_tells_the_figures_of_the_result_files(encoder):
+    page = about(encoder)
+    examples = json.loads((ROOT / "evaluation" / "results" / "plume-tiny-examples.json").read_text())
+    assert f"{100 * examples['names_hit_at_1']:.0f} % are found first by their name" in page
+    for file in (ROOT / "evaluation" / "results").glob("plume-tiny*.json"):
+        data = json.loads(file.read_text())
+        for one in data.get("with_country_flags", []):
+            assert f"<td>{100 * one['hit_at_1']:.1f}</td>" in page
+        if data.get("benchmark") == "miniature":
+            assert f"{100 * data['models'][0]['means']['mean'][0]:.1f}" in page
+    assert f"K = {encoder.model.config.num_latent_steps}" in page and "2604.02073" in page
+    runs = json.loads((encoder.folder / "training.json").read_text())["runs"]
+    for run in runs:
+        assert f'<th scope="col">{run["name"]}</th>' in page
+        assert f"<td>{run['recipe']['curriculum']['max_steps']}</td>" in page
+        assert f"<td>{run['train_minutes']:,.1f}</td>" in page
+
+
+def test_about_tells_one_run_as_a_list_and_says_where_there_is_no_record(tmp_path):
+    assert "No training record" in _training(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps({"recipe": {"batch_size": 7}, "processes": 2}))
+    assert "<li>batch: 7</li><li>processes: 2</li>" in _training(tmp_path)
+
+
+def test_about_another_model_shows_no_results_of_ours(encoder, released_model_dir):
+    from plume_embed.encode.encoder import Encoder
+
+    page = about(Encoder(released_model_dir, device="cpu"))
+    assert "No measured results are bundled for this model" in page and "Hit@1" not in page

@@ -1,0 +1,105 @@
+"""The endpoint for programs: by the Python client, by curl, and by the code that the page shows."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from space.content.sessions import Session
+from space.content.uploads import Upload
+from space.page.snippets import code_for, rows
+from space.service import Query
+from space.trace import finish
+
+ROOT = Path(__file__).parent.parent.parent
+PICTURE = ROOT / "space" / "queries" / "fox.png"
+FILM = ROOT / "space" / "queries" / "frog.mp4"
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    return Client(address, verbose=False)
+
+
+def expected(service, text="", image=None, video=None, steps=8):
+    uploads = [path and Upload(path, path.name) for path in (image, video)]
+    query = Query(service.corpora[0], text, *uploads, steps)
+    return finish(service.query(Session(), query))
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "video"),
+    [("banana", None, None), ("", PICTURE, None), ("", None, FILM), ("frog", PICTURE, FILM)],
+    ids=["text", "picture", "film", "combination"],
+)
+def test_the_client_gets_what_the_page_finds(client, service, text, image, video):
+    given = {"image": image, "video": video}
+    files = {key: handle_file(str(path)) for key, path in given.items() if path}
+    found = client.predict(text=text, **files, api_name="/search")
+    wanted = rows(expected(service, text, **given).hits)
+    assert [row["name"] for row in found] == [row["name"] for row in wanted]
+    np.testing.assert_allclose([row["score"] for row in found], [row["score"] for row in wanted], atol=1e-5)
+    assert not [
+        path
+        for path in service.sessions.upload_folder.rglob("f*.*")
+        if path.name in ("fox.png", "frog.mp4") and "examples" not in path.parts
+    ]
+
+
+def test_k_is_chosen_by_the_call_and_refusals_arrive_as_sentences(client, service):
+    found = client.predict(text="banana", num_latent_steps=0, api_name="/search")
+    assert found[0]["score"] == pytest.approx(expected(service, "banana", steps=0).hits[0].score, abs=1e-5)
+    for arguments, sentence in (
+        ({"text": ""}, "The query is empty"),
+        ({"text": "x", "num_latent_steps": 99}, "Latent steps go from 0 to 8, got 99"),
+        ({"text": "x", "collection": "paintings"}, "There is no collection “paintings”; there are: drawings"),
+    ):
+        with pytest.raises(AppError, match=sentence):
+            client.predict(**arguments, api_name="/search")
+
+
+def test_only_the_search_is_public(client, address):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert list(endpoints["named_endpoints"]) == ["/search"] and endpoints["unnamed_endpoints"] == {}
+    info = endpoints["named_endpoints"]["/search"]
+    names = [parameter["parameter_name"] for parameter in info["parameters"]]
+    assert names == ["text", "image", "video", "num_latent_steps", "collection"]
+    config = httpx.get(f"{address}/config").json()
+    public = [one["api_name"] for one in config["dependencies"] if one["api_visibility"] == "public"]
+    assert public == ["search"]
+    assert config["footer_links"] == ["api"]
+
+
+@pytest.mark.parametrize(("text", "image", "video"), [('a "$HOME" `id` \\ it\'s', None, None), ("frog", PICTURE, FILM)])
+def test_the_code_on_the_page_runs_and_finds_the_same(service, address, tmp_path, text, image, video):
+    result = expected(service, text, image, video)
+    wanted = [row["name"] for row in rows(result.hits)]
+    for path, name in ((PICTURE, "picture.png"), (FILM, "film.mp4")):
+        shutil.copyfile(path, tmp_path / name)
+    code = dict(code_for(result, address))
+    done = subprocess.run(
+        [sys.executable, "-c", code["Python"]], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert [line.split(" ", 2)[2] for line in done.stdout.splitlines() if line[:1].isdigit()] == wanted
+    if shutil.which("curl") is None:
+        pytest.skip("there is no curl here")
+    done = subprocess.run(
+        ["bash", "-c", code["curl"]], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    data = next(line.removeprefix("data: ") for line in done.stdout.splitlines() if line.startswith("data: ["))
+    assert [row["name"] for row in json.loads(data)[0]] == wanted
+
+
+def test_the_api_page_opens_from_the_footer(visit):
+    page = visit()
+    page.get_by_role("button", name="Use via API").click()
+    page.get_by_text("API documentation").first.wait_for()
+    page.get_by_text(re.compile(r"^\s*/search\s*$")).first.wait_for()
