@@ -1,7 +1,7 @@
 """Embeds the lines of a JSONL file into a Parquet file.
 
 While it runs, finished vectors go to a journal beside the output, so that it can be killed and started again at any
-moment; the output itself appears at the end, whole. Memory does not grow with the texts, and by about 150 bytes a line.
+moment; the output itself appears at the end, whole. Memory grows by less than 300 bytes a line, whatever it holds.
 """
 
 import json

@@ -8,7 +8,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -107,22 +107,37 @@ def embed_contents(
         known: Digests whose vectors need not be computed again.
     """
     parts = read_ahead(
-        read_parts(works, read, known), batch_size, num_bytes=lambda part: part.num_bytes, max_bytes=WAITING_BYTES
+        read_parts(works, read, known, encoder.processor.shrunk),
+        batch_size,
+        num_bytes=lambda part: part.num_bytes,
+        max_bytes=WAITING_BYTES,
     )
     with closing(parts):
         yield from _with_vectors(make_batches(parts, encoder.num_tokens, batch_size), encoder, num_latent_steps)
 
 
 def read_parts(
-    works: Iterable[Work], read: Callable[[Work], Iterator[FileItem]], known: Container[str]
+    works: Iterable[Work],
+    read: Callable[[Work], Iterator[FileItem]],
+    known: Container[str],
+    shrink: Callable[[dict], dict] = lambda content: content,
 ) -> Iterator[Part]:
-    """The items of the contents as they are decoded, each with its digest."""
+    """The items of the contents as they are decoded, each with its digest.
+
+    Args:
+        shrink (`Callable`): Makes pictures as small as the model looks at them, with the same vector.
+    """
     for work in works:
         failure = ""
         try:
             for item in read(work):
-                digest = content_digest(item.content) if item.content else ""
-                yield Part(work, item, digest=digest, is_known=bool(digest) and digest in known)
+                if item.content is None:
+                    yield Part(work, item)
+                    continue
+                digest = content_digest(item.content)
+                is_known = digest in known
+                content = {} if is_known else _shrunk(item.content, shrink)  # what is known needs no pixels any more
+                yield Part(work, replace(item, content=content), digest=digest, is_known=is_known)
         except UnreadableError as error:
             failure = str(error)
         yield Part(work, failure=failure)
@@ -180,6 +195,13 @@ def _with_vectors(batches: Iterable[Batch], encoder: Encoder, num_latent_steps: 
             batch = pending.popleft()
             batch.vectors, batch.errors = vectors, errors
             yield batch
+
+
+def _shrunk(content: dict, shrink: Callable[[dict], dict]) -> dict:
+    try:
+        return shrink(content)
+    except ValueError:  # of a shape that the processor refuses, with the reason, in its turn
+        return content
 
 
 def _pictures(content: dict) -> list[Image.Image]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from common import random_item
 from families import BACKBONES, NAMES, Tiny, library_positions, naive_embedding, tiny
+from PIL import Image
 
 from plume_embed.model.families_plume import FAMILIES
 from plume_embed.model.family_plume import Film
@@ -132,3 +133,17 @@ def test_libraries_see_every_media_argument_in_the_signature_of_forward():
     parameters = inspect.signature(PlumeModel.forward).parameters
     assert all(name in parameters for family in FAMILIES.values() for name in family.media_arguments)
     assert all(p.kind is not p.VAR_KEYWORD for p in parameters.values())
+
+
+def test_media_that_do_not_belong_to_the_rows_are_refused(any_tiny):
+    model, rng = any_tiny.model, random.Random(6)
+    batch = any_tiny.processor([{"video": random_item(rng).get("video") or [Image.new("RGB", (40, 40))] * 5}, "x"])
+    media = [name for name in any_tiny.family.media_arguments if name in batch]
+    without = {name: tensor for name, tensor in batch.items() if name not in media}
+    doubled = without | {name: batch[name].repeat(2, *[1] * (batch[name].ndim - 1)) for name in media}
+    other_row = dict(batch) | {name: batch[name][1:] for name in ("input_ids", "attention_mask", "position_ids")}
+    with torch.inference_mode():
+        for wrong in (without, doubled, other_row):
+            with pytest.raises(ValueError, match=r"do not match in number.*pass the whole batch"):
+                model(**wrong)
+        assert torch.isfinite(model(**batch).embeddings).all()
