@@ -63,9 +63,9 @@ def routing_chart(router_probs: np.ndarray, chosen: Sequence[Sequence[Choice]]) 
             zmax=1,
             xgap=3,
             ygap=3,
-            # Opaque, so that the numbers, which Plotly writes in black or white, are readable in both themes.
-            colorscale=[[0, "#eaf3f9"], [0.5, "#9cc9e3"], [1, "#004d7a"]],
-            textfont={"size": 12},
+            # Opaque and light, so that dark numbers are readable in both themes.
+            colorscale=[[0, "#eaf3f9"], [1, "#6fb1d8"]],
+            textfont={"size": 12, "color": "#18181b"},
             showscale=False,
             hovertemplate="step %{x}, %{y}: %{z:.3f}<extra></extra>",
         )

@@ -94,7 +94,8 @@ def test_everything_has_a_name_and_results_are_announced(visit):
     page.get_by_role("button", name="Your own files").click()
     unnamed = page.evaluate(
         "[...document.querySelectorAll('button, input, [role=tab], select, textarea')]"
-        ".filter(e => e.offsetParent && !(e.getAttribute('aria-label') || e.innerText.trim() || e.title"
+        ".filter(e => e.checkVisibility({visibilityProperty: true, contentVisibilityAuto: true}))"
+        ".filter(e => !(e.getAttribute('aria-label') || e.innerText.trim() || e.title"
         " || (e.labels && e.labels.length))).map(e => e.outerHTML.slice(0, 200))"
     )
     assert unnamed == []
