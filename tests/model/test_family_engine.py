@@ -26,7 +26,11 @@ def embeddings(name: str, implementation: str, seed: int) -> torch.Tensor:
         made.model.rollout_implementation = "auto"
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Tracing takes its time: one family with every change, all of them with -m slow.
+ONE_OFTEN = [pytest.param(name, marks=() if name == "qwen3_vl" else pytest.mark.slow) for name in NAMES]
+
+
+@pytest.mark.parametrize("name", ONE_OFTEN)
 def test_a_layer_compiles_as_one_graph_and_gives_the_references_vectors(name, monkeypatch):
     monkeypatch.setattr(torch, "compile", compiled_once_per_shape)
     engine = tiny(name).model.rollout_engine
