@@ -35,7 +35,7 @@ def trajectory_chart(cosines: np.ndarray, states: Sequence[str], names: Sequence
             marker={"symbol": MARKERS[place % len(MARKERS)], "size": 9},
             hovertemplate="%{x}: %{y:.3f}",
         )
-    figure.update_xaxes(title="state", type="category", tickmode="linear", fixedrange=True)
+    figure.update_xaxes(type="category", tickmode="linear", fixedrange=True)
     figure.update_yaxes(title="cosine to the candidate", fixedrange=True)
     return _laid_out(figure, height=430)
 

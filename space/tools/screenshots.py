@@ -28,6 +28,7 @@ def open_page(browser: Any, address: str, width: int, theme: str, query: str = "
     page = context.new_page()
     page.goto(f"{address}/?__theme={theme}{query}")
     page.locator("#results li").first.wait_for()
+    page.locator("body:not([data-searching])").wait_for()
     return page
 
 
