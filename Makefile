@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUERY ?= vehicle
+QUERY ?= a cup of coffee
 PICTURE ?= examples/queries/airplane.png
-SEARCH = $(BIN)/plume-embed search examples/pictures --to .data/demo-index --top 5
+SEARCH = $(BIN)/plume-embed search examples/photographs --to .data/demo-index --top 5
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable ".[all]"
 	@touch $@ $(VENV)/.space
 
-demo: $(VENV)/.base  ## search a bundled folder of pictures with plume-tiny
+demo: $(VENV)/.base  ## search a bundled folder of photographs with plume-small
 	$(SEARCH) "$(QUERY)"
 	$(SEARCH) --image $(PICTURE) --no-update
 	@echo 'Search it yourself: make demo QUERY=guitar, or make demo PICTURE=some.png'

@@ -161,6 +161,8 @@ class PlumeProcessor(ProcessorMixin):
             (`max_seq_length` of sentence-transformers) holds.
         max_image_pixels (`int`, defaults to 100 million): Most pixels of a picture, or of a film's frame, before it is
             resized; a larger one is refused before it is decoded.
+        page_words (`int`, defaults to 0): Words from the top of a page's text layer that go with its picture where
+            pages are read from files: a model that cannot read finds a page by what it says.
     """
 
     model_input_names = ["input_ids", "attention_mask", "position_ids", *MEDIA_ARGUMENTS]
@@ -181,6 +183,7 @@ class PlumeProcessor(ProcessorMixin):
         max_image_pixels: int = MAX_PIXELS,
         fps: float | None = None,
         frames_fps: float = 2.0,
+        page_words: int = 0,
     ):
         family = backbone_family(backbone_type)
         if vision_position_advance not in family.position_advances:
@@ -204,6 +207,7 @@ class PlumeProcessor(ProcessorMixin):
         self.frames_fps = frames_fps
         self.max_frames = max_frames
         self.max_image_pixels = max_image_pixels
+        self.page_words = page_words
         super().__init__(
             image_processor,
             tokenizer,

@@ -126,6 +126,25 @@ def plume_tiny_runs() -> str:
     return "\n".join(lines)
 
 
+def photographs() -> str:
+    from plume_embed.evaluation.photos.report import markdown
+
+    return markdown(read("evaluation/results/photographs.json"))
+
+
+def plume_small_stages() -> str:
+    """The stages that made plume-small, from the record beside its weights."""
+    lines = ["| stage | steps | K | minutes by the clock | held-out drawings found first | among ten |"]
+    lines.append("|---|---:|---|---:|---:|---:|")
+    for stage in read("checkpoints/plume-small/training.json")["stages"]:
+        steps = ", ".join(str(number) for _, number in stage["num_latent_steps"])
+        seconds = max(entry["seconds"] for entry in stage["curve"] if "seconds" in entry)
+        found = [entry["validation"] for entry in stage["curve"] if "validation" in entry]
+        cells = [f"{found[-1][name]:.1f} %" for name in ("R@1", "R@10")] if found else ["-", "-"]
+        lines.append(f"| {stage['name']} | {stage['steps']:,} | {steps} | {seconds / 60:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -142,6 +161,8 @@ TABLES: dict[str, Callable[[], str]] = {
         training_memory,
         libraries,
         plume_tiny_runs,
+        photographs,
+        plume_small_stages,
     )
 }
 
@@ -164,6 +185,7 @@ def figures() -> dict[str, list[str]]:
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
     return {
         "README.md": [
+            photographs_found(),
             f"{hit['full_curriculum']} %",
             f"{hit['without_curriculum']} % without the curriculum",
             f"{hit['single_pass']} % in a single pass",
@@ -198,6 +220,19 @@ def figures() -> dict[str, list[str]]:
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
         ],
     }
+
+
+def photographs_found() -> str:
+    """What plume-small with its own K finds by the captions, and what the closed form does."""
+    models = read("evaluation/results/photographs.json")["models"]
+    steps = read("checkpoints/plume-small/config.json")["num_latent_steps"]
+    own = next(m for m in models if (m["model"], m["num_latent_steps"]) == ("plume-small", steps))
+    closed = next(m for m in models if m["model"] == "closed form")
+    share = [100 * m["scores"]["captions -> photos"][k][0] for m in (own, closed) for k in ("R@1", "R@10")]
+    return (
+        f"{share[0]:.1f} % found first, {share[1]:.1f} % among ten; "
+        f"{share[2]:.1f} and {share[3]:.1f} % by the closed form with its larger text model"
+    )
 
 
 def report_chance(report: dict) -> float:

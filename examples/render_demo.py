@@ -1,6 +1,6 @@
 """Draw what `plume-embed search` finds: `python -m examples.render_demo`.
 
-    python -m examples.render_demo --folder examples/pictures --query vehicle --picture examples/queries/airplane.png
+    python -m examples.render_demo --folder examples/photographs --query "a cup of coffee" --query "my cat"
     python -m examples.render_demo --model DIR --folder ~/Pictures --query "a red bicycle" --to bicycle.png
 
 One row a query: the query, then the best pictures with rank, score and file name. The same hits are written beside the
@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 ROOT = Path(__file__).parent.parent
 CELL, GAP, MARGIN, QUERY_WIDTH = 200, 16, 24, 230  # pixels
-PICTURES = ROOT / "examples" / "pictures"
+PICTURES = ROOT / "examples" / "photographs"
 PICTURE_OF_THE_README = ROOT / "docs" / "pictures" / "demo.png"
 LABEL_HEIGHT = 50
 INK, GREY, LINE, GROUND = "#1b1f24", "#66707b", "#d5dae0", "#ffffff"
@@ -139,7 +139,7 @@ def main(
     """Search a folder of pictures and draw what is found."""
     queries = [Query(text=text) for text in query or ()] + [Query(picture=path) for path in picture or ()]
     if not queries:
-        queries = [Query("vehicle"), Query(picture=ROOT / "examples" / "queries" / "airplane.png")]
+        queries = [Query("a cup of coffee"), Query("a flock of sheep"), Query("snowy mountains")]
     found = search(folder, queries, model, top)
     to.parent.mkdir(parents=True, exist_ok=True)
     draw(folder, queries, found).save(to, optimize=True)

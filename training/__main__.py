@@ -80,16 +80,16 @@ EXPERIMENTS = (
     Experiment(
         "plume_tiny",
         "section 3",
-        "makes the bundled plume-tiny",
+        "makes plume-tiny, which knows drawings",
         "make train-tiny",
         ("checkpoints/plume-tiny/training.json", "evaluation/results/miniature.json"),
     ),
     Experiment(
         "plume_small",
         "section 3",
-        "makes plume-small, a model of photographs and free text, from packages alone",
+        "makes the default plume-small from packages alone",
         "make train-small",
-        (),
+        ("checkpoints/plume-small/training.json", "evaluation/results/photographs.json"),
     ),
     Experiment(
         "paper_2b",

@@ -29,7 +29,7 @@ def miniature(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="PLUME model folder or Hub id; again for more. Default: $PLUME_MODEL, then plume-tiny. With @ behind "
+            help="PLUME model folder or Hub id; again for more. Default: $PLUME_MODEL, then plume-small. With @ behind "
             "it, steps of its own, as in --steps: DIR@cot, DIR@0,8.",
             metavar="DIR|ID[@STEPS]",
         ),

@@ -9,7 +9,7 @@ from plume_embed.encode.batching import BATCH_SIZE as BATCH_SIZE
 
 ModelOption = Annotated[
     str | None,
-    typer.Option(help="Model folder or Hub id. Default: $PLUME_MODEL, then the bundled plume-tiny.", metavar="DIR|ID"),
+    typer.Option(help="Model folder or Hub id. Default: $PLUME_MODEL, then the bundled plume-small.", metavar="DIR|ID"),
 ]
 StepsOption = Annotated[
     int | None, typer.Option(min=0, help="K, the latent steps; 0 is a single pass. Default: the model's own.")

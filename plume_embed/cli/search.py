@@ -81,6 +81,7 @@ def search(
     content = _content(query, image, video)
     folders = existing_folders(folder, also)
     with heavy_imports("Loading the model"):
+        from plume_embed.encode.encoder import DEFAULT_MODEL, DEFAULT_MODEL_KNOWS
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named
 
@@ -89,6 +90,8 @@ def search(
     db = database_of(folder, to)
     console = make_console(quiet=as_json or paths or null)
     unreadable, is_current = [], update
+    if encoder.folder == DEFAULT_MODEL and not db.exists():
+        console.print(DEFAULT_MODEL_KNOWS)
     if update:
         choices = UpdateChoices(exclude, prune, moved, verify, verbose)
         unreadable, is_current = _update(folders, db, encoder, latent_steps, batch_size, console, choices)

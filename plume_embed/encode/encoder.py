@@ -28,7 +28,13 @@ from plume_embed.model import PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
 from plume_embed.model.inputs_plume import ItemError
 
-BUNDLED_MODEL = Path(__file__).parent.parent.parent / "checkpoints" / "plume-tiny"
+_CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
+DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
+BUNDLED_MODEL = _CHECKPOINTS / "plume-tiny"  # knows drawings: the Space, whose collection is drawings, serves it
+DEFAULT_MODEL_KNOWS = (
+    "plume-small knows things in photographs by their English names; it is weak at scenes, relations, text in pictures "
+    "and other languages. --model or PLUME_MODEL takes a larger model."
+)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # All that decides a vector, code aside; the weights come on top.
 FINGERPRINT_FILES = ("config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json")
@@ -212,19 +218,19 @@ def resolve_model(model: str | Path | None = None) -> Path:
 
     Args:
         model (`str` or `Path`, *optional*): Defaults to the environment variable PLUME_MODEL, then to the bundled
-            checkpoints/plume-tiny of a checkout.
+            checkpoints/plume-small of a checkout.
 
     Raises:
         ValueError: there is no such model, with what to do.
     """
     model = model or os.environ.get("PLUME_MODEL")
     if not model:
-        if not (BUNDLED_MODEL / "config.json").is_file():
+        if not (DEFAULT_MODEL / "config.json").is_file():
             raise ValueError(
                 "No model: pass --model with a folder or Hub id, or set PLUME_MODEL (there is no bundled model in "
-                f"{BUNDLED_MODEL})."
+                f"{DEFAULT_MODEL})."
             )
-        return BUNDLED_MODEL
+        return DEFAULT_MODEL
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():

@@ -84,7 +84,7 @@ class PlumeEmbedder(_RaisesFirst):
     """A PLUME model through PlumeProcessor and PlumeModel.
 
     Args:
-        model: Folder or Hub id; the bundled plume-tiny if left out. Or an encoder that is loaded already, to compare
+        model: Folder or Hub id; the bundled plume-small if left out. Or an encoder that is loaded already, to compare
             paradigms on the same weights; `device` and `dtype` are then its own.
         paradigm: "latent" (K steps), "single" (no step: the last prefix token) or "cot" (a rationale is written).
         num_latent_steps: K; the model's own if left out.

@@ -33,7 +33,7 @@ class PlumeMteb(AbsEncoder):
     """A PLUME model as mteb's encoder.
 
     Args:
-        model: Folder or Hub id; the bundled plume-tiny if left out. Or an embedder that is loaded already.
+        model: Folder or Hub id; the bundled plume-small if left out. Or an embedder that is loaded already.
         name: Under which mteb files the results, ORG/NAME.
         revision: Of the weights; by default their fingerprint, so that results of other weights are never reused.
         num_latent_steps: K; the model's own if left out, 0 for a single pass.

@@ -37,17 +37,20 @@ class Options:
         max_pixels (`int`): Most pixels of a picture or a frame.
         shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded.
         fps (`float`, *optional*): Frames for each second, instead of `num_frames`.
+        page_words (`int`): Words of a page's text layer that go with its picture.
     """
 
     num_frames: int | None
     max_pixels: int
     shrink: Callable[[dict], dict] | None = None
     fps: float | None = None
+    page_words: int = 0
 
     @classmethod
     def of(cls, processor: "PlumeProcessor") -> "Options":
         """For items that this processor will process: decoded as it would, and at the size it looks at them."""
-        return cls(processor.num_frames, processor.max_image_pixels, processor.shrunk, processor.fps)
+        limits = (processor.num_frames, processor.max_image_pixels, processor.shrunk, processor.fps)
+        return cls(*limits, page_words=processor.page_words)
 
     def frames_of(self, seconds: float) -> int:
         """How many frames a film of this length gives."""
@@ -91,7 +94,7 @@ def kind_of(suffix: str) -> Kind | None:
 
 
 def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
-    """[`decode`] for a PDF: each page as a picture, what is filled into its forms included."""
+    """[`decode`] for a PDF: each page as a picture, what is filled into its forms included, with words of its text."""
     try:
         document = pypdfium2.PdfDocument(path)
     except (pypdfium2.PdfiumError, OSError) as error:
@@ -110,7 +113,9 @@ def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[O
             except (pypdfium2.PdfiumError, ValueError) as error:
                 yield Decoded(None, reason=f"cannot render it: {error}")
                 continue
-            yield Decoded({"image": picture}, one_line(text))
+            words = text.split()[: options.page_words]
+            content = {"image": picture, "text": " ".join(words)} if words else {"image": picture}
+            yield Decoded(content, one_line(text))
 
 
 def _decode_picture(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:

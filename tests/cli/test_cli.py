@@ -267,7 +267,7 @@ def test_a_model_that_is_none_names_the_remedy(run, folder: Path, tmp_path: Path
     assert_fails(run("search", folder, "x", "--model", tmp_path / "gone"), "No such model folder.* --model")
     assert_fails(run("search", folder, "x", "--model", "nobody/nothing"), "neither a folder nor a model")
     monkeypatch.delenv("PLUME_MODEL")
-    monkeypatch.setattr("plume_embed.encode.encoder.BUNDLED_MODEL", tmp_path / "gone")
+    monkeypatch.setattr("plume_embed.encode.encoder.DEFAULT_MODEL", tmp_path / "gone")
     assert_fails(run("search", folder, "x"), "pass --model with a folder or Hub id, or set PLUME_MODEL")
 
 

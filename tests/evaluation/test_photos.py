@@ -127,6 +127,17 @@ def test_intervals_hold_the_value_and_the_table_names_every_model():
     assert "m (K = 4)" in told and "chance" in told and "37.5 [" in told
 
 
+def test_reports_of_several_runs_are_joined_with_peers_last_and_other_benchmarks_are_refused():
+    def one(name: str, benchmark: str = "b") -> dict:
+        models = [{"model": name, "num_latent_steps": 8, "scores": {}}, {"model": "peer", "num_latent_steps": None}]
+        return {"conditions": {"benchmark": benchmark}, "tasks": {}, "models": models}
+
+    found = report.joined([one("first"), one("second"), one("first")])
+    assert [model["model"] for model in found["models"]] == ["first", "second", "peer"]
+    with pytest.raises(ValueError, match="different benchmarks"):
+        report.joined([one("first"), one("second", "c")])
+
+
 def test_the_digest_changes_with_a_pixel(data):
     before = digest(data)
     Image.new("RGB", (4, 4), (0, 9, 0)).save(data / "stamps" / "0.png")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -147,6 +148,15 @@ def test_pages_that_are_there_already_are_not_rendered(tmp_path: Path):
     path = write_pdf(tmp_path / "x.pdf", num_pages=3)
     assert [item.number for item in items_of(path, skip=frozenset({0, 2}))] == [1]
     assert items_of(path, skip=frozenset({0, 1, 2})) == []
+
+
+def test_a_page_brings_the_first_words_of_its_text_layer_where_the_model_wants_them(tmp_path: Path):
+    path = Path(__file__).parents[2] / "space" / "collection" / "documents" / "travel.pdf"
+    plain, worded = items_of(path), items_of(path, replace(OPTIONS, page_words=2))
+    assert {tuple(item.content) for item in plain} == {("image",)}
+    assert [item.content["text"].split() for item in worded] == [item.snippet.split()[:2] for item in plain]
+    (blank,) = items_of(FAULTS / "filled_form.pdf", replace(OPTIONS, page_words=2))
+    assert set(blank.content) == {"image"}  # it has no text layer
 
 
 def test_an_encrypted_pdf_is_unreadable_with_its_reason(tmp_path: Path):

@@ -15,7 +15,7 @@ _USES: list[tuple[Package, str]] = [
     (TEACHER_PACKAGE, "teacher of the text side, its WordPiece vocabulary, its word vectors reduced to 256 dimensions"),
     (WORDNET, "names, definitions and example sentences, as texts"),
     (CONCEPT_PACKAGE, "names of drawings, as texts"),
-    *((STYLE_PACKAGES[style], "drawings of things, as pictures") for style in TRAIN_STYLES),
+    *((STYLE_PACKAGES[style], "drawings of things, as pictures without names") for style in TRAIN_STYLES),
 ]
 
 
@@ -68,7 +68,8 @@ a caption.
 It knows things: animals, plants, food, tools, vehicles, buildings, in photographs and in drawings, best where a class
 of ImageNet comes near to them. It is weak at scenes, relations between things ("left of"), counting, colours, persons,
 text in pictures, and everything but English. A film is its {frames} frames, each like a picture; nothing of movement
-was learned. Of a page it sees the picture at 224 x 224 pixels and cannot read it.
+was learned. Of a page it sees the picture at 224 x 224 pixels and cannot read it; `plume-embed index` therefore gives
+it the first 24 words of the page's text layer, where the PDF has one.
 
 Figures on 403 photographs with captions, with intervals and peers, are in docs/results/photographs.md of the
 repository.
@@ -90,14 +91,16 @@ lawyer or takes another tower.
 ## What was trained on
 
 1. 100,456 strings: WordNet's names, definitions and examples, scenes made of its nouns, descriptions of packages,
-   names of emoji. Their targets are vectors of all-MiniLM-L6-v2, turned into {dimension} dimensions.
-2. Pictures made of class probabilities alone, without pixels.
-3. 2,000 pictures of one or two drawings on made grounds ("a fox in front of a bridge"), of which the concept families
-   that the miniature benchmark holds out are left out.
+   names of emoji; and 34,759 nouns of WordNet for things. Their targets are vectors of all-MiniLM-L6-v2, turned into
+   {dimension} dimensions.
+2. Pictures made of class probabilities alone, without pixels. Their targets are the mean of their class vectors.
+3. 2,000 pictures of one or two drawings on made grounds, with the same kind of target; their names are not used. The
+   concept families that the miniature benchmark holds out are for validation only.
+4. Pictures of the second kind with a text of the first, whose target lies between the two.
 
-Not trained on: Tux Paint's stamps, the photographs of scikit-image, scikit-learn and OpenCV, or any other photograph;
-any caption of these; the emoji drawings in the style Twemoji. The curriculum has no written rationales: the steps K
-grow from 1 to 8 under the same loss.
+Not trained on: pairs of a picture and its name; Tux Paint's stamps, the photographs of scikit-image, scikit-learn and
+OpenCV, or any other photograph; any caption of these; the emoji drawings in the style Twemoji. The curriculum has no
+written rationales: the steps K grow from 1 to 8 under the same loss.
 
 ## Limits
 

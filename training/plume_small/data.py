@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from timm.data import ImageNetInfo
 
-from training.plume_small.pictures import ScenePairs, name_texts, read_pairs
+from training.plume_small.pictures import Scenes, read_split
 from training.plume_small.scenes import make_scenes
 from training.plume_small.sources import DEFAULT_CACHE, EMOJI, WORDNET, fetch_folder, teacher_folder
 from training.plume_small.student import WIDTH
 from training.plume_small.teacher import Teacher, cached_vectors, reduction
-from training.plume_small.texts import make_texts
+from training.plume_small.texts import make_names, make_texts
 
 SCENES = 2000
 # How often the classes count against the texts where the space is reduced.
@@ -30,19 +30,19 @@ class Data:
     """Everything in the reduced space of `WIDTH` dimensions, unit norm.
 
     Attributes:
-        texts: Strings.
-        vectors: Of the strings, [N, WIDTH] float32.
+        texts, names: Strings of all kinds, and every noun for what a picture can show.
+        vectors, name_vectors: Of the strings, [N, WIDTH] float32.
         table: Of "names: gloss" of the 1000 classes.
-        names: Of "a NAME" of the classes.
         train, test: Scenes.
     """
 
     texts: list[str]
     vectors: np.ndarray
+    names: list[str]
+    name_vectors: np.ndarray
     table: torch.Tensor
-    names: torch.Tensor
-    train: ScenePairs
-    test: ScenePairs
+    train: Scenes
+    test: Scenes
 
 
 def class_texts() -> list[str]:
@@ -61,6 +61,8 @@ def prepare(work: Path, cache: Path = DEFAULT_CACHE) -> Data:
         texts_file.write_text(json.dumps(texts, ensure_ascii=False))
     texts = json.loads(texts_file.read_text())
     vectors = cached_vectors(texts, teacher, work / "vectors")
+    names = make_names(fetch_folder(WORDNET, cache))
+    name_vectors = cached_vectors(names, teacher, work / "names")
     encoder = Teacher(teacher)
     table = encoder.encode(class_texts())
     axes = reduction(np.concatenate([vectors, np.repeat(table, _CLASS_WEIGHT, axis=0)]), WIDTH)
@@ -72,10 +74,11 @@ def prepare(work: Path, cache: Path = DEFAULT_CACHE) -> Data:
     return Data(
         texts=texts,
         vectors=_turned(vectors, axes),
+        names=names,
+        name_vectors=_turned(name_vectors, axes),
         table=torch.from_numpy(_turned(table, axes)),
-        names=torch.from_numpy(encode(name_texts(class_texts()))),
-        train=read_pairs(work / "scenes", SCENES, encode, "train"),
-        test=read_pairs(work / "scenes", SCENES, encode, "test"),
+        train=read_split(work / "scenes", SCENES, encode, "train"),
+        test=read_split(work / "scenes", SCENES, encode, "test"),
     )
 
 

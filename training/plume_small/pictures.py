@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 from training.plume_small.scenes import Scene, read_scenes
-from training.plume_small.texts import with_article
 
 GRID = 7
 PLACES = GRID * GRID
@@ -23,18 +22,16 @@ class PseudoPictures:
 
     One to three things lie in rectangles on a ground. At a place of a thing the logits are those of its class and of
     the classes that the tower finds alike (rows of its classifier that point the same way), sure or unsure; on the
-    ground the tower guesses. The text vector to be reached is the mean over the things alone: the ground is to be
-    overlooked.
+    ground the tower guesses. The vector to be reached is the mean over the places, the closed form of retrieval.
 
     Args:
         classifier (`torch.Tensor` of shape [C, F]): Weights of the tower's classifier.
         table (`torch.Tensor` of shape [C, S]): Vectors of the classes' texts.
-        names (`torch.Tensor` of shape [C, S]): Vectors of "a NAME" of the classes.
     """
 
-    def __init__(self, classifier: torch.Tensor, table: torch.Tensor, names: torch.Tensor):
+    def __init__(self, classifier: torch.Tensor, table: torch.Tensor):
         centred = F.normalize(classifier - classifier.mean(0), dim=-1)
-        self.alike, self.table, self.names = centred @ centred.T, table, names
+        self.alike, self.table = centred @ centred.T, table
 
     def batch(self, seed: int, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Meanings [B, 49, S], and the vectors to reach, unit norm [B, S]."""
@@ -55,14 +52,7 @@ class PseudoPictures:
         logits = self.alike[torch.where(ground, guess, shown)] * torch.where(ground.unsqueeze(-1), unsure, sure)
         logits += torch.randn(size, PLACES, classes, generator=generator)
         meanings = logits.softmax(-1) @ self.table  # [B, 49, S]
-        weights = (~ground).float().unsqueeze(-1)
-        soft = F.normalize((meanings * weights).sum(1), dim=-1)
-        # Half of the way to the name: what a person types is short.
-        named = torch.zeros_like(soft)
-        for thing in range(3):
-            has = (owner == thing).any(1, keepdim=True)
-            named += torch.where(has, self.names[things[:, thing]], 0.0)
-        return meanings, F.normalize(soft + F.normalize(named, dim=-1), dim=-1)
+        return meanings, F.normalize(meanings.mean(1), dim=-1)
 
 
 def _rectangles(generator: torch.Generator, size: int, count: torch.Tensor) -> torch.Tensor:
@@ -80,7 +70,7 @@ def _rectangles(generator: torch.Generator, size: int, count: torch.Tensor) -> t
 
 
 @dataclass
-class ScenePairs:
+class Scenes:
     """Scenes with the tower's maps and the teacher's vectors of their captions.
 
     Attributes:
@@ -93,8 +83,8 @@ class ScenePairs:
     maps: list[np.ndarray]
     vectors: dict[str, torch.Tensor]
 
-    def batch(self, seed: int, step: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps [B, 49, 1280] of scenes no two of which share a name, and the vectors of one caption each [B, S]."""
+    def batch(self, seed: int, step: int, size: int) -> torch.Tensor:
+        """Maps [B, 49, 1280] of scenes no two of which share a name."""
         random_ = random.Random(f"scenes {seed} {step}")
         rows, taken = [], set()
         for row in random_.sample(range(len(self.scenes)), min(len(self.scenes), 3 * size)):
@@ -102,23 +92,13 @@ class ScenePairs:
             if not names & taken:
                 rows.append(row)
                 taken |= names
-        return self.rows(rows[:size], random_)
-
-    def rows(self, rows: list[int], random_: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps and vectors of given scenes."""
-        features = torch.from_numpy(np.stack([self.maps[row] for row in rows])).float()
-        return features, torch.stack([self.vectors[random_.choice(self.scenes[row].texts)] for row in rows])
+        return torch.from_numpy(np.stack([self.maps[row] for row in rows[:size]])).float()
 
 
-def read_pairs(folder: Path, count: int, encode: Callable[[list[str]], np.ndarray], split: str) -> ScenePairs:
+def read_split(folder: Path, count: int, encode: Callable[[list[str]], np.ndarray], split: str) -> Scenes:
     """Of the first `count` scenes those of a split; `encode` turns a list of texts into vectors [N, S]."""
     scenes, features = read_scenes(folder, count)
     kept = [row for row, scene in enumerate(scenes) if scene.split == split]
     texts = sorted({text for row in kept for text in scenes[row].texts})
     vectors = dict(zip(texts, torch.from_numpy(encode(texts)), strict=True))
-    return ScenePairs([scenes[row] for row in kept], [features[row] for row in kept], vectors)
-
-
-def name_texts(classes: list[str]) -> list[str]:
-    """ "a NAME" of each class, from "names: gloss"."""
-    return [with_article(described.partition(": ")[0].split(", ")[0]) for described in classes]
+    return Scenes([scenes[row] for row in kept], [features[row] for row in kept], vectors)

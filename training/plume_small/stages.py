@@ -32,6 +32,7 @@ class Stage:
         shares: Kind of batch -> share of the steps.
         prompt: Whether the content stands in PLUME's prompt; otherwise one token follows it.
         num_latent_steps: K by step: the last entry whose step has come.
+        data_from: Number of the first batch, so that a later stage does not meet an earlier one's.
         contrast: Kinds whose batches are also told apart: weight of a symmetric InfoNCE of vectors and targets.
     """
 
@@ -41,11 +42,14 @@ class Stage:
     shares: dict[str, float]
     prompt: bool = True
     num_latent_steps: tuple[tuple[int, int], ...] = ((0, 0),)
+    data_from: int = 0
     contrast: dict[str, float] = field(default_factory=dict)
 
     def kind(self, seed: int, step: int) -> str:
         """What the batch of a step holds."""
-        return random.Random(f"kind {seed} {step}").choices(list(self.shares), list(self.shares.values()))[0]
+        return random.Random(f"kind {seed} {step + self.data_from}").choices(
+            list(self.shares), list(self.shares.values())
+        )[0]
 
     def latent_steps(self, step: int) -> int:
         """K of a step."""
@@ -92,7 +96,7 @@ def run_stage(
     began, cosines = time.monotonic() - spent, defaultdict(list)
     for step in range(start, stage.steps):
         kind, num_latent_steps = stage.kind(seed, step), stage.latent_steps(step)
-        made, wanted = make(kind, step, num_latent_steps)
+        made, wanted = make(kind, step + stage.data_from, num_latent_steps)
         loss = distillation_loss(made, wanted)
         if kind in stage.contrast:
             loss = loss + stage.contrast[kind] * contrast_loss(made, wanted)
@@ -113,6 +117,21 @@ def run_stage(
             _save(state_file, {"step": done, "seconds": seconds}, modules, optimizer)
             if figures := validate(num_latent_steps):
                 append_log(folder, {"step": done, "k": num_latent_steps, "validation": figures})
+
+
+def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path) -> bool:
+    """Loads what a stage has left, where it has ended; otherwise nothing is loaded.
+
+    Returns:
+        Whether it has ended.
+    """
+    if not (folder / "state.pt").exists():
+        return False
+    state = torch.load(folder / "state.pt", weights_only=True)
+    if state["step"] == stage.steps:
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+    return state["step"] == stage.steps
 
 
 def _resume(

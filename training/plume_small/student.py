@@ -26,6 +26,7 @@ FEATURES, PLACES, CLASSES = 1280, 49, 1000
 WIDTH = 256
 TEXT_SIZES = {"hidden_size": WIDTH, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4}
 EMBEDDING_STD = 0.1
+PAGE_WORDS = 24  # texts beside pictures are not longer in training
 
 
 def make_tokenizer(teacher: Path) -> PreTrainedTokenizerFast:
@@ -69,6 +70,7 @@ def backbone_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
         "image_seq_length": PLACES,
         "semantic_classes": CLASSES,
         "semantic_table_size": WIDTH,
+        "semantic_detail": False,  # a way past the classes fits the few pictures there are, and nothing else
     }
 
 
@@ -84,23 +86,14 @@ def make_processor(tokenizer: PreTrainedTokenizerFast) -> PlumeProcessor:
         backbone_type=FAMILY,
         backbone_settings=backbone_family(FAMILY).settings(config),
         max_length=2048,
+        page_words=PAGE_WORDS,
     )
 
 
-def make_model(
-    processor: PlumeProcessor,
-    teacher: Path,
-    tower: dict[str, torch.Tensor],
-    table: torch.Tensor,
-    seed: int,
-    **settings: Any,
-) -> PlumeModel:
-    """A model whose layers are random and whose words, tower, classifier and classes are the packages'.
+def make_model(processor: PlumeProcessor, seed: int, **settings: Any) -> PlumeModel:
+    """A model for the processor, all of it random; tower, classes and their table are frozen.
 
     Args:
-        teacher (`Path`): Folder of MiniLM, whose word vectors are reduced by their principal components.
-        tower: Of [`tower.load_state`].
-        table (`torch.Tensor` of shape [1000, WIDTH]): Vectors of the classes' texts, in the space of the embeddings.
         settings: Fields of [`PlumeConfig`] that differ from the defaults.
     """
     torch.manual_seed(seed)
@@ -112,20 +105,36 @@ def make_model(
             **settings,
         )
     )
-    model.backbone.load_tower(tower)
-    projector, weight = model.backbone.multi_modal_projector, model.get_input_embeddings().weight
-    words = _reduced_words(teacher)
-    with torch.no_grad():
-        weight.normal_(std=EMBEDDING_STD)
-        weight[: len(words)] = words
-        weight[processor.tokenizer.pad_token_id] = 0
-        projector.table.weight.copy_(table)
-        projector.projection.weight.copy_(torch.eye(WIDTH) * (EMBEDDING_STD / table.std()))
-        projector.detail.weight.zero_()
     model.backbone.vision_tower.requires_grad_(False)
+    projector = model.backbone.multi_modal_projector
     projector.classifier.requires_grad_(False)
     projector.table.requires_grad_(False)
     return model
+
+
+@torch.no_grad()
+def take_over(
+    model: PlumeModel,
+    processor: PlumeProcessor,
+    teacher: Path,
+    tower: dict[str, torch.Tensor],
+    table: torch.Tensor,
+) -> None:
+    """Puts into a random model what the packages have: words, tower, classifier and classes.
+
+    Args:
+        teacher (`Path`): Folder of MiniLM, whose word vectors are reduced by their principal components.
+        tower: Of [`tower.load_state`].
+        table (`torch.Tensor` of shape [1000, WIDTH]): Vectors of the classes' texts, in the space of the embeddings.
+    """
+    model.backbone.load_tower(tower)
+    projector, weight = model.backbone.multi_modal_projector, model.get_input_embeddings().weight
+    words = _reduced_words(teacher)
+    weight.normal_(std=EMBEDDING_STD)
+    weight[: len(words)] = words
+    weight[processor.tokenizer.pad_token_id] = 0
+    projector.table.weight.copy_(table)
+    projector.projection.weight.copy_(torch.eye(WIDTH) * (EMBEDDING_STD / table.std()))
 
 
 def _reduced_words(teacher: Path) -> torch.Tensor:

@@ -18,6 +18,7 @@ SEED = 17
 # Lexicographer files of what a picture can show: animal, artifact, body, food, object, person, plant, substance,
 # phenomenon, shape; then those of which it may show a trace: act, communication, event, group, location, time.
 SHOWN = (5, 6, 8, 13, 17, 18, 20, 27, 19, 25)
+THINGS = (5, 6, 8, 13, 17, 20)  # of them animal, artifact, body, food, object, plant
 TOLD = (4, 10, 11, 14, 15, 28)
 COUNTS = {"names": 26_000, "glosses": 18_000, "examples": 16_000, "scenes": 26_000, "packages": 8_000}
 
@@ -128,6 +129,16 @@ def make_texts(wordnet: Path, emoji: Path, classes: list[str]) -> list[str]:
     texts = sorted({text.strip() for text in texts if text.strip()})
     random_.shuffle(texts)
     return texts
+
+
+def make_names(wordnet: Path) -> list[str]:
+    """Every noun for a thing, once, in a form in which a person might type it, in a random order; no proper names."""
+    random_ = random.Random(SEED + 1)
+    words = {word for s in read_synsets(wordnet) if s.file in THINGS for word in s.words if word.islower()}
+    forms = ("{a}.", "{a}", "{x}", "a photo of {a}")
+    named = [random_.choice(forms).format(x=word, a=with_article(word)) for word in sorted(words)]
+    random_.shuffle(named)
+    return named
 
 
 def _names(random_: random.Random, synsets: list[Synset]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import typer
 
 from plume_embed.model.modeling_plume import PlumeModel
@@ -22,20 +23,23 @@ from training.plume_small.data import Data, prepare
 from training.plume_small.fast_forward import Prompt, embed
 from training.plume_small.pictures import PseudoPictures
 from training.plume_small.sources import teacher_folder
-from training.plume_small.stages import Stage, run_stage
-from training.plume_small.student import make_model, make_processor, make_tokenizer
+from training.plume_small.stages import Stage, load_finished, run_stage
+from training.plume_small.student import make_model, make_processor, make_tokenizer, take_over
 from training.plume_small.tower import load_state
 from training.plume_small.words import BATCH, PICTURES, Words, class_mixtures
 
 WORK = Path(".data/plume-small")
-KINDS = {"text": 0.7, "pseudo": 0.18, "scene": 0.12}
-CONTRAST = {"scene": 0.3}
+PICTURES_APART = {"mixture": 0.3, "pseudo": 0.3, "drawing": 0.3}  # weight of the contrast
+START = {"text": 0.55, "mixture": 0.15, "pseudo": 0.15, "drawing": 0.15}
+ALL = {"text": 0.22, "name": 0.24, "mixture": 0.1, "pseudo": 0.17, "drawing": 0.17, "joined": 0.1}
 
 SHORT = Stage("short", 1400, 1.5e-3, {"text": 0.95, "mixture": 0.05}, prompt=False)
-PROMPT = Stage("prompt", 600, 1e-3, KINDS, contrast=CONTRAST)
-STEPS = Stage("steps", 500, 7e-4, KINDS, num_latent_steps=((0, 1), (50, 2), (100, 4), (150, 8)), contrast=CONTRAST)
+PROMPT = Stage("prompt", 500, 1e-3, START, contrast=PICTURES_APART)
+BASE = Stage("base", 1800, 1e-3, ALL, contrast=PICTURES_APART, data_from=10_000)
+GROWING = ((0, 1), (40, 2), (80, 4), (120, 8))
+STEPS = Stage("steps", 400, 7e-4, ALL, num_latent_steps=GROWING, contrast=PICTURES_APART, data_from=20_000)
 SINGLE = replace(STEPS, name="single", num_latent_steps=((0, 0),))  # the same budget without latent steps
-CHAINS = {"steps": (SHORT, PROMPT, STEPS), "single": (SHORT, PROMPT, SINGLE)}
+CHAINS = {"steps": (SHORT, PROMPT, BASE, STEPS), "single": (SHORT, PROMPT, BASE, SINGLE), "base": (SHORT, PROMPT, BASE)}
 
 
 class Batches:
@@ -50,8 +54,9 @@ class Batches:
     def __init__(self, data: Data, model: PlumeModel, processor: PlumeProcessor, seed: int):
         self.data, self.model, self.processor, self.seed = data, model, processor, seed
         self.words = Words(data.texts, data.vectors, processor.tokenizer)
+        self.names = Words(data.names, data.name_vectors, processor.tokenizer)
         projector = model.backbone.multi_modal_projector
-        self.pseudo = PseudoPictures(projector.classifier.weight.detach(), data.table, data.names)
+        self.pseudo = PseudoPictures(projector.classifier.weight.detach(), data.table)
         self.prompt = Prompt.of(processor)
         self.bare = Prompt.bare(processor)
 
@@ -67,8 +72,8 @@ class Batches:
     def content(self, kind: str, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Input embeddings [B, n, D] of a batch of a kind, and their targets [B, S]."""
         projector = self.model.backbone.multi_modal_projector
-        if kind == "text":
-            ids, wanted = self.words.batch(self.seed, step, BATCH)
+        if kind in ("text", "name"):
+            ids, wanted = (self.words if kind == "text" else self.names).batch(self.seed, step, BATCH)
             return self.model.get_input_embeddings()(ids), wanted
         if kind == "mixture":
             meanings, wanted = class_mixtures(self.data.table, self.seed, step)
@@ -76,8 +81,17 @@ class Batches:
         if kind == "pseudo":
             meanings, wanted = self.pseudo.batch(self.seed, step, PICTURES)
             return projector.projection(meanings), wanted
-        features, wanted = self.data.train.batch(self.seed, step, PICTURES)
-        return projector(features), wanted
+        if kind == "joined":  # a picture with a text lies between the two
+            pictures, of_picture = self.content("pseudo", step)
+            ids, of_text = self.words.batch(self.seed, step, PICTURES)
+            count = min(len(pictures), len(ids))
+            texts = self.model.get_input_embeddings()(ids[:count])
+            wanted = F.normalize(of_picture[:count] + of_text[:count], dim=-1)
+            return torch.cat((pictures[:count], texts), 1), wanted
+        features = self.data.train.batch(self.seed, step, PICTURES)
+        with torch.no_grad():
+            meanings = projector.class_probs(features) @ projector.table.weight  # [B, 49, S]
+        return projector(features), F.normalize(meanings.mean(1), dim=-1)
 
     @torch.no_grad()
     def validate(self, num_latent_steps: int) -> dict[str, float]:
@@ -117,14 +131,16 @@ def train(seed: int, chain: str = "steps", work: Path = WORK) -> tuple[PlumeMode
     Returns:
         The trained model and its processor.
     """
-    data, teacher = prepare(work), teacher_folder()
+    teacher, folder, stages = teacher_folder(), work / f"seed-{seed}", CHAINS[chain]
     processor = make_processor(make_tokenizer(teacher))
-    model = make_model(processor, teacher, load_state(), data.table, seed)
-    batches = Batches(data, model, processor, seed)
-    for stage in CHAINS[chain]:
-        validate = batches.validate if stage.prompt else lambda num_latent_steps: {}
-        run_stage(stage, {"model": model}, batches.make(stage), work / f"seed-{seed}" / stage.name, seed, validate)
-    model.config.num_latent_steps = CHAINS[chain][-1].latent_steps(CHAINS[chain][-1].steps)
+    model = make_model(processor, seed, num_latent_steps=stages[-1].latent_steps(stages[-1].steps))
+    if not load_finished(stages[-1], {"model": model}, folder / stages[-1].name):
+        data = prepare(work)
+        take_over(model, processor, teacher, load_state(), data.table)
+        batches = Batches(data, model, processor, seed)
+        for stage in stages:
+            validate = batches.validate if stage.prompt else lambda num_latent_steps: {}
+            run_stage(stage, {"model": model}, batches.make(stage), folder / stage.name, seed, validate)
     return model.eval(), processor
 
 

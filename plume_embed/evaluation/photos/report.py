@@ -1,6 +1,7 @@
 """The results on photographs as one plain dict, and as the table made of it.
 
-`python -m plume_embed.evaluation.photos.report FILE.json` prints the tables of docs/results/photographs.md.
+`python -m plume_embed.evaluation.photos.report FILE.json ... --json ALL.json` joins the reports of several runs of
+`plume-embed evaluate photos` and prints their tables.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
+from plume_embed.atomic import write_json
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from plume_embed.evaluation.photos.benchmark import RankingTask
 
@@ -126,9 +128,33 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main(file: Annotated[Path, typer.Argument(help="What `plume-embed evaluate photos --json` wrote.")]) -> None:
+def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """One report of the models of several; of a model that is in more than one, the first counts.
+
+    Raises:
+        ValueError: they are of different benchmarks.
+    """
+    benchmarks = {report["conditions"]["benchmark"] for report in reports}
+    if len(benchmarks) > 1:
+        raise ValueError(f"These reports are of different benchmarks: {sorted(benchmarks)}; evaluate again.")
+    models: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        for model in report["models"]:
+            models.setdefault(_name(model), model)
+    peers = {_name(model) for model in reports[0]["models"] if model["num_latent_steps"] is None}
+    ordered = sorted(models.items(), key=lambda item: item[0] in peers)  # stable: otherwise as they come
+    return reports[0] | {"models": [model for _, model in ordered]}
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help="What `plume-embed evaluate photos --json` wrote.")],
+    json_to: Annotated[Path | None, typer.Option("--json", help="Also write the joined report here.")] = None,
+) -> None:
     """Print the tables in Markdown."""
-    typer.echo(markdown(json.loads(file.read_text())))
+    report = joined([json.loads(file.read_text()) for file in files])
+    if json_to is not None:
+        write_json(json_to, report)
+    typer.echo(markdown(report))
 
 
 if __name__ == "__main__":
