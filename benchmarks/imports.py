@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("plume_embed", "training", "evaluation", "benchmarks", "space", "docs", "tests")
+PACKAGES = ("plume_embed", "training", "evaluation", "benchmarks", "space", "docs", "examples", "scripts", "tests")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import datasets
+import datasets.config
 
 
 def load_local(*arguments: Any, **options: Any) -> Any:

@@ -1,7 +1,9 @@
 """What PLUME replaces: a rationale written out token by token with `generate`, over the same backbone and weights."""
 
+from typing import Any
+
 import torch
-from transformers import Qwen2VLForConditionalGeneration
+from transformers import PreTrainedModel, Qwen2VLForConditionalGeneration
 
 from plume_embed.model.modeling_plume import PlumeModel
 
@@ -12,14 +14,14 @@ def language_model(model: PlumeModel) -> Qwen2VLForConditionalGeneration:
     """The backbone of `model` with a tied language-modelling head; shares all weights."""
     with torch.device("meta"):
         generator = Qwen2VLForConditionalGeneration(model.config.backbone_config)
-    generator.model = model.backbone
+    generator.register_module("model", model.backbone)
     generator.lm_head.weight = model.get_input_embeddings().weight
     return generator.eval()
 
 
 @torch.no_grad()
 def write_rationale(
-    generator: Qwen2VLForConditionalGeneration,
+    generator: PreTrainedModel,
     batch: dict[str, torch.Tensor],
     num_tokens: int = NUM_TOKENS,
     static_cache: bool = False,
@@ -33,7 +35,8 @@ def write_rationale(
     ids = batch["input_ids"]
     types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()  # [B, L]
     inputs = {name: tensor for name, tensor in batch.items() if name != "position_ids"}
-    out = generator.generate(
+    generate: Any = generator.generate  # its mixin asks for attributes that type stubs do not show
+    out = generate(
         **inputs,
         mm_token_type_ids=types,
         do_sample=False,

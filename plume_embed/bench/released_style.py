@@ -4,6 +4,8 @@ Batch 1, a cache that grows by concatenation, logits of the whole prefix that no
 chosen ones picked on the host. The vectors are the same as ours; only the time is not.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from transformers.cache_utils import DynamicCache
@@ -30,7 +32,8 @@ def embed_one_by_one(model: PlumeModel, batch: dict[str, torch.Tensor], num_late
 
 
 def _embed_one(model: PlumeModel, one: dict[str, torch.Tensor], num_latent_steps: int) -> torch.Tensor:
-    backbone, config, device = model.backbone, model.config, one["input_ids"].device
+    config, device = model.config, one["input_ids"].device
+    backbone: Any = model.backbone
     to_backbone_layout = model.family.to_backbone_positions
     ids, mask, position_ids = one["input_ids"], one["attention_mask"], one["position_ids"]
     media = {name: one[name] for pair in _GRIDS.items() for name in pair if name in one}

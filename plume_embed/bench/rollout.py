@@ -141,7 +141,8 @@ def _rollout_alone(
 
 def bytes_read(model: PlumeModel, prefix: Any, steps: int) -> int:
     """Bytes of weights and cached keys and values that K passes read, each once a pass."""
-    modules = (*model.backbone.get_decoder().layers, model.adapter)
+    backbone: Any = model.backbone
+    modules = (*backbone.get_decoder().layers, model.adapter)
     weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
     cache = sum(tensor.numel() * tensor.element_size() for c in prefix.cache.layers for tensor in (c.keys, c.values))
     return steps * (weights + cache)

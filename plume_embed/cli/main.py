@@ -4,7 +4,7 @@ An expected error is one line on stderr and exit code 2; so is a package of an e
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.models import CommandInfo
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments (`list[str]`, *optional*): Defaults to those of the process.
     """
-    usage_error = typer.BadParameter.__base__  # the public name of its parent has moved between versions
+    usage_error: Any = typer.BadParameter.__base__  # the public name of its parent has moved between versions
     try:
         code = app(arguments, standalone_mode=False)
     except usage_error as error:

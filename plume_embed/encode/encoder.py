@@ -64,7 +64,8 @@ class Encoder:
         self.device = _checked_device(device)
         self.folder = resolve_model(model)
         self.name = str(model or self.folder)
-        self.model = load_model(self.folder, dtype).to(self.device)
+        self.model = load_model(self.folder, dtype)
+        self.model.to(device=self.device)
         self.processor = PlumeProcessor.from_pretrained(self.folder)
         self.padding = PaddingReport()
         self.num_tokens = TokenEstimate(self.processor)
@@ -166,7 +167,9 @@ class Encoder:
                 yield self._not_a_vector(0), {}
                 continue
             try:
-                yield self._embed(processed.result(), steps), {}
+                batch = processed.result()
+                assert batch is not None  # that is what an empty one gives
+                yield self._embed(batch, steps), {}
                 continue
             except ValueError as error:
                 if len(items) == 1:
@@ -262,9 +265,10 @@ def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:
             "(released PLUME weights) or `plume-embed init` (a backbone)."
         )
     try:
-        model, info = PlumeModel.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        loaded: Any = PlumeModel.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except SafetensorError as error:
         raise ValueError(f"The weights in {folder} are damaged: {error}. Fetch or make them again.") from error
+    model, info = loaded
     wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if name in _MUST_BE_EMPTY and keys}
     if wrong:
         raise ValueError(f"The weights in {folder} do not fit the model: {wrong}.")

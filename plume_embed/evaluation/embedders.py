@@ -46,10 +46,15 @@ class Embedder(Protocol):
     fingerprint: str
     num_latent_steps: int | None
     paradigm: str
-    written: Written | None
+
+    @property
+    def written(self) -> Written | None:
+        """See above."""
+        ...
 
     def supports(self, kinds: tuple[str, ...]) -> bool:
         """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
+        ...
 
     def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
         """Vectors [N, D] of dicts with the keys text, image and video, unit norm.
@@ -57,11 +62,13 @@ class Embedder(Protocol):
         Raises:
             InputError: the first input that cannot be embedded.
         """
+        ...
 
     def embed_readable(
         self, inputs: Sequence[dict[str, Any]], batch_size: int
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
         """As `embed`, but an input that cannot be embedded leaves a row of NaN and its reason, by its place."""
+        ...
 
 
 class _RaisesFirst:
@@ -198,7 +205,8 @@ class SentenceTransformerEmbedder(_RaisesFirst):
 
     def supports(self, kinds: tuple[str, ...]) -> bool:
         """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
-        return self._model.supports(kinds[0] if len(kinds) == 1 else kinds)
+        modality: Any = kinds[0] if len(kinds) == 1 else kinds  # a literal there
+        return self._model.supports(modality)
 
     def _loaded(self, index: int, item: dict[str, Any]) -> Any:
         from plume_embed.model.media_plume import load_image

@@ -64,11 +64,12 @@ class PlumeMteb(AbsEncoder):
     ) -> None:
         if model is None or isinstance(model, str | Path):
             paradigm = "single" if num_latent_steps == 0 and paradigm == "latent" else paradigm
-            model = PlumeEmbedder(model, paradigm, num_latent_steps, device, dtype, max_new_tokens)
-        self.model = model
+            self.model: Embedder = PlumeEmbedder(model, paradigm, num_latent_steps, device, dtype, max_new_tokens)
+        else:
+            self.model = model
         self.num_items, self.seconds = 0, 0.0
         self.use_instructions = use_instructions
-        self.mteb_model_meta = model_meta(name, revision or model.fingerprint[:16], use_instructions)
+        self.mteb_model_meta = model_meta(name, revision or self.model.fingerprint[:16], use_instructions)
 
     def encode(
         self,
@@ -100,7 +101,7 @@ class PlumeMteb(AbsEncoder):
 
 def with_video_files(inputs: DataLoader) -> DataLoader:
     """mteb's loader, yielding each video as its file, {"path", "bytes"}, and no audio; others are left as they are."""
-    dataset = inputs.dataset
+    dataset: Any = inputs.dataset  # of datasets, not of torch
     if not isinstance(dataset.features.get("video"), Video):
         return inputs
     dataset = dataset.remove_columns([name for name in dataset.column_names if name == "audio"])

@@ -16,7 +16,7 @@ from plume_embed.evaluation.miniature.report import MEAN
 
 # From this ratio of the slowest to the fastest model on, a linear axis would press the fast ones together.
 _FAR = 8
-_COLOURS = {"latent": "tab:blue", "single": "tab:green", "cot": "tab:red"}
+_COLOURS = {None: "tab:grey", "latent": "tab:blue", "single": "tab:green", "cot": "tab:red"}
 _LABELS = {"latent": "latent steps", "single": "single pass", "cot": "explicit CoT", None: "other models"}
 
 
@@ -80,7 +80,7 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
             yerr=[[mean - low], [high - mean]],
             fmt="o",
             capsize=3,
-            color=_COLOURS.get(paradigm, "tab:grey"),
+            color=_COLOURS[paradigm],
             label=_LABELS[paradigm] if paradigm not in shown else None,
         )
         shown.add(paradigm)

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -45,7 +46,8 @@ def convert_released(released_dir: Path, out_dir: Path, console: Console | None 
     Raises:
         ValueError: a tensor is missing, unexpected or of another shape, naming it; or the backbone is not supported.
     """
-    released_dir, out_dir = checked_folders(released_dir, out_dir)
+    _, out_dir = checked_folders(released_dir, out_dir)
+    released_dir = Path(released_dir)
     console = console or Console(quiet=True)
     tensors = _read_safetensors(released_dir)
     backbone_config = AutoConfig.from_pretrained(released_dir)
@@ -161,9 +163,9 @@ def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _released_advance(advances: tuple[str, ...]) -> str:
+def _released_advance(advances: tuple[str, ...]) -> Literal["max_hw", "max_thw"]:
     """The released code moves on by the largest of three extents; it knows Qwen2-VL, and no other backbone has this."""
-    return "max_thw" if "max_thw" in advances else advances[0]
+    return "max_thw" if "max_thw" in advances else "max_hw"
 
 
 def _limit_pixels(processor: PlumeProcessor) -> None:

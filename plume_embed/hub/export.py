@@ -9,7 +9,16 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 
 PAPER = "https://arxiv.org/abs/2604.02073"
-_TAGS = ["plume", "transformers", "multimodal", "embeddings", "retrieval", "latent-reasoning", "custom_code"]
+_TAGS = [
+    "plume",
+    "transformers",
+    "sentence-transformers",
+    "multimodal",
+    "embeddings",
+    "retrieval",
+    "latent-reasoning",
+    "custom_code",
+]
 
 
 def export_model(

@@ -9,7 +9,7 @@ from rich.console import Console
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from plume_embed.hub.folders import checked_folders, make_processor, save_model
 from plume_embed.model.arguments_plume import refuse_pickled_weights
@@ -103,7 +103,7 @@ def _read_config(backbone: str | Path) -> Any:
     return make_backbone_config(config.to_dict())
 
 
-def _copy_rows(module: nn.Module, donors: dict[int, int]) -> None:
+def _copy_rows(module: nn.Embedding | nn.Linear, donors: dict[int, int]) -> None:
     with torch.no_grad():
         for token_id, donor_id in donors.items():
             module.weight[token_id] = module.weight[donor_id]

@@ -22,8 +22,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 def last_checkpoint(output_dir: Path) -> Path | None:
     """The checkpoint of the highest step, or `None`."""
-    found = [path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
-    return max(found, key=lambda path: int(_NAME.fullmatch(path.name)[1]), default=None)
+    return max(_checkpoints(output_dir), key=_step, default=None)
 
 
 def begin(folder: Path) -> None:
@@ -65,10 +64,7 @@ def written_at_once(folder: Path) -> Iterator[Path]:
 
 def remove_old(output_dir: Path, keep: int, best: str | None = None) -> None:
     """Removes all but the `keep` last checkpoints and the best one."""
-    found = sorted(
-        (path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)),
-        key=lambda path: int(_NAME.fullmatch(path.name)[1]),
-    )
+    found = sorted(_checkpoints(output_dir), key=_step)
     for path in found[: max(0, len(found) - keep)]:
         if best is None or path != Path(best):
             shutil.rmtree(path)
@@ -110,8 +106,8 @@ def save_random_state(path: Path) -> None:
     tensors = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors |= {f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
-    kind, keys, *rest = np.random.get_state()
-    others = {"python": json.dumps(random.getstate()), "numpy": json.dumps([kind, keys.tolist(), *rest])}
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    others = {"python": json.dumps(random.getstate()), "numpy": json.dumps([kind, np.asarray(keys).tolist(), *rest])}
     save_file(tensors, path, metadata=others)
 
 
@@ -129,3 +125,11 @@ def load_random_state(path: Path) -> None:
     torch.set_rng_state(tensors.pop("cpu"))
     if tensors:
         torch.cuda.set_rng_state_all([tensors[f"cuda.{index}"] for index in range(len(tensors))])
+
+
+def _checkpoints(output_dir: Path) -> list[Path]:
+    return [path for path in output_dir.glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))

@@ -90,11 +90,11 @@ def explicit_cosines(
     for chunk in _batches(samples):
         if target_writes:
             batch = processor([sample.target for sample in chunk]).to(model.device)
-            targets = generate_rationale(model, batch).embeddings  # [B, D]
+            targets = generate_rationale(model, dict(batch)).embeddings  # [B, D]
         else:
             targets = _target_embeddings(model, processor, chunk, 0)
         batch = processor([sample.query for sample in chunk]).to(model.device)
-        written = generate_rationale(model, batch).token_ids
+        written = generate_rationale(model, dict(batch)).token_ids
         ids = [torch.tensor(tokens, device=model.device) for tokens in written]
         padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=processor.tokenizer.pad_token_id)
         prefix = model.prefix(**batch)
@@ -129,7 +129,8 @@ def expert_activation(
         for sample, row in zip(chunk, active, strict=True):
             by_task[sample.task].append(row)
             by_input[sample.input_type].append(row)
-    return tuple(
-        {name: torch.stack(rows).mean(dim=0).tolist() for name, rows in groups.items()}
-        for groups in (by_task, by_input)
-    )
+    return _means(by_task), _means(by_input)
+
+
+def _means(groups: dict[str, list[torch.Tensor]]) -> dict[str, list[float]]:
+    return {name: torch.stack(rows).mean(dim=0).tolist() for name, rows in groups.items()}

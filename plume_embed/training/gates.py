@@ -60,7 +60,7 @@ class Gates:
     def explicit(self, step: int, hit_at_1: float) -> list[str]:
         """What is wrong with this Hit@1 in front of `step`."""
         limit = self.settings.explicit_hit_at_1
-        if hit_at_1 > limit:
+        if limit is None or hit_at_1 > limit:
             return []
         return [
             f"stage 0 ended at step {step} with {100 * hit_at_1:.1f} % Hit@1 in explicit chain of thought, not above "

@@ -232,7 +232,7 @@ def _build(cls: type, values: Any, at: str) -> Any:
 
 def _convert(hint: Any, value: Any, at: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _build(hint, value, f"{at}.")
     if origin is types.UnionType:
         return None if value is None else _convert(arguments[0], value, at)

@@ -27,15 +27,19 @@ class Task(Protocol):
 
     def make_model(self) -> PlumeModel:
         """The model that the run begins with."""
+        ...
 
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
         """The rows of this process in a step: the same for the same step, whenever it is asked."""
+        ...
 
     def samples(self, count: int) -> list[Sample]:
         """Pairs for the diagnostics of `plume-embed report`."""
+        ...
 
     def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = ...) -> dict:
         """`hit_at_1` and more, of a model that was trained up to a stage; {} where there is nothing to evaluate."""
+        ...
 
 
 def make_task(recipe: Recipe, rank: int = 0, world_size: int = 1, console: Console | None = None) -> Task:

@@ -275,8 +275,9 @@ class TestRefusals:
         self.expect_refusal(released[0], batch, "come together")
 
     def test_no_positions_or_no_mask(self, released, batch):
-        self.expect_refusal(released[0], {k: v for k, v in batch.items() if k != "position_ids"}, "is missing; pass the whole batch")
-        self.expect_refusal(released[0], {k: v for k, v in batch.items() if k != "attention_mask"}, "is missing; pass the whole batch")
+        for name in ("position_ids", "attention_mask"):
+            others = {key: value for key, value in batch.items() if key != name}
+            self.expect_refusal(released[0], others, f"{name} is missing; pass the whole batch")
 
     def test_positions_in_the_backbones_layout(self, released, batch):
         batch["position_ids"] = batch["position_ids"].transpose(0, 1)

@@ -21,11 +21,14 @@ ALLOWED = {
     "plume_embed/local_datasets.py": ("train",),  # which is in both extras that read data sets
     "plume_embed/model": ("photos",),
     "plume_embed/training": ("train",),
+    "plume_embed/training/rationalize.py": ("train", "rationales"),
     "plume_embed/evaluation": ("eval",),
     "training": ("experiments",),
     "evaluation": ("experiments",),
     "benchmarks": ("experiments", "dev"),
     "docs": ("train", "eval", "dev"),
+    "examples": (),
+    "scripts": ("experiments", "dev"),
     "space": ("space",),
     "space/tools": ("space", "dev"),
     "tests": ("all",),
@@ -33,13 +36,12 @@ ALLOWED = {
 NOT_IMPORTED = {
     "timm": "transformers needs it for FastVLM's tower",
     "hatchling": "builds",
-    "playwright": "tests of the Space ask for it with importorskip",
     "pyright": "a command",
     "pytest-xdist": "an option of pytest",
     "ruff": "a command",
 }
-# Modules of packages that are fetched and imported at run time, never installed.
-FETCHED = {"efficientnet_lite_pytorch"}
+# Modules that no package of ours may ask for: fetched at run time, or there on a ZeroGPU machine alone.
+FETCHED = {"efficientnet_lite_pytorch", "library_tests", "spaces"}
 MORE_THAN_15_FILES = {
     ".": "the Hub copies these files, flat",
     "plume_embed/model": "the same under their import name",

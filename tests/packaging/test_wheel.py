@@ -64,6 +64,8 @@ def test_every_command_works_in_a_bare_environment_or_names_the_extra(
     folder.mkdir()
     (folder / "whale.txt").write_text("The blue whale is the largest animal.")
     (tmp_path / "rows.jsonl").write_text('{"text": "a row"}\n')
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"query": "a whale", "positive": "the largest animal"}\n')
     run = tmp_path / "run"
     run.mkdir()
     model = ["--model", str(released_model_dir)]
@@ -74,6 +76,7 @@ def test_every_command_works_in_a_bare_environment_or_names_the_extra(
         "convert": ["convert", str(CHECKPOINT), str(tmp_path / "converted")],
         "init": ["init", str(CHECKPOINT), str(tmp_path / "fresh")],
         "export": ["export", str(tmp_path / "exported"), *model],
+        "mine": ["mine", str(pairs), "--corpus", str(folder), "--out", str(tmp_path / "mined.jsonl"), *model],
         "bench adapter": ["bench", "adapter", "--batches", "1"],
     }
     says_why = {  # all of their imports, then an input that does not exist
@@ -84,6 +87,11 @@ def test_every_command_works_in_a_bare_environment_or_names_the_extra(
     needs = {
         "train": (["train", "paper_2b", "--dry-run", "--set", f"output_dir={tmp_path / 'out'}"], "accelerate", "train"),
         "report": (["report", str(run)], "matplotlib", "train"),
+        "rationalize": (
+            ["rationalize", str(pairs), "--endpoint", "http://127.0.0.1:9/v1", "--model", "x", "--out", str(run / "x")],
+            "openai",
+            "rationales",
+        ),
         "evaluate miniature": (["evaluate", "miniature", *model], "datasets", "eval"),
         "evaluate mmeb-v2": (["evaluate", "mmeb-v2", "--check", "--media-dir", str(tmp_path)], "datasets", "eval"),
     }

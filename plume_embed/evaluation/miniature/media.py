@@ -69,7 +69,7 @@ class MediaStore:
         if name not in self._places:
             raise MediaError(f"there is no medium {name!r} in the data")
         try:
-            frames = [PIL.Image.open(io.BytesIO(content)) for content in self._contents(name)]
+            frames: list[PIL.Image.Image] = [PIL.Image.open(io.BytesIO(content)) for content in self._contents(name)]
             for frame in frames:
                 frame.load()
         except (OSError, ValueError, SyntaxError) as error:

@@ -214,7 +214,7 @@ class _Groups:
                 found[name] = None
                 continue
             used = weights > 0  # a task without a score must not turn groups into NaN that it is no part of
-            found[name] = _numbers(weights[used] @ points[used], weights[used] @ draws[used])
+            found[name] = _numbers(float(weights[used] @ points[used]), weights[used] @ draws[used])
         return found
 
 
