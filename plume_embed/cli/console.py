@@ -69,7 +69,8 @@ def working(title: str) -> Iterator[None]:
     """A spinner on stderr, where that is a terminal."""
     console = make_console(stderr=True)
     if console.is_terminal:
-        with console.status(title):
+        with console.status(title) as status:
+            status.update(spinner="dots")  # draws at once: its own thread would wait while modules are imported
             yield
     else:
         yield

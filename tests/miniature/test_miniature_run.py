@@ -377,9 +377,10 @@ def test_batching_changes_no_ranking_of_a_plume_model(data, released_model_dir):
 
 
 def test_batch_1_and_batch_16_rank_the_bundled_pictures_alike():
-    folder = Path(__file__).parent.parent.parent / "examples"
+    root = Path(__file__).parent.parent.parent
+    folder = root / "examples"
     concepts = json.loads((folder / "concepts.json").read_text())
-    embedder = PlumeEmbedder(device="cpu")
+    embedder = PlumeEmbedder(root / "checkpoints" / "plume-tiny", device="cpu")
     pictures = [{"image": folder / "pictures" / concept["file"]} for concept in concepts]
     names = [{"text": concept["label"]} for concept in concepts]
     orders = []
