@@ -48,7 +48,7 @@ test-fast: $(VENV)/.dev  ## the model and the package alone, under a minute
 test-slow: $(VENV)/.dev  ## what takes minutes each
 	$(BIN)/python -m pytest -m slow
 
-lint: $(VENV)/.dev  ## ruff (format and rules), and pyright over the package and its neighbours
+lint: $(VENV)/.dev  ## ruff (format and rules), and pyright over the package
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python

@@ -145,6 +145,12 @@ def plume_small_stages() -> str:
     return "\n".join(lines)
 
 
+def house() -> str:
+    from benchmarks.house import markdown
+
+    return markdown(read("benchmarks/results/house.json"))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -161,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
         training_memory,
         libraries,
         plume_tiny_runs,
+        house,
         photographs,
         plume_small_stages,
     )

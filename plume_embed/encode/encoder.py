@@ -64,8 +64,8 @@ class Encoder:
         self.device = _checked_device(device)
         self.folder = resolve_model(model)
         self.name = str(model or self.folder)
-        self.model = load_model(self.folder, dtype)
-        self.model.to(device=self.device)
+        loaded: Any = load_model(self.folder, dtype)  # transformers' `to` has no type that pyright follows
+        self.model: PlumeModel = loaded.to(self.device)
         self.processor = PlumeProcessor.from_pretrained(self.folder)
         self.padding = PaddingReport()
         self.num_tokens = TokenEstimate(self.processor)

@@ -45,6 +45,7 @@ class Writer(Protocol):
             WriterError: this input got no answer; another one may.
             ValueError: no input can get one, such as a wrong key or address.
         """
+        ...
 
 
 class WriterError(Exception):
@@ -320,7 +321,8 @@ class LocalWriter:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self._processor = AutoProcessor.from_pretrained(model)
-        self._model = AutoModelForImageTextToText.from_pretrained(model).to(device).eval()
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(model)  # of a class that is known when it runs
+        self._model = loaded.to(device).eval()
         self._max_answer_tokens = max_answer_tokens
 
     def write(self, text: str, pictures: Sequence[Image.Image]) -> tuple[str, int]:
