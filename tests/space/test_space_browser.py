@@ -29,7 +29,7 @@ def test_a_prepared_query_has_already_run_and_the_page_says_what_it_is(visit, sp
     assert spec.first_query.concept in captions(page)[0]
     assert page.locator("#query-image img, #query-video video").count() == 1
     assert spec.knows in page.locator("#query-text").inner_text()
-    assert not page.locator("#cancel").is_visible()
+    page.locator("#cancel").wait_for(state="hidden")
     assert page.title() == "PLUME: search by latent reasoning"
     for name in ("Paper", "Code", "Model", "Licence"):
         assert page.locator("#intro a", has_text=name).count() == 1

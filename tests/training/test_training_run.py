@@ -243,7 +243,7 @@ class TestRefusals:
         assert recipe.curriculum.stages == (0, 4) and recipe.loss.gen == 2.0
         assert recipe.model.plume == {"adapter_type": "mlp"}
         assert load_recipe("paper_2b", []).curriculum.learning_rates == (5e-5,) * 5
-        assert recipe_names() == ["pairs", "paper_2b"]
+        assert recipe_names() == ["pairs", "paper_2b", "qwen3_vl_2b"]
 
     def test_gradient_accumulation_is_refused(self, tmp_path):
         from rich.console import Console
