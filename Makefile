@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 QUERY ?= a cup of coffee
-PICTURE ?= examples/queries/airplane.png
+PICTURE ?=
 SEARCH = $(BIN)/plume-embed search examples/photographs --to .data/demo-index --top 5
 export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -27,8 +27,8 @@ $(VENV)/.dev: $(VENV)/.base
 
 demo: $(VENV)/.base  ## search a bundled folder of photographs with plume-small
 	$(SEARCH) "$(QUERY)"
-	$(SEARCH) --image $(PICTURE) --no-update
-	@echo 'Search it yourself: make demo QUERY=guitar, or make demo PICTURE=some.png'
+	$(SEARCH) $(if $(PICTURE),--image $(PICTURE),"snowy mountains") --no-update
+	@echo 'Search it yourself: make demo QUERY=cat, or make demo PICTURE=some.png'
 
 $(VENV)/.space: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable ".[space]"
