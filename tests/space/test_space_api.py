@@ -102,4 +102,6 @@ def test_the_api_page_opens_from_the_footer(visit):
     page = visit()
     page.get_by_role("button", name="Use via API").click()
     page.get_by_text("API documentation").first.wait_for()
-    page.get_by_text(re.compile(r"^\s*/search\s*$")).first.wait_for()
+    endpoint = page.get_by_text(re.compile(r"^\s*/search\s*$")).first
+    endpoint.wait_for()
+    assert endpoint.is_visible()
