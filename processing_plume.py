@@ -1,12 +1,10 @@
 # Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
-"""PlumeProcessor: any input -> one padded prefix batch. The one place that knows the prompt.
+"""PlumeProcessor: any input -> one padded prefix batch.
 
-It owns the prompt, the token strings, the media limits, the padding side and the prefix positions. Every way into the
+It owns the media limits, the padding side and the prefix positions; prompt_plume.py has the prompt. Every way into the
 model (AutoModel, sentence-transformers, the command line, training) builds its prefix here.
 """
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,73 +21,20 @@ from .family_plume import BackboneFamily, Film, MediaSpan
 from .images_plume import MAX_PIXELS, is_source
 from .inputs_plume import ItemError, describe, is_conversation, normalize_conversation, to_conversation
 from .media_plume import load_image, load_video
-from .resizing_plume import shrunk
-
-ANCHOR_TOKEN = "<disc_emb>"
-LATENT_START_TOKEN = "<bot>"
-LATENT_END_TOKEN = "<eot>"
-EMBEDDING_TOKEN = "<gen_emb>"
-# In the order in which the released tokenizer added them; <ct> stands for a latent step in its training data.
-PLUME_TOKENS = (EMBEDDING_TOKEN, ANCHOR_TOKEN, LATENT_START_TOKEN, LATENT_END_TOKEN, "<ct>")
-SUFFIX_TEXT = f"{LATENT_END_TOKEN}</think>\n{EMBEDDING_TOKEN}"
-
-# The instruction that the released weights were trained with: part of the protocol, to the letter.
-INSTRUCTION = (
-    "Represent the above input text, images, videos, or any combination of the three as embeddings. First output the "
-    "thinking process in <think> </think> tags and then summarize the entire input in a word or sentence. Finally, use "
-    "the <gen_emb> tag to represent the entire input."
+from .prompt_plume import (
+    ANCHOR_TOKEN,
+    EMBEDDING_TOKEN,
+    LATENT_END_TOKEN,
+    LATENT_START_TOKEN,
+    PLUME_TOKENS,
+    SUFFIX_TEXT,
+    PromptWriter,
+    build_chat_template,
+    content_parts,
+    without_cuts,
 )
-
-SYSTEM_MESSAGE = "You are a helpful assistant."
-
-
-def build_chat_template(
-    instruction: str = INSTRUCTION,
-    system_message: str | None = SYSTEM_MESSAGE,
-    backbone_type: str = "qwen2_vl",
-) -> str:
-    """The prompt as a Jinja template, the form in which it travels with the weights (chat_template.jinja).
-
-    Media come first whatever the order of the parts: all images, all videos, then the text. A system message of the
-    conversation (what sentence-transformers makes of a prompt) goes in front of the text, unchanged: prompt + text.
-
-    Args:
-        instruction (`str`): What follows the anchor in the user turn.
-        system_message (`str`, *optional*): The system turn; `None` leaves the turn out.
-        backbone_type (`str`): Model type of the backbone, which has its own placeholders for media.
-    """
-    family = backbone_family(backbone_type)
-    system = f"<|im_start|>system\n{system_message}<|im_end|>\n" if system_message is not None else ""
-    tail = f"\n{ANCHOR_TOKEN}\n{instruction}<|im_end|>\n<|im_start|>assistant\n<think>{LATENT_START_TOKEN}"
-    return f"""\
-{{%- set ns = namespace(images='', videos='', text='') -%}}
-{{%- for message in messages -%}}
-  {{%- if message['role'] not in ['system', 'user'] -%}}
-    {{{{- raise_exception('PLUME embeds system and user messages only, got role ' ~ message['role']) -}}}}
-  {{%- endif -%}}
-  {{%- if message['content'] is string -%}}
-    {{%- set ns.text = ns.text ~ message['content'] -%}}
-  {{%- else -%}}
-    {{%- set seen = namespace(text=false) -%}}
-    {{%- for part in message['content'] -%}}
-      {{%- if part['type'] == 'image' -%}}
-        {{%- set ns.images = ns.images ~ '{family.image_placeholder}' -%}}
-      {{%- elif part['type'] == 'video' -%}}
-        {{%- set ns.videos = ns.videos ~ '{family.video_placeholder}' -%}}
-      {{%- else -%}}
-        {{%- set ns.text = ns.text ~ ('\n' if seen.text else '') ~ part['text'] -%}}
-        {{%- set seen.text = true -%}}
-      {{%- endif -%}}
-    {{%- endfor -%}}
-  {{%- endif -%}}
-{{%- endfor -%}}
-{{{{- {json.dumps(system + "<|im_start|>user" + chr(10))} ~ ns.images ~ ns.videos ~ ns.text | trim -}}}}
-{{{{- {json.dumps(tail)} -}}}}
-"""
-
-
-# A private-use character that marks, until tokenisation, where a control token typed by a user is cut in two.
-_CUT = "\U000f0000"
+from .resizing_plume import shrunk
+from .sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES, write_sentence_transformers_files
 
 # Characters for each token of the limit that are cut into tokens to find a text far beyond it.
 _CHARACTERS_TRIED = 16
@@ -99,39 +44,6 @@ _CHAT_ARGUMENTS = frozenset(
     | {"documents", "return_assistant_tokens_mask"}
 )
 _TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
-
-# With these files beside it, a folder loads as SentenceTransformer(folder, trust_remote_code=True): the model's output
-# is pooled and normalised already, so there is one module and no more.
-_FORWARD = {"method": "forward", "method_output_name": "embeddings"}
-SENTENCE_TRANSFORMERS_FILES = {
-    "modules.json": [
-        {
-            "idx": 0,
-            "name": "0",
-            "path": "",
-            "type": "sentence_transformers.base.modules.transformer.Transformer",
-            "kwargs": ["num_latent_steps"],
-        }
-    ],
-    "sentence_bert_config.json": {
-        "transformer_task": "feature-extraction",
-        "modality_config": {
-            "text": _FORWARD,
-            "image": _FORWARD,
-            "video": _FORWARD,
-            "message": {**_FORWARD, "format": "structured"},
-        },
-        "module_output_name": "sentence_embedding",
-        "processing_kwargs": {"text": {"truncation": False}},
-        "unpad_inputs": False,
-    },
-    "config_sentence_transformers.json": {
-        "model_type": "SentenceTransformer",
-        "prompts": {},
-        "default_prompt_name": None,
-        "similarity_fn_name": "cosine",
-    },
-}
 
 
 class PlumeProcessor(ProcessorMixin):
@@ -228,7 +140,7 @@ class PlumeProcessor(ProcessorMixin):
         self.video_token_id = known[family.video_token]
         self._media_ids = {self.image_token_id, self.video_token_id}
         self._longest_token = max(map(len, known))  # characters of a token, as the vocabulary writes it
-        self._added_tokens = re.compile("|".join(map(re.escape, sorted(tokenizer.added_tokens_encoder, key=len)[::-1])))
+        self._prompts = PromptWriter(tokenizer)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -280,16 +192,10 @@ class PlumeProcessor(ProcessorMixin):
         return super().to_dict() | {"max_length": self.max_length}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
-        """Saves the processor, its code, and the files that make the folder load in sentence-transformers.
-
-        Those that are there stay as they are: sentence-transformers writes its own, with the user's prompts, before it
-        saves the processor.
-        """
+        """Saves the processor, its code, and the files that make the folder load in sentence-transformers."""
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in SENTENCE_TRANSFORMERS_FILES.items():
-            if not (folder / name).exists():
-                (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_sentence_transformers_files(folder)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def _get_files_timestamps(self, working_dir) -> dict[str, float]:
@@ -395,7 +301,7 @@ class PlumeProcessor(ProcessorMixin):
         prompts = []
         for one in conversations:
             with _naming_the_item(one):
-                prompts.append(self._render(normalize_conversation(one)).replace(_CUT, ""))
+                prompts.append(without_cuts(self._prompts.render(normalize_conversation(one), self.chat_template)))
         return prompts if is_batched else prompts[0]
 
     def _batch(
@@ -431,7 +337,7 @@ class PlumeProcessor(ProcessorMixin):
     ) -> list[tuple[dict[str, torch.Tensor], MediaSpan]]:
         """The media of a row in the order of its prompt, one at a time: at its full size, one is in memory."""
         sampling, options = _sampling(videos_kwargs)
-        images, videos = _parts(row, "image"), _parts(row, "video")
+        images, videos = content_parts(row, "image"), content_parts(row, "video")
         media = [self.family.picture(self, load_image(one, self.max_image_pixels), images_kwargs) for one in images]
         return media + [self.family.film(self, self._film(one, sampling), options) for one in videos]
 
@@ -457,7 +363,11 @@ class PlumeProcessor(ProcessorMixin):
         return shrunk(self, content)
 
     def _with_blank_image(self, conversation: list[dict]) -> list[dict]:
-        if not self.blank_image_for_text or _parts(conversation, "image") or _parts(conversation, "video"):
+        if (
+            not self.blank_image_for_text
+            or content_parts(conversation, "image")
+            or content_parts(conversation, "video")
+        ):
             return conversation
         blank = {"type": "image", "image": Image.new("RGB", (28, 28), "white")}
         return [*conversation, {"role": "user", "content": [blank]}]
@@ -468,7 +378,7 @@ class PlumeProcessor(ProcessorMixin):
         """`input_ids`, `attention_mask` [B, L] and `position_ids` [B, 3, L], padded on the left."""
         all_ids, all_positions = [], []
         for place, row, of_row in zip(places, rows, spans, strict=True):
-            ids = self._with_media(self._encode(self._render(row)), of_row)
+            ids = self._with_media(self._prompts.encode(self._prompts.render(row, self.chat_template)), of_row)
             if len(ids) > self.max_length:
                 raise ItemError(self._too_long(f"{len(ids)}"), describe(row), place)
             all_ids.append(torch.tensor(ids))
@@ -499,7 +409,7 @@ class PlumeProcessor(ProcessorMixin):
 
     def _check_length(self, row: list[dict]) -> None:
         """Refuses texts far beyond the limit by their first tokens; to cut all of them into tokens takes minutes."""
-        text, tried = "".join(_parts(row, "text")).strip(), _CHARACTERS_TRIED * self.max_length
+        text, tried = "".join(content_parts(row, "text")).strip(), _CHARACTERS_TRIED * self.max_length
         if len(text) <= tried:
             return
         found = len(self.tokenizer.encode(text[:tried], add_special_tokens=False))
@@ -513,21 +423,6 @@ class PlumeProcessor(ProcessorMixin):
             "split the text or lower the pixel limits (image_processor.size)."
         )
 
-    def _render(self, conversation: list[dict]) -> str:
-        """The prompt of one row, control tokens of the user cut in two, media as one placeholder each."""
-        # Joined as the template would join them, so that a token cannot be forged from two texts.
-        texts = ["\n".join(_parts([message], "text")) for message in conversation]
-        media = [{"type": kind} for kind in ("image", "video") for _ in _parts(conversation, kind)]
-        message = {"role": "user", "content": [*media, {"type": "text", "text": self._cut("".join(texts))}]}
-        return self.tokenizer.apply_chat_template([message], chat_template=self.chat_template, tokenize=False)
-
-    def _cut(self, text: str) -> str:
-        """Marks a cut after the first character of every control token, so that none can be read as one."""
-        return self._added_tokens.sub(lambda match: match[0][0] + _CUT + match[0][1:], text.replace(_CUT, ""))
-
-    def _encode(self, prompt: str) -> list[int]:
-        return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
-
 
 def _as_tensors(batch: BatchFeature, kind: str | None) -> BatchFeature:
     if kind in (None, "pt"):
@@ -535,10 +430,6 @@ def _as_tensors(batch: BatchFeature, kind: str | None) -> BatchFeature:
     if kind != "np":
         raise ValueError(f"return_tensors must be 'pt' or 'np', got {kind!r}.")
     return BatchFeature({name: tensor.numpy() for name, tensor in batch.items()})
-
-
-def _parts(conversation: list[dict], kind: str) -> list:
-    return [part[kind] for message in conversation for part in message["content"] if part["type"] == kind]
 
 
 def _sampling(videos_kwargs: dict) -> tuple[dict, dict]:

@@ -6,7 +6,8 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedConfig
 
 from plume_embed.model.families_plume import backbone_family
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.processing_plume import PLUME_TOKENS, PlumeProcessor
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model.prompt_plume import PLUME_TOKENS
 
 _PREPROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from plume_embed.model.processing_plume import EMBEDDING_TOKEN, LATENT_END_TOKEN, PLUME_TOKENS
+from plume_embed.model.prompt_plume import EMBEDDING_TOKEN, LATENT_END_TOKEN, PLUME_TOKENS
 
 # A sentence ends at a full stop and the like before white space, at once after the CJK ones, or at a line end; quotes
 # and brackets that close after it belong to it, and so does the white space.

@@ -13,7 +13,8 @@ from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.families_plume import backbone_family, make_backbone_config
 from plume_embed.model.family_plume import SmallSizes
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.processing_plume import INSTRUCTION, PLUME_TOKENS, PlumeProcessor, build_chat_template
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model.prompt_plume import INSTRUCTION, PLUME_TOKENS, build_chat_template
 
 _QWEN_NAMES = ("object_ref_start", "object_ref_end", "box_start", "box_end", "quad_start", "quad_end")
 _QWEN_NAMES = ("endoftext", "im_start", "im_end", *_QWEN_NAMES, "vision_start", "vision_end", "vision_pad")

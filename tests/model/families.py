@@ -12,7 +12,8 @@ from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.families_plume import FAMILIES
 from plume_embed.model.family_fast_vlm_plume import picture_processors
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.processing_plume import PlumeProcessor, build_chat_template
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model.prompt_plume import build_chat_template
 from plume_embed.training.small_model import train_tokenizer
 
 SIDE = 64  # of fast_vlm's pictures: 2 x 2 tokens

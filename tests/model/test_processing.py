@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from plume_embed import PlumeProcessor
-from plume_embed.model.processing_plume import PLUME_TOKENS, build_chat_template
+from plume_embed.model.prompt_plume import PLUME_TOKENS, build_chat_template
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_the_end_of_the_latents_stands_before_or_behind_the_rest_of_the_rational
 
 
 def test_the_last_suffix_is_what_inference_runs():
-    from plume_embed.model.processing_plume import SUFFIX_TEXT
+    from plume_embed.model.prompt_plume import SUFFIX_TEXT
 
     assert suffix_text("", None, "after_latents") == suffix_text("", None, "after_rationale") == SUFFIX_TEXT
 

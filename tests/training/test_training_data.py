@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from plume_embed.model.processing_plume import INSTRUCTION
+from plume_embed.model.prompt_plume import INSTRUCTION
 from plume_embed.training.data.corpus import Corpus, SubsetBalancedBatches
 
 

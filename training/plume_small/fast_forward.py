@@ -15,7 +15,8 @@ from transformers import Qwen2Model
 from transformers.cache_utils import DynamicCache
 
 from plume_embed.model.modeling_plume import PlumeModel, PlumePrefix
-from plume_embed.model.processing_plume import LATENT_START_TOKEN, PlumeProcessor
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model.prompt_plume import LATENT_START_TOKEN
 
 DTYPE = torch.bfloat16
 

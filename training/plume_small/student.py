@@ -16,7 +16,8 @@ from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.families_plume import backbone_family
 from plume_embed.model.family_fast_vlm_plume import picture_processors
 from plume_embed.model.modeling_plume import PlumeModel
-from plume_embed.model.processing_plume import PLUME_TOKENS, PlumeProcessor, build_chat_template
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model.prompt_plume import PLUME_TOKENS, build_chat_template
 from training.plume_small.tower import ARCHITECTURE, MEAN, SIDE, STD
 
 FAMILY = "fast_vlm"

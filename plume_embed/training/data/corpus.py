@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from plume_embed.model.processing_plume import ANCHOR_TOKEN, INSTRUCTION
+from plume_embed.model.prompt_plume import ANCHOR_TOKEN, INSTRUCTION
 from plume_embed.training.curriculum import parse_assistant_turn
 
 _PLACEHOLDER = re.compile(r"<(image|video)>\n?")
