@@ -96,7 +96,7 @@ $(RUNS)/tiny/full-0/results.json: | .data/plume-tiny-base
 	$(TRAIN) training/plume_tiny/tiny.yaml --resume --set output_dir=$(@D)
 
 train-tiny: export OMP_NUM_THREADS := 1
-train-tiny: $(RUNS)/tiny/full-0/results.json  ## train the shipped plume-tiny through the curriculum (64 CPU minutes on each of 2 cores)
+train-tiny: $(RUNS)/tiny/full-0/results.json  ## train checkpoints/plume-tiny through the curriculum (64 CPU minutes on each of 2 cores)
 	$(BIN)/python -m training.plume_tiny.base $(RUNS)/tiny/full-0/model .data/plume-tiny-frames --frame-side 84
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_more
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
@@ -109,11 +109,11 @@ paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit ration
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/plume_tiny/results/report
 
 train-small: export OMP_NUM_THREADS := 1
-train-small: $(VENV)/.dev  ## make the shipped plume-small from packages alone, on one core; run it again after a kill
+train-small: $(VENV)/.dev  ## make checkpoints/plume-small from packages alone, on one core; run it again after a kill
 	$(BIN)/python -m training.plume_small.tower
-	$(BIN)/python -m training.plume_small.ship
+	$(BIN)/python -m training.plume_small.publish
 
-evaluate-tiny: miniature  ## the shipped model on the miniature's nine meta-tasks; writes evaluation/results/
+evaluate-tiny: miniature  ## checkpoints/plume-tiny on the miniature's nine meta-tasks; writes evaluation/results/
 	$(BIN)/plume-embed evaluate miniature --model checkpoints/plume-tiny --model checkpoints/plume-tiny-stills@8 \
 		--steps 0,2,4,6,8 --keep .data/scores --json evaluation/results/miniature.json --plot evaluation/results/miniature.svg
 	$(BIN)/python -m training.plume_tiny.examples --json evaluation/results/plume-tiny-examples.json

@@ -56,7 +56,7 @@ def run(
         for name in only or known:
             row = run_column(name, known[name], (keep or Path(temporary)) / name, tests or list(CORE))
             rows.append(row)
-            print(f"{name}: {' '.join(f'{k} {v}' for k, v in row['versions'].items())}: {row['told']}", flush=True)
+            print(f"{name}: {' '.join(f'{k} {v}' for k, v in row['versions'].items())}: {row['outcome']}", flush=True)
     if json_file is not None:
         json_file.write_text(json.dumps(rows, indent=1) + "\n")
     raise typer.Exit(1 if any(row["code"] for row in rows) else 0)
@@ -73,7 +73,8 @@ def run_column(name: str, wanted: list[str], folder: Path, tests: list[str]) -> 
             check=False,
         )
         if done.returncode:
-            return {"column": name, "versions": {}, "code": 1, "told": f"pip: {done.stderr.strip().splitlines()[-1]}"}
+            last = done.stderr.strip().splitlines()[-1]
+            return {"column": name, "versions": {}, "code": 1, "outcome": f"pip: {last}"}
     path = os.pathsep.join([str(folder), str(ROOT)] if wanted else [str(ROOT)])
     environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-m", "not slow", "-p", "no:cacheprovider", *tests]
@@ -84,7 +85,7 @@ def run_column(name: str, wanted: list[str], folder: Path, tests: list[str]) -> 
         "column": name,
         "versions": versions(folder if wanted else None),
         "code": done.returncode,
-        "told": lines[-1] if lines else "no output",
+        "outcome": lines[-1] if lines else "no output",
         "failed": failed,
         "minutes": round((time.monotonic() - begun) / 60, 1),
     }

@@ -56,14 +56,14 @@ def _stamps(folder: Path, out: Path) -> list[dict]:
     stamps = []
     for path in sorted(folder.rglob("*.png")):
         name = path.relative_to(folder)
-        told = path.with_suffix(".txt")
-        if name.parts[0] == "symbols" or any(part in _LEFT_OUT for part in name.parts) or not told.is_file():
+        caption_file = path.with_suffix(".txt")
+        if name.parts[0] == "symbols" or any(part in _LEFT_OUT for part in name.parts) or not caption_file.is_file():
             continue
         with Image.open(path) as opened:
             if opened.mode == "RGB":  # no cut-out: a picture with its ground
                 continue
             picture = opened.convert("RGBA")
-        caption, *others = told.read_text(encoding="utf-8", errors="replace").splitlines()
+        caption, *others = caption_file.read_text(encoding="utf-8", errors="replace").splitlines()
         captions = dict(line.split(".utf8=", 1) for line in others if ".utf8=" in line)
         white = Image.new("RGBA", picture.size, "white")
         _write(Image.alpha_composite(white, picture), out / "stamps" / name)

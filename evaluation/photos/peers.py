@@ -4,7 +4,7 @@
 
 - `closed form`: a text is its MiniLM vector; a picture is the mean over EfficientNet-Lite0's 49 places of the class
   probabilities times the classes' MiniLM vectors. No training, no pair of picture and text.
-- `closed form, best class told`: a picture is the MiniLM vector of the one class of 1000 whose text comes nearest to
+- `closed form, best class known`: a picture is the MiniLM vector of the one class of 1000 whose text comes nearest to
   the picture's own captions: the most that one class a picture can say.
 - `MiniLM, gold captions`: a picture is the mean of its own captions: the upper bound, 100 by construction but for
   captions and sentences that say the same.
@@ -34,7 +34,7 @@ def write_peers(data: Path) -> list[Path]:
     content = json.loads((data / "photos.json").read_text(encoding="utf-8"))
     pictures = {entry["file"]: [entry["caption"]] for entry in content["stamps"]}
     pictures |= {entry["file"]: entry["sentences"] for entry in content["sentences"]}
-    texts = sorted({text for told in pictures.values() for text in told})
+    texts = sorted({text for captions in pictures.values() for text in captions})
     teacher, tower = Teacher(teacher_folder()), load_tower()
     text_vectors = torch.from_numpy(teacher.encode(texts))
     table = torch.from_numpy(teacher.encode(class_texts()))
@@ -42,9 +42,9 @@ def write_peers(data: Path) -> list[Path]:
     features = torch.from_numpy(maps(tower, (Image.open(data / file) for file in pictures))).float()
     with torch.inference_mode():
         closed = (tower.classifier(features).softmax(-1) @ table).mean(1)
-    gold = torch.stack([torch.stack([of_text[text] for text in told]).mean(0) for told in pictures.values()])
-    told = table[(F.normalize(gold, dim=-1) @ table.T).argmax(-1)]
-    peers = {"closed form": closed, "closed form, best class told": told, "MiniLM, gold captions": gold}
+    gold = torch.stack([torch.stack([of_text[text] for text in captions]).mean(0) for captions in pictures.values()])
+    best_class = table[(F.normalize(gold, dim=-1) @ table.T).argmax(-1)]
+    peers = {"closed form": closed, "closed form, best class known": best_class, "MiniLM, gold captions": gold}
     (data / "peers").mkdir(exist_ok=True)
     files = []
     for name, vectors in peers.items():

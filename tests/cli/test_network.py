@@ -17,7 +17,7 @@ COMMANDS = (
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> dict[str, dict]:
-    """What a process saw that is not told to be offline and whose sockets are blocked, see offline_commands.py."""
+    """What a process saw that is not set offline and whose sockets are blocked, see offline_commands.py."""
     work = tmp_path_factory.mktemp("offline")
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     environment |= {"HF_HOME": str(work / "home"), "PYTHONPATH": os.pathsep.join((str(ROOT), *sys.path))}
@@ -29,13 +29,13 @@ def report(tmp_path_factory) -> dict[str, dict]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_over_local_files_works_without_asking_any_machine(report, command):
-    ran = {name: told for name, told in report.items() if name.startswith(command)}
+    ran = {name: seen for name, seen in report.items() if name.startswith(command)}
     assert ran, report.keys()
-    for name, told in ran.items():
-        assert told["attempts"] == [], name
-        assert told["code"] == 0, (name, report["stderr"]["text"][-2000:])
+    for name, seen in ran.items():
+        assert seen["attempts"] == [], name
+        assert seen["code"] == 0, (name, report["stderr"]["text"][-2000:])
 
 
 def test_the_block_is_seen_where_a_model_of_the_hub_is_named(report):
-    told = report["a model of the Hub"]
-    assert told["code"] == 2 and told["attempts"]
+    seen = report["a model of the Hub"]
+    assert seen["code"] == 2 and seen["attempts"]

@@ -123,8 +123,8 @@ def test_intervals_hold_the_value_and_the_table_names_every_model():
     scores = found["models"][0]["scores"]["t"]
     assert [scores[f"R@{k}"][0] for k in (1, 5, 10)] == [0.375, 0.625, 0.75] and scores[MEDIAN][0] == 2.5
     assert all(low <= value <= high for value, low, high in scores.values())
-    told = report.markdown(found)
-    assert "m (K = 4)" in told and "chance" in told and "37.5 [" in told
+    table = report.markdown(found)
+    assert "m (K = 4)" in table and "chance" in table and "37.5 [" in table
 
 
 def test_reports_of_several_runs_are_joined_with_peers_last_and_other_benchmarks_are_refused():

@@ -70,8 +70,8 @@ def folders(tmp_path):
         (stamps / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new(mode, (600, 300)).save(stamps / name)
         if "untold" not in name:
-            told = f"A {Path(name).stem}.\nde.utf8=Ein {Path(name).stem}.\nfr.utf8=\n"
-            (stamps / name).with_suffix(".txt").write_text(told)
+            captions = f"A {Path(name).stem}.\nde.utf8=Ein {Path(name).stem}.\nfr.utf8=\n"
+            (stamps / name).with_suffix(".txt").write_text(captions)
     found = {STAMPS.name: tmp_path / "stamps"}
     for name in json.loads(builder.SENTENCES.read_text()):
         package, below = FOLDERS[name.partition("/")[0]]

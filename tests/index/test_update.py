@@ -64,9 +64,9 @@ def age(folder: Path) -> None:
             os.utime(path, (LONG_AGO, LONG_AGO))
 
 
-def update(folder: Path, encoder: CountingEncoder, db: Path | None = None, told=None, **options) -> UpdateReport:
+def update(folder: Path, encoder: CountingEncoder, db: Path | None = None, reported=None, **options) -> UpdateReport:
     encoder.embedded.clear()
-    on_unreadable = (lambda path, reason: told.append((path, reason))) if told is not None else lambda *_: None
+    on_unreadable = (lambda path, reason: reported.append((path, reason))) if reported is not None else lambda *_: None
     return update_index(
         folder,
         db or folder / ".plume-index",
@@ -149,14 +149,14 @@ def test_a_subfolder_that_cannot_be_entered_keeps_its_rows(
 ):
     update(folder, encoder)
     before = rows_by_place(folder / ".plume-index")
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
     with monkeypatch.context() as patch:
         failing(patch, "sub", "scandir")
-        report = update(folder, encoder, told=told)
-        assert told == [("sub", "Input/output error")] and report.kept_files == 2
+        report = update(folder, encoder, reported=reported)
+        assert reported == [("sub", "Input/output error")] and report.kept_files == 2
         assert rows_by_place(folder / ".plume-index") == before
-        update(folder, encoder, told=told)
-        assert len(told) == 1, "it is told once"
+        update(folder, encoder, reported=reported)
+        assert len(reported) == 1, "it is reported once"
     assert update(folder, encoder).unreadable == [] and encoder.embedded == []
 
 
@@ -175,11 +175,11 @@ def test_a_file_with_an_input_output_error_keeps_its_rows(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", broken)
-        told: list[tuple[str, str]] = []
-        report = update(folder, encoder, told=told)
-        assert told == report.unreadable == [("whale.txt", "Input/output error")]
+        reported: list[tuple[str, str]] = []
+        report = update(folder, encoder, reported=reported)
+        assert reported == report.unreadable == [("whale.txt", "Input/output error")]
         assert rows_by_place(folder / ".plume-index") == before
-        assert update(folder, encoder, told=told).unreadable == told and len(told) == 1
+        assert update(folder, encoder, reported=reported).unreadable == reported and len(reported) == 1
     assert update(folder, encoder).unreadable == [] and encoder.embedded == []
 
 
@@ -304,21 +304,21 @@ def test_unreadable_files_are_told_once_and_not_read_again(folder: Path, encoder
     (folder / "empty.txt").touch()
     write_picture(folder / "thread.png", size=(2, 2000))  # the image processor refuses such a shape
     age(folder)
-    told: list[tuple[str, str]] = []
-    first = update(folder, encoder, told=told)
-    assert sorted(path for path, _ in told) == ["broken.png", "empty.txt", "thread.png"]
-    assert sorted(first.unreadable) == sorted(told)
+    reported: list[tuple[str, str]] = []
+    first = update(folder, encoder, reported=reported)
+    assert sorted(path for path, _ in reported) == ["broken.png", "empty.txt", "thread.png"]
+    assert sorted(first.unreadable) == sorted(reported)
     from plume_embed.index import update as module
 
     monkeypatch.setattr(module, "read_items", lambda *_: pytest.fail("a file was read"))
-    again = update(folder, encoder, told=told)
-    assert len(told) == 3 and sorted(again.unreadable) == sorted(first.unreadable)
-    update(folder, encoder, told=told, tell_all=True)
-    assert len(told) == 6
+    again = update(folder, encoder, reported=reported)
+    assert len(reported) == 3 and sorted(again.unreadable) == sorted(first.unreadable)
+    update(folder, encoder, reported=reported, tell_all=True)
+    assert len(reported) == 6
     monkeypatch.undo()
     write_picture(folder / "broken.png", seed=5)
-    report = update(folder, encoder, told=told)
-    assert report.embedded == 1 and len(told) == 6 and len(report.unreadable) == 2
+    report = update(folder, encoder, reported=reported)
+    assert report.embedded == 1 and len(reported) == 6 and len(report.unreadable) == 2
 
 
 # Several folders

@@ -1,4 +1,4 @@
-"""The checkpoint that ships: its size and form, its vectors in any batch, and what it finds."""
+"""checkpoints/plume-tiny: its size and form, its vectors in any batch, and what it finds."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What a visitor does on the page, for the browser tests."""
+"""What a person does on the page, for the browser tests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The tab "Search" in a real Chromium: what a visitor sees and can do."""
+"""The tab "Search" in a real Chromium: what a person sees and can do."""
 
 import json
 import os

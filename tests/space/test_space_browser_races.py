@@ -1,4 +1,4 @@
-"""Quick visitors: of several queries the last one wins, on every tab; what runs can be cancelled."""
+"""Quick people: of several queries the last one wins, on every tab; what runs can be cancelled."""
 
 import itertools
 

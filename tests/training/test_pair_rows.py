@@ -97,9 +97,9 @@ def test_a_bad_row_is_named_with_file_and_line(folder, row, message):
     with pytest.raises(ValueError, match=message) as error:
         read_pairs([path])
     assert str(error.value).startswith(f"{path}:2: ") and "max_bad_lines is 0" in str(error.value)
-    told: list[str] = []
-    assert len(read_pairs([path], max_bad_lines=1, report=told.append)) == 2
-    assert len(told) == 1 and told[0].startswith(f"{path}:2: ")
+    messages: list[str] = []
+    assert len(read_pairs([path], max_bad_lines=1, report=messages.append)) == 2
+    assert len(messages) == 1 and messages[0].startswith(f"{path}:2: ")
 
 
 def test_a_csv_row_with_too_few_cells_and_an_unknown_column_are_named(folder):

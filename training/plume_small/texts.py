@@ -19,7 +19,7 @@ SEED = 17
 # phenomenon, shape; then those of which it may show a trace: act, communication, event, group, location, time.
 SHOWN = (5, 6, 8, 13, 17, 18, 20, 27, 19, 25)
 THINGS = (5, 6, 8, 13, 17, 20)  # of them animal, artifact, body, food, object, plant
-TOLD = (4, 10, 11, 14, 15, 28)
+TRACED = (4, 10, 11, 14, 15, 28)
 COUNTS = {"names": 26_000, "glosses": 18_000, "examples": 16_000, "scenes": 26_000, "packages": 8_000}
 
 # How a person names one thing, and puts things together: plain, adjectives, relations, places, doings.
@@ -114,7 +114,7 @@ def make_texts(wordnet: Path, emoji: Path, classes: list[str]) -> list[str]:
     synsets = read_synsets(wordnet)
     nouns = common_nouns(synsets)
     texts = list(_names(random_, synsets))
-    glosses = [s for s in synsets if s.file in SHOWN] * 2 + [s for s in synsets if s.file in TOLD]
+    glosses = [s for s in synsets if s.file in SHOWN] * 2 + [s for s in synsets if s.file in TRACED]
     for synset in random_.sample(glosses, COUNTS["glosses"]):
         texts.append(f"{synset.words[0]}: {synset.gloss}" if random_.random() < 0.4 else synset.gloss)
     examples = [example for synset in synsets for example in synset.examples if 10 < len(example) < 120]
@@ -144,8 +144,8 @@ def make_names(wordnet: Path) -> list[str]:
 def _names(random_: random.Random, synsets: list[Synset]) -> Iterator[str]:
     """Names of things: all that WordNet's own texts use, and others up to the number wanted."""
     shown = [(word, synset.count) for synset in synsets if synset.file in SHOWN for word in synset.words]
-    told = [(word, synset.count) for synset in synsets if synset.file in TOLD for word in synset.words[:1]]
-    used = [word for word, count in shown + told if count]
+    traced = [(word, synset.count) for synset in synsets if synset.file in TRACED for word in synset.words[:1]]
+    used = [word for word, count in shown + traced if count]
     rare = [word for word, count in shown if not count]
     for word in used + random_.sample(rare, max(0, COUNTS["names"] - len(used))):
         yield random_.choice(PHRASES["plain"]).format(x=word, a=with_article(word))

@@ -40,7 +40,7 @@ def pairs(manual: Manual, shown: Shown) -> list[Pair]:
     rarity = _rarity(list(shown.page_words.values()))
     found = []
     for place, heading in enumerate(shown.headings):
-        told, page = _of_path(heading), heading.page
+        asked_rationale, page = _of_path(heading), heading.page
         titles = [quoted(other.path[-1]) for other in on_page[page]]
         seen = f"Among the headings on it {'is' if len(titles) == 1 else 'are'} {and_list(titles)}"
         media = [(SUBSETS[0], page_id(manual.name, page), "page", seen, shown.page_words[page])]
@@ -48,7 +48,7 @@ def pairs(manual: Manual, shown: Shown) -> list[Pair]:
             seen = f"It starts with the heading {quoted(heading.path[-1])}"
             media.append((SUBSETS[1], crop_id(manual.name, place), "half page", seen, shown.crop_words[place]))
         for subset, medium, kind, seen, words in media:
-            query = Taught(Side(text=heading.text), told, "a search in a manual")
+            query = Taught(Side(text=heading.text), asked_rationale, "a search in a manual")
             rationale = _of_document(manual, kind, seen, _typical(words, rarity))
             found.append(Pair(query, Taught(Side(image=medium), rationale, f"a {kind} of a manual"), subset))
     return found

@@ -164,16 +164,16 @@ def _label_pairs(clips: Sequence[Clip], rationales: Rationales) -> list[Pair]:
     found = []
     for clip in clips:
         concept, group = clip.concept, GROUPS[clip.concept.group]
-        seen, told = rationales.of_clip(concept), rationales.of_text(concept)
+        seen, rationale = rationales.of_clip(concept), rationales.of_text(concept)
         shown = Side(video=clip.id)
-        asked = Taught(Side(text=concept.label), told, f"a search in {group}")
+        asked = Taught(Side(text=concept.label), rationale, f"a search in {group}")
         found.append(Pair(asked, Taught(shown, seen, f"a clip from {group}"), to_clip))
         label = subgroup_text(concept.subgroup)
         if label not in group:
             named = Taught(Side(text=label), rationales.of_subgroup(concept), f"one kind in {group}")
             found.append(Pair(Taught(shown, seen, "a thing of one kind"), named, to_class))
         if not concept.skin_tone:
-            text = Taught(Side(text=concept.label), told, f"a name from {group}")
+            text = Taught(Side(text=concept.label), rationale, f"a name from {group}")
             found.append(Pair(Taught(shown, seen, "a moving thing"), text, to_text))
     return found
 
@@ -206,6 +206,6 @@ def _question_pairs(clips: Sequence[Clip], rationales: Rationales) -> list[Pair]
                 rationales.of_clip(clip.concept, [reason]),
                 f"a question about {about}",
             )
-            told = answer_rationale(question, clip.concept, rationales)
-            found.append(Pair(query, Taught(Side(text=question.answer), told, _SORT[kind]), SUBSETS[1]))
+            rationale = answer_rationale(question, clip.concept, rationales)
+            found.append(Pair(query, Taught(Side(text=question.answer), rationale, _SORT[kind]), SUBSETS[1]))
     return found

@@ -161,17 +161,19 @@ def pairs(films: Sequence[Film], rationales: Rationales) -> list[Pair]:
     """Training pairs about films."""
     found = []
     for film in films:
-        told = what_is_shown(film)
+        rationale = what_is_shown(film)
         for subset, asked_about in zip(SUBSETS[:2], (named, _ordered), strict=True):
             for asked in asked_about(film):
                 clip = film.clips[asked.place]
-                query = Taught(Side(asked.text, video=film.id), join(*told, *asked.reasons), "a moment of a film")
+                query = Taught(Side(asked.text, video=film.id), join(*rationale, *asked.reasons), "a moment of a film")
                 answer = f"a part of a film, from {GROUPS[clip.concept.group]}"
                 target = Taught(Side(video=segment_id(clip)), rationales.of_clip(clip.concept), answer)
                 found.append(Pair(query, target, subset))
         for asked in order_questions(film):
             concept = film.clips[asked.place].concept
-            query = Taught(Side(asked.text, video=film.id), join(*told, *asked.reasons), "a question about the order")
+            query = Taught(
+                Side(asked.text, video=film.id), join(*rationale, *asked.reasons), "a question about the order"
+            )
             target = Taught(
                 Side(text=concept.label), rationales.of_text(concept), f"a name from {GROUPS[concept.group]}"
             )

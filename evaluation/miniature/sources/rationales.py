@@ -1,6 +1,6 @@
 """Rationales composed from annotations: four to seven sentences on what a text or a picture means.
 
-Each function says only what its side of a pair can know: a text is not told how its picture is drawn, nor which of its
+Each function says only what its side of a pair can know: a text does not know how its picture is drawn, nor which of its
 tones or genders it has. Choices are stable hashes of what they are about, so that two builds are equal.
 """
 
@@ -104,7 +104,7 @@ class Rationales:
 
     def of_text(self, concept: Concept, last: Sequence[str] = ()) -> str:
         """What a label tells, or any text that names the concept."""
-        return self._compose(concept, [f"The text names {noun_phrase(concept.label)}", *_told(concept)], last)
+        return self._compose(concept, [f"The text names {noun_phrase(concept.label)}", *_named_traits(concept)], last)
 
     def of_subgroup(self, concept: Concept) -> str:
         """What the label of a concept's subgroup tells; nothing about the concept itself."""
@@ -167,14 +167,14 @@ class Rationales:
         return seen
 
 
-def _told(concept: Concept) -> list[str]:
+def _named_traits(concept: Concept) -> list[str]:
     """Tone and gender where the label names them."""
-    told = []
+    named = []
     if concept.skin_tone and "skin tone" in concept.label:
-        told.append(f"The skin tone is {and_list(concept.skin_tone.split('/'))}")
+        named.append(f"The skin tone is {and_list(concept.skin_tone.split('/'))}")
     if concept.gender and re.search(rf"\b{concept.gender}\b", concept.label):
-        told.append(_gender_sentence(concept))
-    return told
+        named.append(_gender_sentence(concept))
+    return named
 
 
 def _gender_sentence(concept: Concept) -> str:

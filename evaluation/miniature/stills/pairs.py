@@ -76,17 +76,17 @@ def label_pairs(plain: dict[str, dict[str, Still]], rationales: Rationales) -> l
         for hexcode, still in stills.items():
             concept = still.concept
             group = GROUPS[concept.group]
-            seen, told = rationales.of_picture(concept, style), rationales.of_text(concept)
+            seen, rationale = rationales.of_picture(concept, style), rationales.of_text(concept)
             picture = Taught(Side(image=still.id), seen, f"a picture from {group}")
             asked = Side(text=search_text(still))
-            found.append(Pair(Taught(asked, told, f"a search in {group}"), picture, "I-RET-text-to-picture"))
+            found.append(Pair(Taught(asked, rationale, f"a search in {group}"), picture, "I-RET-text-to-picture"))
             label = subgroup_text(concept.subgroup)
             drawn_by = stable_order([other for other in plain if hexcode in plain[other]], hexcode)
             if label not in group and style in drawn_by[:CLASSIFIED_STYLES]:
                 named = Taught(Side(text=label), rationales.of_subgroup(concept), f"one kind in {group}")
                 found.append(Pair(Taught(Side(image=still.id), seen, "a thing of one kind"), named, "I-CLS"))
             if style == drawn_by[-1]:
-                text = Taught(Side(text=concept.label), told, f"a name from {group}")
+                text = Taught(Side(text=concept.label), rationale, f"a name from {group}")
                 found.append(Pair(Taught(Side(image=still.id), seen, "a thing"), text, "I-RET-picture-to-text"))
     return found
 

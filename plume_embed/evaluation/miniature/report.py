@@ -110,18 +110,18 @@ def notes(report: dict[str, Any]) -> list[str]:
         for task, reason in model["failed"].items():
             reasons.setdefault(reason, []).append(task)
         for reason, names in reasons.items():
-            told = names[0] if len(names) == 1 else f"{len(names)} tasks, {names[0]} first"
-            lines.append(f"FAILED {model['model']}: {told}: {reason}")
+            said = names[0] if len(names) == 1 else f"{len(names)} tasks, {names[0]} first"
+            lines.append(f"FAILED {model['model']}: {said}: {reason}")
         written = model["rationales"]
         if written is not None and written["num_rows"]:
-            told = f"{model['model']} wrote {written['num_tokens'] / written['num_rows']:.1f} tokens an item"
+            said = f"{model['model']} wrote {written['num_tokens'] / written['num_rows']:.1f} tokens an item"
             cut = f"; {written['num_cut']:,} of {written['num_rows']:,} were cut at the limit and read there"
-            lines.append(f"{told}{cut if written['num_cut'] else ''}.")
+            lines.append(f"{said}{cut if written['num_cut'] else ''}.")
     if report["missing"]:
-        told = [f"{name} ({have} of {of} tasks evaluated)" for name, (have, of) in report["missing"].items() if of]
+        said = [f"{name} ({have} of {of} tasks evaluated)" for name, (have, of) in report["missing"].items() if of]
         absent = [name for name, (_, of) in report["missing"].items() if not of]
-        told += [f"{', '.join(absent)} (no such tasks in the data)"] if absent else []
-        lines.append(f"Incomplete, no mean: {', '.join(told)}.")
+        said += [f"{', '.join(absent)} (no such tasks in the data)"] if absent else []
+        lines.append(f"Incomplete, no mean: {', '.join(said)}.")
     return lines
 
 

@@ -83,8 +83,8 @@ class EmbeddingCache:
             self.ranks.together(lambda: self._finish(pool, parts, record, facts) if self.ranks.is_main else None)
         stored = self.ranks.together(lambda: load_stored(self.folder, pool))
         facts = json.loads(record.read_text())
-        told = (facts[name] for name in ("ms_per_item", "batch_size", "num_cut"))
-        return Embeddings(stored.queries, stored.candidates, *told)
+        values = (facts[name] for name in ("ms_per_item", "batch_size", "num_cut"))
+        return Embeddings(stored.queries, stored.candidates, *values)
 
     def _prepare(self, parts: Path, digest: str) -> None:
         plan = parts / "plan.json"
@@ -157,12 +157,12 @@ def load_stored(folder: Path, pool: Pool) -> Embeddings:
     rows = {key: row for row, key in enumerate(keys)}
     missing = [key for key in wanted if key not in rows]
     if missing or len(rows) != len(wanted) or len(rows) != len(keys):
-        told = (
+        values = (
             f"{len(missing)} of the task's candidates are missing, the first is {missing[0]!r}"
             if missing
             else (f"it has {len(keys)} keys, {len(rows)} of them different, and the task {len(wanted)} candidates")
         )
-        raise ValueError(f"{keys_file} is of another pool: {told}")
+        raise ValueError(f"{keys_file} is of another pool: {values}")
     return Embeddings(queries, candidates[[rows[key] for key in wanted]])
 
 

@@ -104,8 +104,8 @@ def notes(outcomes: Sequence[Outcome], column: Column) -> list[str]:
     partial = {name: average(column, tasks) for name, tasks in groups().items()}
     partial = {name: mean for name, mean in partial.items() if mean.value is None and mean.have}
     if partial:
-        told = ", ".join(f"{name} ({mean.have} of {mean.of})" for name, mean in partial.items())
-        lines.append(f"Incomplete averages, not computed: {told}.")
+        averages = ", ".join(f"{name} ({mean.have} of {mean.of})" for name, mean in partial.items())
+        lines.append(f"Incomplete averages, not computed: {averages}.")
     for outcome in outcomes:
         scores = outcome.scores or {}
         if scores and scores["num_data"] != outcome.task.num_queries:

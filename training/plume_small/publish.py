@@ -1,6 +1,6 @@
-"""The trained model as the checkpoint that ships with the repository: fp16 on disk, computed in float32.
+"""The trained model as the checkpoint of the repository: fp16 on disk, computed in float32.
 
-    python -m training.plume_small.ship --seed 0 --to checkpoints/plume-small
+    python -m training.plume_small.publish --seed 0 --to checkpoints/plume-small
 
 The code is links to the root files, so that there is one copy of it. `training.json` tells each stage and its curves.
 """
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = Path("checkpoints/plume-small")
 
 
-def ship(seed: int, chain: str, to: Path, work: Path = WORK) -> Path:
+def publish(seed: int, chain: str, to: Path, work: Path = WORK) -> Path:
     """Writes the folder anew, once the stages of the chain have ended (they are run where they have not).
 
     Returns:
@@ -66,9 +66,9 @@ def main(
     to: Annotated[Path, typer.Option(help="Folder of the checkpoint, written anew.")] = CHECKPOINT,
     work: Annotated[Path, typer.Option(help="Where data and states are kept.")] = WORK,
 ) -> None:
-    """Ship the model of a run."""
+    """Write the checkpoint of a run."""
     torch.set_num_threads(1)
-    typer.echo(f"written: {ship(seed, chain, to, work)}")
+    typer.echo(f"written: {publish(seed, chain, to, work)}")
 
 
 if __name__ == "__main__":
