@@ -1,7 +1,7 @@
 """Rationales composed from annotations: four to seven sentences on what a text or a picture means.
 
-Each function says only what its side of a pair can know: a text does not know how its picture is drawn, nor which of its
-tones or genders it has. Choices are stable hashes of what they are about, so that two builds are equal.
+Each function says only what its side of a pair can know: a text does not know how its picture is drawn, nor
+which of its tones or genders it has. Choices are stable hashes of what they are about, so that two builds are equal.
 """
 
 from __future__ import annotations
