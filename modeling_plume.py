@@ -336,7 +336,8 @@ class PlumeModel(PreTrainedModel):
         if any(m.gradient_checkpointing for m in self.modules() if isinstance(m, GradientCheckpointingLayer)):
             raise ValueError(
                 "Gradient checkpointing of the layers is on: it drops the cache, and the rollout would be computed "
-                "without its prefix. Call gradient_checkpointing_disable() on the model and on its backbone."
+                "without its prefix. In training arguments leave gradient_checkpointing out; else call "
+                "gradient_checkpointing_disable() on the model and on its backbone."
             )
         if position_ids.shape != (input_ids.shape[0], 3, input_ids.shape[1]):
             raise ValueError(
