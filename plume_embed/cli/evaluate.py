@@ -4,11 +4,12 @@ import typer
 
 from plume_embed.cli.evaluate_miniature import miniature
 from plume_embed.cli.evaluate_mmeb_v2 import mmeb_v2
+from plume_embed.cli.evaluate_pairs import pairs
 from plume_embed.cli.evaluate_photos import photos
 
 app = typer.Typer(
     name="evaluate",
-    help="Score a model: MMEB-v2 (78 tasks), the miniature benchmark that can be built offline, or photographs.",
+    help="Score a model: MMEB-v2 (78 tasks), the miniature that can be built offline, photographs, your own pairs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,4 +23,7 @@ app.command(
 app.command(epilog="Example: plume-embed evaluate miniature --steps 0,2,4,6,8,cot --plot tradeoff.svg")(miniature)
 app.command(epilog="Example: plume-embed evaluate photos --model checkpoints/plume-small@0,8 --json photos.json")(
     photos
+)
+app.command(epilog="Example: plume-embed evaluate pairs my.csv --model checkpoints/plume-tiny --model runs/mine/model")(
+    pairs
 )

@@ -7,7 +7,7 @@ that nobody has marked, and what equals the query or a positive of the same quer
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from plume_embed.atomic import replacing
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import Hit, OpenIndex
-from plume_embed.training.data.pair_rows import PairRow, item_key, open_pages
+from plume_embed.training.data.pair_rows import PairRow, as_plain_row, item_key, open_pages
 
 _AT_ONCE = 256
 _HITS_PER_NEGATIVE = 8  # how many hits are looked at for each negative that is wanted
@@ -148,25 +148,7 @@ def _item_of(hit: Hit) -> tuple[dict[str, Any] | None, str]:
 
 def _as_row(row: PairRow, found: list[tuple[dict[str, Any], float]], score: float) -> dict[str, Any]:
     """A row of the file. Given negatives have no score and are kept whatever the positive's is."""
-    negatives = [*row.negatives, *(item for item, _ in found)]
-    written = {"query": _plain(row.query), "positive": _plain(row.positive), "negatives": list(map(_plain, negatives))}
+    written = as_plain_row(replace(row, negatives=(*row.negatives, *(item for item, _ in found))))
     if row.negatives:
         return written
     return written | {"score": round(score, 6), "negative_scores": [round(cosine, 6) for _, cosine in found]}
-
-
-def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    """An item for JSON: paths as absolute strings.
-
-    Raises:
-        ValueError: a picture that is no file.
-    """
-    plain: dict[str, Any] = {}
-    for kind, value in item.items():
-        if kind == "text":
-            plain[kind] = value
-        elif all(isinstance(entry, Path) for entry in value):
-            plain[kind] = [str(entry.resolve()) for entry in value]
-        else:
-            raise ValueError("Mining writes paths, and a row holds a decoded picture: save it to a file first.")
-    return plain

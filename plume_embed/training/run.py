@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from plume_embed.atomic import write_json
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training import checkpoints
-from plume_embed.training.data.pairs_task import comparison_table
+from plume_embed.training.data.pairs_task import PairsTask, comparison_table
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.lora import add_lora
 from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
@@ -167,8 +167,9 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
 def _before(recipe: Recipe, task: Task, model: torch.nn.Module, out: Path, is_main: bool) -> dict:
     """`{"before": scores}` of a model that is fine-tuned, kept beside the run so that resuming does not lose it."""
     file = out / "before.json"
-    if recipe.task != "pairs" or not is_main:
+    if not isinstance(task, PairsTask) or not is_main:
         return {}
+    task.keep_held_out(out)
     if not file.is_file():
         found = task.evaluate(PlumeForTraining(model).plume)
         if not found:

@@ -113,6 +113,28 @@ def parse_row(row: Any, root: Path, where: str) -> PairRow:
     return PairRow(query, positive, negatives, where)
 
 
+def as_plain_row(row: PairRow) -> dict[str, Any]:
+    """A row for JSON, which `read_pairs` reads again from any folder: paths are absolute.
+
+    Raises:
+        ValueError: a picture that is no file.
+    """
+    plain = {"query": _plain(row.query), "positive": _plain(row.positive)}
+    return plain | {"negatives": list(map(_plain, row.negatives))}
+
+
+def _plain(item: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for kind, value in item.items():
+        if kind == "text":
+            plain[kind] = value
+        elif all(isinstance(entry, Path) for entry in value):
+            plain[kind] = [str(entry.resolve()) for entry in value]
+        else:
+            raise ValueError("A file of pairs holds paths, and a row has a decoded picture: save it to a file first.")
+    return plain
+
+
 def item_key(item: dict[str, Any]) -> int:
     """A number that is equal for equal items: equal texts, and media of equal bytes or pixels.
 

@@ -1,5 +1,6 @@
 """Pairs of one's own as a task for the trainer: the last stage of the curriculum, without any rationale."""
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,12 +11,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from plume_embed.evaluation.mmeb_v2.score import Prediction, score
+from plume_embed.atomic import write_text
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.training.curriculum import CurriculumState, suffix_text
 from plume_embed.training.data.corpus import SubsetBalancedBatches, check_shares
-from plume_embed.training.data.pair_rows import PairRow, item_key, open_pages, read_pairs, rows_of_dataset
+from plume_embed.training.data.pair_rows import (
+    PairRow,
+    as_plain_row,
+    item_key,
+    open_pages,
+    read_pairs,
+    rows_of_dataset,
+)
+from plume_embed.training.data.pair_scores import SCORES, PairPool, mean_scores
 from plume_embed.training.diagnostics import Sample
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side
@@ -23,6 +32,7 @@ from plume_embed.training.recipe import Recipe
 
 _ITEM = re.compile(r"Item (\d+): ")
 _NOT_THERE = -1
+HELD_OUT_FILE = "held_out.jsonl"
 _EVALUATED_AT_ONCE = 32
 
 
@@ -93,6 +103,13 @@ class PairsTask:
         while groups and len(held_out) < pairs.held_out * len(rows):
             held_out += groups.pop()
         return [rows[n] for group in groups for n in group], [rows[n] for n in sorted(held_out)]
+
+    def keep_held_out(self, out: Path) -> None:
+        """Writes the held-out rows into a run's folder, for `plume-embed evaluate pairs`; rows of decoded pictures,
+        which `data.dataset` gives, are in no file."""
+        if self.held_out and self.recipe.data.files:
+            lines = [json.dumps(as_plain_row(row), ensure_ascii=False) + "\n" for row in self.held_out]
+            write_text(out / HELD_OUT_FILE, "".join(lines))
 
     def make_model(self) -> PlumeModel:
         """The model of the recipe's folder, in float32."""
@@ -166,25 +183,19 @@ class PairsTask:
         """
         if not self.held_out:
             return {}
-        pool: dict[int, dict[str, Any]] = {}
-        for row in self.held_out:
-            for item in (row.positive, *row.negatives):
-                pool.setdefault(item_key(item), item)
-        labels: dict[int, set[int]] = {}
-        for row in self.held_out:
-            labels.setdefault(item_key(row.query), set()).add(item_key(row.positive))
-        queries = {item_key(row.query): row.query for row in self.held_out}
+        pool = PairPool.of(self.held_out)
         own = self.curriculum.num_latent_steps
         found: dict[str, dict[str, float]] = {}
         for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps)):
-            asked, answers = (self._vectors(model, list(side.values()), steps) for side in (queries, pool))
+            asked, answers = pool.embedded(lambda items, where, steps=steps: self._vectors(model, items, steps))
             for size in (None, *(self.recipe.pairs.truncate if steps == own else ())):
                 name = f"K={steps}" + ("" if size is None else f", {size} dimensions")
-                found[name] = _scores(asked[:, :size], answers[:, :size], list(pool), [labels[key] for key in queries])
-        return {**found.pop(f"K={own}"), "queries": len(queries), "pool": len(pool), "variants": found}
+                found[name] = mean_scores(pool.scores(asked[:, :size], answers[:, :size]))
+        counts = {"queries": len(pool.queries), "pool": len(pool.pool)}
+        return {**found.pop(f"K={own}"), **counts, "variants": found}
 
     @torch.inference_mode()
-    def _vectors(self, model: PlumeModel, items: list[dict[str, Any]], num_steps: int) -> NDArray[np.float32]:
+    def _vectors(self, model: PlumeModel, items: Sequence[dict[str, Any]], num_steps: int) -> NDArray[np.float32]:
         was_training = model.training
         model.eval()
         try:
@@ -195,22 +206,6 @@ class PairsTask:
             return np.concatenate(parts)
         finally:
             model.train(was_training)
-
-
-def _scores(
-    queries: NDArray[np.float32], pool: NDArray[np.float32], keys: list[int], labels: list[set[int]]
-) -> dict[str, float]:
-    """Hits and NDCG of rankings by cosine."""
-    queries, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, pool))
-    order = np.argsort(-(queries @ pool.T), axis=1, kind="stable")[:, :10]
-    predictions = [
-        Prediction([str(keys[n]) for n in row], tuple(map(str, right)), None)
-        for row, right in zip(order, labels, strict=True)
-    ]
-    found = score(predictions)
-    return {f"hit_at_{k}": float(found[f"hit@{k}"]) for k in (1, 5, 10)} | {
-        "ndcg_at_10": float(found["ndcg_linear@10"])
-    }
 
 
 def _groups(rows: Sequence[PairRow]) -> list[list[int]]:
@@ -235,11 +230,10 @@ def _groups(rows: Sequence[PairRow]) -> list[list[int]]:
 
 def comparison_table(before: dict[str, Any], after: dict[str, Any]) -> str:
     """Both evaluations as a table in Markdown, in percent."""
-    names = ("hit_at_1", "hit_at_5", "hit_at_10", "ndcg_at_10")
     lines = [f"| {before['queries']} held-out queries, pool of {before['pool']} | Hit@1 | Hit@5 | Hit@10 | NDCG@10 |"]
     lines.append("|---|---|---|---|---|")
     for label, found in (("before", before), ("after", after)):
         for variant, scores in (("", found), *found["variants"].items()):
-            cells = " | ".join(f"{100 * scores[name]:.1f}" for name in names)
+            cells = " | ".join(f"{100 * scores[name]:.1f}" for name in SCORES)
             lines.append(f"| {label}{', ' if variant else ''}{variant} | {cells} |")
     return "\n".join(lines)

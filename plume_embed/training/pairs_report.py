@@ -1,0 +1,90 @@
+"""The scores of models on pairs of one's own, as plain values and as a table."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+
+from plume_embed.evaluation.bootstrap import interval, resampled_means
+from plume_embed.evaluation.embedders import Embedder, InputError
+from plume_embed.training.data.pair_rows import open_pages
+from plume_embed.training.data.pair_scores import SCORES, Embed, PairPool
+
+_HEADINGS = dict(zip(SCORES, ("Hit@1", "Hit@5", "Hit@10", "NDCG@10"), strict=True))
+
+
+def embed_with(embedder: Embedder, batch_size: int, on_items: Callable[[int], None] = lambda number: None) -> Embed:
+    """What [`PairPool.embedded`] takes; an item that cannot be embedded raises ValueError, naming its row.
+
+    Args:
+        embedder ([`Embedder`]): The model.
+        batch_size (`int`): Items per pass.
+        on_items: Called with how many items are done since.
+    """
+
+    def embed(items: Sequence[dict[str, Any]], where: Sequence[str]) -> NDArray[np.float32]:
+        parts, at_once = [], 4 * batch_size
+        for start in range(0, len(items), at_once):
+            part = [_opened(item, name) for item, name in zip(items[start:][:at_once], where[start:], strict=False)]
+            try:
+                parts.append(embedder.embed(part, batch_size))
+            except InputError as error:
+                raise ValueError(f"{where[start + error.index]}: {error.reason}") from error
+            on_items(len(part))
+        return np.concatenate(parts)
+
+    return embed
+
+
+def _opened(item: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return open_pages(item)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def as_dict(
+    embedder: Embedder, pool: PairPool, embed: Embed, truncate: Sequence[int], resamples: int
+) -> list[dict[str, Any]]:
+    """A model's scores in 0..1, each with its 95 % bootstrap interval over queries: whole vectors, then shorter ones.
+
+    Raises:
+        ValueError: as many dimensions as the model has, or more.
+    """
+    queries, answers = pool.embedded(embed)
+    too_long = [size for size in truncate if size >= queries.shape[1]]
+    if too_long:
+        raise ValueError(f"--truncate must lie in 1..{queries.shape[1] - 1} for {embedder.name}, got {too_long[0]}.")
+    found = []
+    for size in (queries.shape[1], *truncate):
+        scores = pool.scores(queries[:, :size], answers[:, :size])
+        means = resampled_means(np.array(list(scores.values())).T, resamples, np.random.default_rng(0))
+        estimates = {
+            name: interval(float(np.mean(values)), means[:, place])
+            for place, (name, values) in enumerate(scores.items())
+        }
+        found.append(
+            {
+                "model": embedder.name,
+                "num_latent_steps": embedder.num_latent_steps,
+                "dimensions": size,
+                "scores": {name: [round(x, 4) for x in (e.mean, e.low, e.high)] for name, e in estimates.items()},
+            }
+        )
+    return found
+
+
+def table(models: Sequence[dict[str, Any]], num_queries: int, pool_size: int) -> Table:
+    """For the terminal, a row a model and number of dimensions."""
+    shown = Table(title=f"{num_queries} queries in a pool of {pool_size}, percent", box=box.SIMPLE)
+    shown.add_column("model")
+    for heading in ("K", "dimensions", *_HEADINGS.values()):
+        shown.add_column(heading, justify="right")
+    for model in models:
+        cells = [f"{100 * m:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for m, low, high in model["scores"].values()]
+        steps = model["num_latent_steps"]
+        shown.add_row(model["model"], "-" if steps is None else str(steps), str(model["dimensions"]), *cells)
+    return shown
