@@ -34,7 +34,7 @@ from .prompt_plume import (
     without_cuts,
 )
 from .resizing_plume import shrunk
-from .sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES, write_sentence_transformers_files
+from .sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES, PlumeBatch, write_sentence_transformers_files
 
 # Characters for each token of the limit that are cut into tokens to find a text far beyond it.
 _CHARACTERS_TRIED = 16
@@ -44,28 +44,6 @@ _CHAT_ARGUMENTS = frozenset(
     | {"documents", "return_assistant_tokens_mask"}
 )
 _TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
-
-
-class PlumeBatch(BatchFeature):
-    """A batch of [`PlumeProcessor`], which knows how many images and videos each row has.
-
-    sentence-transformers writes these numbers into a batch and cuts `pixel_values` by them where a loss runs in parts
-    (its cached losses). It counts the parts of a message: blank images are not among them, and keys that hold `None`
-    are. What it writes is replaced by what there is.
-
-    Args:
-        media_counts (`dict[str, torch.Tensor]`, *optional*): By the library's names for them, each of shape [B].
-    """
-
-    _media_counts: dict[str, torch.Tensor] = {}  # of a copy that a library makes from the values alone
-
-    def __init__(self, data: dict[str, Any] | None = None, media_counts: dict[str, torch.Tensor] | None = None):
-        if media_counts is not None:
-            self._media_counts = media_counts
-        super().__init__(data)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        super().__setitem__(name, self._media_counts.get(name, value))
 
 
 class PlumeProcessor(ProcessorMixin):
@@ -347,7 +325,9 @@ class PlumeProcessor(ProcessorMixin):
                     spans[-1].append(span)
                     for name, tensor in arguments.items():
                         tensors[name].append(tensor)
-        counts = {f"num_{kind}s_per_sample": [len(_parts(row, kind)) for row in rows] for kind in ("image", "video")}
+        counts = {
+            f"num_{kind}s_per_sample": [len(content_parts(row, kind)) for row in rows] for kind in ("image", "video")
+        }
         return PlumeBatch(
             {**self._tokens(rows, spans, places), **_joined(tensors)},
             {name: torch.tensor(numbers) for name, numbers in counts.items()},

@@ -1,8 +1,12 @@
 # Copyright 2026 The plume-embed authors. Licensed under the Apache License, Version 2.0.
-"""The files that make a saved folder load in sentence-transformers."""
+"""What sentence-transformers needs: the files that make a saved folder load there, and batches that it cuts."""
 
 import json
 from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BatchFeature
 
 # With these files beside it, a folder loads as SentenceTransformer(folder, trust_remote_code=True): the model's output
 # is pooled and normalised already, so there is one module and no more.
@@ -47,3 +51,25 @@ def write_sentence_transformers_files(folder: Path) -> None:
     for name, content in SENTENCE_TRANSFORMERS_FILES.items():
         if not (folder / name).exists():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+class PlumeBatch(BatchFeature):
+    """A batch of [`PlumeProcessor`], which knows how many images and videos each row has.
+
+    sentence-transformers writes these numbers into a batch and cuts `pixel_values` by them where a loss runs in parts
+    (its cached losses). It counts the parts of a message: blank images are not among them, and keys that hold `None`
+    are. What it writes is replaced by what there is.
+
+    Args:
+        media_counts (`dict[str, torch.Tensor]`, *optional*): By the library's names for them, each of shape [B].
+    """
+
+    _media_counts: dict[str, torch.Tensor] = {}  # of a copy that a library makes from the values alone
+
+    def __init__(self, data: dict[str, Any] | None = None, media_counts: dict[str, torch.Tensor] | None = None):
+        if media_counts is not None:
+            self._media_counts = media_counts
+        super().__init__(data)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, self._media_counts.get(name, value))

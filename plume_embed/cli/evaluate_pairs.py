@@ -61,7 +61,7 @@ def pairs(
         from plume_embed.quiet import quiet_libraries
         from plume_embed.training.data.pair_rows import read_pairs
         from plume_embed.training.data.pair_scores import PairPool
-        from plume_embed.training.pairs_report import as_dict, embed_with, table
+        from plume_embed.training.data.pairs_report import as_dict, embed_with, table
 
         quiet_libraries()
         console = make_console()
