@@ -23,6 +23,7 @@ ALLOWED = {
     "plume_embed/training": ("train",),
     "plume_embed/training/rationalize.py": ("train", "rationales"),
     "plume_embed/evaluation": ("eval",),
+    "plume_embed/evaluation/metrics": ("train",),  # `evaluate` is in both extras: pairs are scored by it
     "training": ("experiments",),
     "evaluation": ("experiments",),
     "benchmarks": ("experiments", "dev"),
