@@ -1,0 +1,1 @@
+"""What `scripts.kills` and `scripts.soak` do to the package: kills, full and read-only disks, company."""

@@ -1,0 +1,100 @@
+"""Kills, full and read-only disks, two writers, a reader beside a writer: no row may be lost or there twice.
+
+    python -m scripts.kills --json docs/results/kills.json
+
+Every run is the command `plume-embed` in a process of its own. `docs/tables.py` draws the result.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plume_embed.atomic import write_json
+from scripts.faults.commands import SAME
+from scripts.faults.company import reader_beside_writer, two_writers
+from scripts.faults.disks import full_disk, read_only
+from scripts.faults.killing import kill_embed, kill_index
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(
+    kills: Annotated[int, typer.Option(help="Of `index`, and as many of `embed`.")] = 50,
+    size: Annotated[int, typer.Option(help="Items in the folder, about, and lines of the JSONL file.")] = 80,
+    only: Annotated[list[str] | None, typer.Option(help="Names of parts; again for more. Default: all.")] = None,
+    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "checkpoints" / "plume-tiny",
+    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the result; parts join it.")] = None,
+) -> None:
+    """Runs the parts; exits with 1 if a row was lost or doubled, or a command ended otherwise than it should."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for part in only or PARTS:
+            begun, work = time.monotonic(), Path(temporary, part)
+            work.mkdir()
+            found[part] = PARTS[part](work, model, kills, size, seed)
+            print(f"{part}: {found[part]} in {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+            if json_file is not None:
+                write_json(json_file, _kept(json_file) | found)
+    raise typer.Exit(0 if all(is_right(part, result) for part, result in found.items()) else 1)
+
+
+def is_right(part: str, result: Any) -> bool:
+    """Whether a part found nothing wrong."""
+    rows = result if isinstance(result, list) else [result]
+    if part.startswith("kill_"):
+        return result["lost"] == result["extra"] == result["redone"] == 0 and result["largest_difference"] <= SAME
+    return all(row["is_right"] for row in rows)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The result as a table, a line for each part."""
+    lines = ["| what was done | how often | rows lost | rows too many | otherwise wrong |", "|---|---|---:|---:|---:|"]
+    for row in (found["kill_index"], found["kill_embed"]):
+        often = f"{row['kills']} kills in {row['rounds']} rounds, {row['rows']:,} rows"
+        lines.append(
+            f"| `{row['command']}` killed | {often} | {row['lost']} | {row['extra']} | {row['redone']} done twice |"
+        )
+    for command in ("index", "embed"):
+        rows = [row for row in found["full_disk"] if row["command"] == command]
+        full = sum(row["code"] != 0 for row in rows)
+        how = rows[0]["stand_in"] or "a full disk (tmpfs)"
+        wrong = sum(not row["is_right"] for row in rows)
+        lost, extra = (sum(row[name] for row in rows) for name in ("lost", "extra"))
+        lines.append(
+            f"| `{command}` on {how}, then with room | {full} of {len(rows)} ran full | {lost} | {extra} | {wrong} |"
+        )
+    if found["read_only"]:
+        wrong = sum(not row["is_right"] for row in found["read_only"])
+        lines.append(f"| a read-only disk | {len(found['read_only'])} cases | 0 | 0 | {wrong} |")
+    for row in found["two_writers"]:
+        often = f"{row['times']} pairs, {row['refused']} refused"
+        cells = (row["lost"], row["extra"], int(not row["is_right"]))
+        lines.append(f"| two `{row['command']}` at once | {often} | {' | '.join(map(str, cells))} |")
+    reader = found["reader"]
+    often = f"{reader['reads']} reads and {reader['searches']} commands"
+    lines.append(f"| `search` beside `index` | {often} | - | - | {reader['wrong']} |")
+    return "\n".join(lines)
+
+
+PARTS: dict[str, Callable[[Path, Path, int, int, int], Any]] = {
+    "kill_index": lambda *arguments: kill_index(*arguments).as_dict(),
+    "kill_embed": lambda *arguments: kill_embed(*arguments).as_dict(),
+    "full_disk": lambda work, model, kills, size, seed: full_disk(work, model, size),
+    "read_only": lambda work, model, kills, size, seed: read_only(work, model, size // 4),
+    "two_writers": lambda work, model, kills, size, seed: two_writers(work, model, size, times=4),
+    "reader": lambda work, model, kills, size, seed: reader_beside_writer(work, model, size, searches=3),
+}
+
+
+def _kept(json_file: Path) -> dict[str, Any]:
+    return json.loads(json_file.read_text()) if json_file.exists() else {}
+
+
+if __name__ == "__main__":
+    typer.run(main)
