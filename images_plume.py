@@ -114,6 +114,10 @@ def opened(source: Any, kind: str) -> Iterator[BinaryIO]:
     if isinstance(source, bytes | bytearray | memoryview):
         yield io.BytesIO(source)
     elif isinstance(source, io.IOBase):
+        if isinstance(source, io.TextIOBase) or source.closed or not source.readable():
+            raise NotOpenedError(
+                f"An open {kind} file must be binary and readable (mode 'rb'), got {source_name(source)}."
+            )
         source.seek(0)
         yield source
     else:

@@ -16,6 +16,7 @@ from .images_plume import is_source, is_undecoded, source_path
 from .media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SHOWN = 60  # characters of an item in an error
+_DEPTH = 4  # of lists in lists that are shown; one may hold itself
 
 
 class ItemError(ValueError):
@@ -37,25 +38,29 @@ class ItemError(ValueError):
         return f"{place}{self.reason}{shown}"
 
 
-def describe(item: Any) -> str:
+def describe(item: Any, depth: int = _DEPTH) -> str:
     """How an item looks, in a few words: the start of its text, the names of its files, the shapes of its pictures."""
+    if isinstance(item, dict | list | tuple) and depth == 0:
+        return "..."
     if isinstance(item, dict) and "role" in item:
-        return describe(item.get("content"))
+        return describe(item.get("content"), depth)
     if isinstance(item, dict) and "type" in item:
-        return describe({key: value for key, value in item.items() if key != "type"})
+        return describe({key: value for key, value in item.items() if key != "type"}, depth)
     if isinstance(item, dict):
-        return _shortened(", ".join(f"{key} {describe(value)}" for key, value in item.items()))
+        return _shortened(", ".join(f"{key} {describe(value, depth - 1)}" for key, value in item.items()))
     if isinstance(item, list | tuple):
-        shown = ", ".join(describe(value) for value in item[:3])
+        shown = ", ".join(describe(value, depth - 1) for value in item[:3])
         return _shortened(shown if len(item) <= 3 else f"{shown} and {len(item) - 3} more")
     if isinstance(item, str):
         return repr(_shortened(item))
     if isinstance(item, Image.Image):
         return f"{item.width} x {item.height} pixels"
-    if isinstance(item, np.ndarray | torch.Tensor):
+    if isinstance(item, np.ndarray) or (isinstance(item, torch.Tensor) and not item.is_nested):
         return f"array of shape {tuple(item.shape)}"
     if isinstance(item, bytes | bytearray):
         return f"{len(item)} bytes"
+    if isinstance(item, int) and item.bit_length() > 64:  # Python may refuse to write it out
+        return "a large number"
     return str(item) if isinstance(item, Path | int | float | None) else f"a {type(item).__name__}"
 
 
@@ -100,6 +105,7 @@ def normalize_conversation(conversation: list[dict]) -> list[dict]:
         content = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(content, list):
             raise ValueError(f"A message's content must be a string or a list of parts, got {type(content).__name__}.")
+        _refuse_loose_frames(content)
         parts = [{"type": kind, kind: value} for part in content for kind, value in _values(part)]
         messages.append({"role": message["role"], "content": parts})
     if [message["role"] for message in messages].count("user") != 1:
@@ -116,7 +122,10 @@ def _unwrapped(conversation: list[dict]) -> list[dict]:
         content = message.get("content")
         is_wrapped = isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict)
         if is_wrapped and content[0].get("type") == "message":
-            messages += content[0]["message"]
+            inner = content[0].get("message")
+            if not is_conversation(inner):
+                raise ValueError(f"A part of type 'message' must hold a list of messages, got {type(inner).__name__}.")
+            messages += inner
         else:
             messages.append(message)
     return messages
@@ -146,6 +155,17 @@ def _values(part: dict) -> list[tuple[str, Any]]:
         if not _is_encodable(text):
             raise ValueError("A text holds lone surrogates; decode its bytes with errors='replace'.")
     return [(kind, value) for value in values]
+
+
+def _refuse_loose_frames(content: list) -> None:
+    """A library may have taken a film's list of frames apart, and each would be a film of its own."""
+    videos = [part.get("video") for part in content if isinstance(part, dict) and part.get("type") == "video"]
+    paths = [path for video in videos if (path := source_path(video)) is not None]
+    if sum(path.suffix.lower() in IMAGE_SUFFIXES for path in paths) > 1:
+        raise ValueError(
+            "Several pictures stand as videos of their own; hand over the frames of a film as one list under 'video', "
+            "to sentence-transformers as PIL images."
+        )
 
 
 def _is_encodable(text: str) -> bool:

@@ -66,7 +66,7 @@ def load_video(
     """
     if is_source(video):
         if fps is not None:
-            num_frames = max(1, round(film_seconds(video) * fps))
+            num_frames = max(1, round(film_seconds(video, max_pixels) * fps))
         if num_frames > max_frames:
             raise ValueError(f"{num_frames} frames are over the limit of {max_frames}; ask for fewer.")
         frames, seconds = sample_frames(video, num_frames, max_pixels)
@@ -99,8 +99,10 @@ def _as_array(image: np.ndarray | torch.Tensor) -> np.ndarray:
         raise ValueError(f"An image array must be uint8 with values 0..255, got {image.dtype}; convert it first.")
     if isinstance(image, np.ndarray):
         return image
-    if image.device.type == "meta" or image.layout != torch.strided:
-        raise ValueError("An image tensor must hold its values: a meta or a sparse tensor does not; make it dense.")
+    if image.device.type == "meta" or image.layout != torch.strided or image.is_nested:
+        raise ValueError(
+            "An image tensor must hold its values: a meta, a sparse or a nested tensor does not; make it dense."
+        )
     return image.detach().cpu().numpy()
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 
-# Demuxers that read one file and nothing else. Playlists, which name other files and addresses, are not among them.
+# Demuxers that read one file and nothing else. Playlists, which name other files and addresses, are not among them, nor
+# is mjpeg, which takes a PDF with photographs for a film.
 _DEMUXERS = (
-    "3gp,asf,avi,dv,flv,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
+    "3gp,asf,avi,dv,flv,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,obu,ogg,rm,"
     "vc1,webm,wtv,yuv4mpegpipe"
 )
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
@@ -205,6 +206,8 @@ def _container(file: BinaryIO) -> "Iterator[tuple[av.container.InputContainer, a
     with av.open(file, options=_OPTIONS) as container:
         if not container.streams.video:
             raise ValueError("it holds no video stream")
+        if container.streams.video[0].codec_context is None:
+            raise ValueError("its frames are coded in a way that is not known")
         yield container, container.streams.video[0]
 
 

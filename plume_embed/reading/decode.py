@@ -14,7 +14,16 @@ import av  # noqa: F401  the films' reader imports it late; here it is imported 
 import pypdfium2
 from PIL import Image, ImageSequence
 
-from plume_embed.model.images_plume import IMAGE_SUFFIXES, RAW_SUFFIXES, open_picture, opened, read_image, to_rgb, why
+from plume_embed.model.images_plume import (
+    IMAGE_SUFFIXES,
+    RAW_SUFFIXES,
+    check_size,
+    open_picture,
+    opened,
+    read_image,
+    to_rgb,
+    why,
+)
 from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds, is_animated, naming_the_film, sample_frames
 from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import Kind, SourceFile, one_line
@@ -99,7 +108,7 @@ def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[O
         document = pypdfium2.PdfDocument(path)
     except (pypdfium2.PdfiumError, OSError) as error:
         needs_password = "password" in str(error).lower()
-        raise ValueError("encrypted: it needs a password" if needs_password else f"{error}") from error
+        raise ValueError("encrypted: it needs a password" if needs_password else "damaged, or no PDF") from error
     with closing(document):
         document.init_forms()  # before any page is loaded, or what is filled in is not drawn
         if len(document) == 0:
@@ -109,7 +118,7 @@ def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[O
             if number in skip:
                 continue
             try:
-                picture, text = _render_page(document, number)
+                picture, text = _render_page(document, number, options.max_pixels)
             except (pypdfium2.PdfiumError, ValueError) as error:
                 yield Decoded(None, reason=f"cannot render it: {error}")
                 continue
@@ -178,11 +187,12 @@ def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator
             yield Decoded({"video": frames})
 
 
-def _render_page(document: pypdfium2.PdfDocument, number: int) -> tuple[Image.Image, str]:
+def _render_page(document: pypdfium2.PdfDocument, number: int, max_pixels: int) -> tuple[Image.Image, str]:
     with closing(document[number]) as page:
         long_side = max(page.get_size())
         if long_side <= 0:
             raise ValueError("the page has no size")
         picture = page.render(scale=PAGE_LONG_SIDE / long_side).to_pil().convert("RGB")
+        check_size(*picture.size, max_pixels)
         with closing(page.get_textpage()) as text_page:
             return picture, text_page.get_text_bounded()

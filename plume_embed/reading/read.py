@@ -69,7 +69,7 @@ def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limit
                 outline = next(answers)
                 for item in items_of(chain([outline], answers), frozenset(done)):
                     done.add(item.number)
-                    yield replace(item, content=shrink(item.content)) if shrink and item.content else item
+                    yield _at_its_size(item, shrink) if shrink and item.content else item
                 return
             except LimitError as error:
                 broken += 1
@@ -82,6 +82,13 @@ def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limit
         number = next(number for number in range(len(outline.locators)) if number not in done)
         done.add(number)
         yield FileItem(number, len(outline.locators), outline.locators[number], outline.kind, "", None, reason)
+
+
+def _at_its_size(item: FileItem, shrink: Callable[[dict], dict]) -> FileItem:
+    try:
+        return replace(item, content=shrink(item.content))
+    except ValueError as error:  # of a shape that the model does not take; the others of its file are read
+        return replace(item, content=None, reason=str(error))
 
 
 def _check_unchanged(file: SourceFile) -> None:

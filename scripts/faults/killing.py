@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ _KILLS_PER_ROUND = 6
 
 @dataclass
 class Tally:
-    """What came of the kills of one command."""
+    """What came of the kills of one command; all rows `lost`, `extra` (too many) or `redone` are faults."""
 
     command: str
     kills: int = 0
@@ -29,10 +29,6 @@ class Tally:
     extra: int = 0
     redone: int = 0
     largest_difference: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the result; a count of rows that are not as they should be must be 0."""
-        return vars(self)
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,8 @@ class Job:
             before = after
 
 
-def kill_index(work: Path, model: Path, kills: int, size: int, seed: int) -> Tally:
-    """Kills `plume-embed index` while a folder is new, and while it has changed; rounds until there are enough."""
+def kill_index(work: Path, model: Path, kills: int, size: int, seed: int) -> Iterator[Tally]:
+    """Kills `plume-embed index` while a folder is new, and while it has changed; gives the tally after each round."""
     tally, rng = Tally("index"), random.Random(seed)
     states = [write_folder(work / "first", size), work / "second"]
     shutil.copytree(states[0], states[1])
@@ -97,11 +93,11 @@ def kill_index(work: Path, model: Path, kills: int, size: int, seed: int) -> Tal
             job.finish_with_kills(tally, min(_KILLS_PER_ROUND, kills - tally.kills), work_seconds, rng)
             _judge(tally, index_rows(db), wanted)
         tally.rounds += 1
-    return tally
+        yield tally
 
 
-def kill_embed(work: Path, model: Path, kills: int, size: int, seed: int) -> Tally:
-    """Kills `plume-embed embed`; rounds until there are enough."""
+def kill_embed(work: Path, model: Path, kills: int, size: int, seed: int) -> Iterator[Tally]:
+    """Kills `plume-embed embed`; gives the tally after each round."""
     tally, rng = Tally("embed"), random.Random(seed)
     source = write_jsonl(work / "rows.jsonl", write_folder(work / "pictures", size), size)
     command = Command(*_embed(source, work / "whole.parquet", model))
@@ -122,7 +118,7 @@ def kill_embed(work: Path, model: Path, kills: int, size: int, seed: int) -> Tal
         job.finish_with_kills(tally, min(_KILLS_PER_ROUND, kills - tally.kills), seconds, rng)
         _judge(tally, parquet_rows(out), whole)
         tally.rounds += 1
-    return tally
+        yield tally
 
 
 def _items_of(wanted: Rows, db: Path) -> dict[Any, Any]:

@@ -103,7 +103,7 @@ def test_a_text_that_would_fill_the_memory_is_refused(tmp_path: Path):
         ("text.png", b"this is a text", "Cannot read it as an image: cannot identify image file"),
         ("header.png", b"\x89PNG\r\n\x1a\n", "Cannot read it as an image"),
         ("text.mp4", b"this is a text", "Cannot read it as a video"),
-        ("text.pdf", b"this is a text", "Data format error"),
+        ("text.pdf", b"this is a text", "damaged, or no PDF"),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says_is_unreadable(tmp_path: Path, name: str, content: bytes, reason: str):
