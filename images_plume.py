@@ -33,6 +33,7 @@ _MAX_ASPECT_RATIO = 200
 # Pillow hands these to other programs (Ghostscript) or to the system.
 _DRAWINGS = ("EPS", "WMF")
 _SUBFILE_TYPE, _DNG_VERSION = 254, 50706  # TIFF tags
+_NAME_CHARACTERS = 260  # of a path in an error
 _INSTALL = "pip install 'plume-embed[photos]'"
 _REMOTE = ("http", "https", "ftp", "s3", "gs", "hf", "data")
 # Rows that are laid over white at a time; the same picture as in one piece, without three more copies of it in memory.
@@ -92,7 +93,7 @@ def source_name(source: Any) -> str:
     """A source as an error names it."""
     path = source_path(source)
     if path is not None:
-        return str(path)
+        return str(path) if len(str(path)) <= _NAME_CHARACTERS else f"{str(path)[:_NAME_CHARACTERS]}..."
     return f"{len(source)} bytes" if isinstance(source, bytes | bytearray) else f"a {type(source).__name__}"
 
 
@@ -125,15 +126,15 @@ def opened(source: Any, kind: str) -> Iterator[BinaryIO]:
         try:
             mode = path.stat().st_mode
         except FileNotFoundError as error:
-            raise NotOpenedError(f"No such {kind} file: {path}") from error
+            raise NotOpenedError(f"No such {kind} file: {source_name(path)}") from error
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            raise NotOpenedError(f"Cannot open {path}: {_reason(error)}") from error
+            raise NotOpenedError(f"Cannot open {source_name(path)}: {_reason(error)}") from error
         if not S_ISREG(mode):  # a pipe or a device would be waited for, for ever
             raise NotOpenedError(f"{path} is no {kind} file but a folder, a pipe or a device.")
         try:
             file = path.open("rb")
         except OSError as error:
-            raise NotOpenedError(f"Cannot open {path}: {_reason(error)}") from error
+            raise NotOpenedError(f"Cannot open {source_name(path)}: {_reason(error)}") from error
         with file:
             yield file
 

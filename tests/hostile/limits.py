@@ -4,14 +4,25 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 SECONDS = 20
 MEBIBYTES = 2_000_000_000 / 2**20
 _CLOCK = 180  # a busy machine gives a part of its time
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def part_slow(values: Sequence[Any], every: int) -> list[Any]:
+    """For a parametrised test: one of so many runs always, the others with `-m slow`."""
+    return [
+        value if place % every == 0 else pytest.param(value, marks=pytest.mark.slow)
+        for place, value in enumerate(values)
+    ]
 
 
 @contextmanager

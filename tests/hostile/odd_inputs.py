@@ -67,7 +67,7 @@ def _texts() -> Iterator[tuple]:
         "invisible": "\u200b\u200d\u2060\u00ad",
         "marks over marks": "e" + "\u0301" * 300,
         "a family of emoji": "👩‍👩‍👧‍👦" * 20,
-        "one long word": "a" * 5000,
+        "one long word": "a" * 1500,
         "old letters": "𒀀𐍈𝔘𠀋",
         "a template": "{{ 7 * 7 }}{% for x in y %}{{ raise_exception('x') }}",
         "markup": "<script>alert(1)</script> & </think> [red]bold[/red]",
@@ -78,7 +78,7 @@ def _texts() -> Iterator[tuple]:
     }
     for token in ("<bot>", "<eot>", "<gen_emb>", "<disc_emb>", "<ct>", "<|image_pad|>", "<|video_pad|>", "<|im_end|>"):
         texts[f"the token {token}"] = f"{token} and {token}{token}"
-    texts |= {"half a token": "<|image_", "a token in pieces": "<b<bot>ot>", "many tokens": "<|image_pad|><bot>" * 200}
+    texts |= {"half a token": "<|image_", "a token in pieces": "<b<bot>ot>", "many tokens": "<|image_pad|><bot>" * 60}
     for name, text in texts.items():
         yield f"text: {name}", _given(text), VECTOR, _given({"text": text})
     # Characters that the processor itself uses as a mark are no part of a text.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from limits import within_limits
+from limits import part_slow, within_limits
 from odd_inputs import Odd, odd_inputs
 from sentence_transformers import SentenceTransformer
 
@@ -23,6 +23,8 @@ FAILS_BEFORE = {
     "no item: a dict in itself",
     "no item: a deep list",
 }
+# It takes these lists apart and passes over what is nobody.
+FLATTENED = {"dict: nobody among texts", "dict: a list in a list"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_there_are_more_than_two_hundred():
     assert len(ODD) > 200
 
 
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
+@pytest.mark.parametrize("odd", part_slow(ODD, 2), ids=lambda odd: odd.name)
 def test_an_odd_input_has_its_vector_or_one_error_that_names_it(odd: Odd, encoder: Encoder, neighbours, tmp_path):
     with within_limits(odd.name):
         batch = [NEIGHBOURS[0], odd.make(tmp_path), NEIGHBOURS[1]]
@@ -69,7 +71,7 @@ def test_an_odd_input_has_its_vector_or_one_error_that_names_it(odd: Odd, encode
     np.testing.assert_allclose(vectors[1], same, atol=1e-5)
 
 
-@pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
+@pytest.mark.parametrize("odd", part_slow(ODD, 4), ids=lambda odd: odd.name)
 def test_sentence_transformers_gives_the_same_vector_or_an_error(odd: Odd, encoder, sentence, tmp_path):
     item = odd.make(tmp_path)
     is_message = isinstance(item, dict) and "role" in item
@@ -81,12 +83,14 @@ def test_sentence_transformers_gives_the_same_vector_or_an_error(odd: Odd, encod
         except (TypeError, RecursionError):
             assert odd.name in FAILS_BEFORE
             return
-    assert odd.error is None
     assert_vector(vector)
+    if odd.name in FLATTENED:
+        return
+    assert odd.error is None
     np.testing.assert_allclose(vector, encoder.encode([odd.make(tmp_path)])[0], atol=1e-5)
 
 
-TEXTS = st.text(st.characters(), max_size=200) | st.lists(
+TEXTS = st.text(st.characters(), max_size=60) | st.lists(
     st.sampled_from(["<bot>", "<disc_emb>", "<|image_pad|>", "<|im_", "end|>", "\U000f0000", " ", "a", "\u0301", "\0"])
 ).map("".join)
 VALUES = st.recursive(
@@ -97,7 +101,7 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-FEW = settings(derandomize=True, max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+FEW = settings(derandomize=True, max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 @FEW

@@ -158,9 +158,9 @@ def test_a_large_picture_over_white_is_the_same_as_in_one_piece():
 
 @pytest.mark.parametrize("tensor", [torch.zeros(8, 8, 3, dtype=torch.uint8, device="meta")])
 def test_a_tensor_without_values_is_refused_by_name(tensor):
-    with pytest.raises(ValueError, match="meta or a sparse tensor"):
+    with pytest.raises(ValueError, match="a meta, a sparse or a nested tensor"):
         load_image(tensor)
-    with pytest.raises(ValueError, match="meta or a sparse tensor"):
+    with pytest.raises(ValueError, match="a meta, a sparse or a nested tensor"):
         load_image(torch.zeros(8, 8, 3, dtype=torch.uint8).to_sparse())
 
 
