@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 from pages import TEXT, captions, found_by, open_tab, search
+from playwright.sync_api import expect
 
 from space import trace
 
@@ -47,8 +48,9 @@ def test_of_two_examples_clicked_quickly_the_second_ones_results_stay(visit, slo
         )
         settled(page)
         assert captions(page) == expected[second.label], (first.label, second.label)
-        assert page.locator(TEXT).input_value() == second.text
-        assert page.locator("#query-image img").count() == bool(second.image)
+        # Gradio draws the fields in frames of their own, on a busy machine after the results.
+        expect(page.locator(TEXT)).to_have_value(second.text)
+        expect(page.locator("#query-image img")).to_have_count(int(bool(second.image)))
 
 
 def test_enter_twice_with_another_text_shows_the_results_of_the_second(visit, slow):
@@ -111,7 +113,9 @@ def test_a_query_in_flight_can_be_cancelled(visit, held, monkeypatch):
     page.locator("#cancel").click()
     page.locator("#status", has_text="Cancelled.").wait_for()
     page.locator("#cancel").wait_for(state="hidden")
-    page.wait_for_timeout(400)  # a query is interrupted after a part, at most four times a second
+    page.wait_for_timeout(
+        2000
+    )  # a query is interrupted after a part, at most four times a second; longer on a busy machine
     go.set()
     page.wait_for_timeout(1000)
     assert len(begun) == 1, "the query went on"
