@@ -37,7 +37,8 @@ $(VENV)/.space: $(VENV)/.base
 space: $(VENV)/.space  ## search in the browser, and look inside the rollout
 	$(BIN)/python space/app.py
 
-FAST_TESTS := tests/model tests/encode tests/packaging/test_hub_files.py tests/packaging/test_dependencies.py
+FAST_TESTS := $(addprefix tests/model/test_,adapter.py configuration.py inputs.py media.py modeling.py positions.py processing.py \
+	resizing.py) tests/encode/test_batching.py tests/encode/test_encoder.py tests/packaging/test_hub_files.py
 
 test: $(VENV)/.dev  ## the whole test suite, offline
 	$(BIN)/python -m pytest -m "not slow" -n 2
