@@ -43,6 +43,7 @@ _CHAT_ARGUMENTS = frozenset(
     {"add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "load_audio_from_video", "tools"}
     | {"documents", "return_assistant_tokens_mask"}
 )
+_TOKEN_ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
 _TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
 
 
@@ -77,7 +78,7 @@ class PlumeProcessor(ProcessorMixin):
             pages are read from files: a model that cannot read finds a page by what it says.
     """
 
-    model_input_names = ["input_ids", "attention_mask", "position_ids", *MEDIA_ARGUMENTS]
+    model_input_names = [*_TOKEN_ARGUMENTS, *MEDIA_ARGUMENTS]
 
     def __init__(
         self,
@@ -391,10 +392,36 @@ class PlumeProcessor(ProcessorMixin):
             blocks = [block for span in of_row for block in span.blocks]
             is_visual = [token_id in self._media_ids for token_id in ids]
             all_positions.append(self.family.prefix_positions(is_visual, blocks, self.vision_position_advance))
-        length = max(map(len, all_ids))
-        input_ids = torch.full((len(rows), length), self.tokenizer.pad_token_id)
-        attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
-        position_ids = torch.zeros(len(rows), 3, length, dtype=torch.long)
+        return self._padded(all_ids, all_positions)
+
+    def collate(self, batches: Sequence[BatchFeature]) -> BatchFeature:
+        """Batches as one, padded anew: what the processor gives for all of their items at once.
+
+        So items can be processed one by one, each as soon as it comes, and be batched when their lengths are known.
+
+        Args:
+            batches: Of this processor.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not batches:
+            raise ValueError("There are no batches to collate.")
+        all_ids, all_positions, media = [], [], defaultdict(list)
+        for batch in batches:
+            for ids, mask, positions in zip(*(batch[name] for name in _TOKEN_ARGUMENTS), strict=True):
+                all_ids.append(ids[mask.bool()])
+                all_positions.append(positions[:, mask.bool()])
+            for name in batch.keys() - set(_TOKEN_ARGUMENTS):
+                media[name].append(batch[name])
+        return BatchFeature({**self._padded(all_ids, all_positions), **_joined(media)})
+
+    def _padded(self, all_ids: list[torch.Tensor], all_positions: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Rows of ids [L] and positions [3, L] of several lengths, padded on the left."""
+        count, length = len(all_ids), max(map(len, all_ids))
+        input_ids = torch.full((count, length), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros(count, length, dtype=torch.long)
+        position_ids = torch.zeros(count, 3, length, dtype=torch.long)
         for index, (ids, positions) in enumerate(zip(all_ids, all_positions, strict=True)):
             input_ids[index, length - len(ids) :] = ids
             attention_mask[index, length - len(ids) :] = 1

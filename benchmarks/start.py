@@ -23,14 +23,16 @@ print("\\n" + json.dumps([code, used.ru_utime + used.ru_stime, heavy]))
 
 @dataclass(frozen=True)
 class Start:
-    """One start: its exit code, CPU seconds of the whole process, and which of HEAVY it imported."""
+    """One start: its exit code, CPU seconds of the whole process, which of HEAVY it imported, what it printed."""
 
     code: int
     cpu_seconds: float
     heavy: list[str]
+    out: str
 
 
 def measure_start(arguments: list[str]) -> Start:
     """Runs a command line in a process of its own."""
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
-    return Start(*json.loads(done.stdout.splitlines()[-1]))
+    out, _, measured = done.stdout.rstrip("\n").rpartition("\n")
+    return Start(*json.loads(measured), out)

@@ -8,11 +8,17 @@ PACKAGES = {
     "accelerate": "accelerate",
     "datasets": "datasets",
     "evaluate": "evaluate",
+    "fastapi": "fastapi",
+    "httpx": "httpx",
     "matplotlib": "matplotlib",
     "mteb": "mteb",
     "openai": "openai",
     "peft": "peft",
+    "prometheus_client": "prometheus-client",
+    "pydantic": "pydantic",
+    "starlette": "starlette",
     "tokenizers": "tokenizers",
+    "uvicorn": "uvicorn",
     "yaml": "pyyaml",
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plume_embed.cli.console import make_console, print_unreadable, progress_bar, summary
-from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
+from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
 from plume_embed.cli.options import (
     BATCH_SIZE,
     AlsoOption,
@@ -19,6 +19,7 @@ from plume_embed.cli.options import (
     ModelOption,
     MovedOption,
     PruneOption,
+    ServerOption,
     StepsOption,
     VerboseOption,
     VerifyOption,
@@ -27,7 +28,7 @@ from plume_embed.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from plume_embed.encode.encoder import Encoder
+    from plume_embed.index.interface import ItemEncoder
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def index(
     verify: VerifyOption = False,
     verbose: VerboseOption = False,
     model: ModelOption = None,
+    server: ServerOption = None,
     latent_steps: StepsOption = None,
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
@@ -64,7 +66,7 @@ def index(
     with heavy_imports("Loading the model"):
         import plume_embed.index.update  # noqa: F401 — under the spinner
 
-        encoder = load_encoder(model, device, dtype)
+        encoder = choose_encoder(server, model, device, dtype)
     choices = UpdateChoices(exclude, prune, moved, verify, verbose)
     bring_up_to_date(folders, database_of(folder, to), encoder, latent_steps, batch_size, make_console(), choices)
 
@@ -85,7 +87,7 @@ def existing_folders(folder: Path, also: Sequence[Path] | None) -> list[Path]:
 def bring_up_to_date(
     folders: Sequence[Path],
     db: Path,
-    encoder: "Encoder",
+    encoder: "ItemEncoder",
     latent_steps: int | None,
     batch_size: int,
     console: "Console",

@@ -24,6 +24,7 @@ from plume_embed.cli.mine import mine
 from plume_embed.cli.rationalize import rationalize
 from plume_embed.cli.report import report
 from plume_embed.cli.search import search
+from plume_embed.cli.serve import serve
 from plume_embed.cli.train import train
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command(epilog='Example: plume-embed search ~/Pictures "a red bicycle" --top 3')(search)
 app.command(epilog="Example: plume-embed index ~/Pictures --to ~/pictures.index")(index)
 app.command(epilog="Example: plume-embed embed products.jsonl --to products.parquet")(embed)
+app.command(epilog="Example: plume-embed serve --model checkpoints/plume-tiny --port 8000")(serve)
 app.command(epilog="Example: plume-embed convert PLUME-Qwen2-VL-2B plume-2b")(convert)
 app.command(epilog="Example: plume-embed init Qwen/Qwen2-VL-2B-Instruct plume-fresh --set num_latent_steps=4")(init)
 app.command(epilog="Example: plume-embed export plume-for-the-hub --model checkpoints/plume-tiny")(export)

@@ -11,6 +11,13 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="Model folder or Hub id. Default: $PLUME_MODEL, then the bundled plume-small.", metavar="DIR|ID"),
 ]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Embed by a running `plume-embed serve` instead of loading a model here; it gets $PLUME_API_KEY.",
+        metavar="URL",
+    ),
+]
 StepsOption = Annotated[
     int | None, typer.Option(min=0, help="K, the latent steps; 0 is a single pass. Default: the model's own.")
 ]

@@ -9,7 +9,7 @@ import typer
 
 from plume_embed.cli.console import hits_as_json, make_console, one_line, print_hits, print_json, print_paths
 from plume_embed.cli.index import UpdateChoices, bring_up_to_date, existing_folders
-from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
+from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
 from plume_embed.cli.options import (
     BATCH_SIZE,
     AlsoOption,
@@ -22,6 +22,7 @@ from plume_embed.cli.options import (
     ModelOption,
     MovedOption,
     PruneOption,
+    ServerOption,
     StepsOption,
     VerboseOption,
     VerifyOption,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from plume_embed.encode.encoder import Encoder
+    from plume_embed.index.interface import ItemEncoder
 
 
 class _Kind(StrEnum):
@@ -69,6 +70,7 @@ def search(
         bool, typer.Option("--null", "-0", help="As --paths, each path ended by a NUL, for xargs -0.")
     ] = False,
     model: ModelOption = None,
+    server: ServerOption = None,
     latent_steps: StepsOption = None,
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
@@ -81,17 +83,16 @@ def search(
     content = _content(query, image, video)
     folders = existing_folders(folder, also)
     with heavy_imports("Loading the model"):
-        from plume_embed.encode.encoder import DEFAULT_MODEL, DEFAULT_MODEL_KNOWS
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named
 
-        encoder = load_encoder(model, device, dtype)
+        encoder = choose_encoder(server, model, device, dtype)
     query_vector = _query_vector(encoder, content, latent_steps)  # a bad query fails before the work
     db = database_of(folder, to)
     console = make_console(quiet=as_json or paths or null)
     unreadable, is_current = [], update
-    if encoder.folder == DEFAULT_MODEL and not db.exists():
-        console.print(DEFAULT_MODEL_KNOWS)
+    if server is None and not db.exists():
+        _say_what_the_default_knows(encoder, console)
     if update:
         choices = UpdateChoices(exclude, prune, moved, verify, verbose)
         unreadable, is_current = _update(folders, db, encoder, latent_steps, batch_size, console, choices)
@@ -113,10 +114,17 @@ def search(
         print_hits(console, hits, with_folder=len(folders) > 1)
 
 
+def _say_what_the_default_knows(encoder: "ItemEncoder", console: "Console") -> None:
+    from plume_embed.encode.encoder import DEFAULT_MODEL, DEFAULT_MODEL_KNOWS
+
+    if encoder.name == str(DEFAULT_MODEL):
+        console.print(DEFAULT_MODEL_KNOWS)
+
+
 def _update(
     folders: Sequence[Path],
     db: Path,
-    encoder: "Encoder",
+    encoder: "ItemEncoder",
     latent_steps: int | None,
     batch_size: int,
     console: "Console",
@@ -134,7 +142,7 @@ def _update(
         return [], False
 
 
-def _query_vector(encoder: "Encoder", content: dict[str, str | Path], latent_steps: int | None) -> "np.ndarray":
+def _query_vector(encoder: "ItemEncoder", content: dict[str, str | Path], latent_steps: int | None) -> "np.ndarray":
     """The vector [D] of a query.
 
     Raises:

@@ -49,6 +49,7 @@ class Encoder:
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
         device (`str`, *optional*): Defaults to cuda where there is one, else cpu.
         dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in.
+        max_image_pixels (`int`, *optional*): Most pixels of a picture before it is resized, below the processor's own.
 
     Attributes:
         num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
@@ -58,7 +59,13 @@ class Encoder:
         ValueError: no such model, not a PLUME model, weights missing, or no such device, with the remedy.
     """
 
-    def __init__(self, model: str | Path | None = None, device: str | None = None, dtype: str = "auto"):
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+        max_image_pixels: int | None = None,
+    ):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
         self.device = _checked_device(device)
@@ -67,6 +74,8 @@ class Encoder:
         loaded: Any = load_model(self.folder, dtype)  # transformers' `to` has no type that pyright follows
         self.model: PlumeModel = loaded.to(self.device)
         self.processor = PlumeProcessor.from_pretrained(self.folder)
+        if max_image_pixels is not None:
+            self.processor.max_image_pixels = min(self.processor.max_image_pixels, max_image_pixels)
         self.padding = PaddingReport()
         self.num_tokens = TokenEstimate(self.processor)
         self._processors = ProcessorCopies(self.processor)
@@ -76,9 +85,13 @@ class Encoder:
         """D, the size of a vector."""
         return self.model.config.hidden_size
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the configuration, the tokenizer, the prompt, the weights and the type they are computed in."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return hashlib.sha256(f"{fingerprint(self.folder)} {self.model.dtype}".encode()).hexdigest()
 
     @cached_property
@@ -97,11 +110,15 @@ class Encoder:
             raise ValueError(f"This model takes 0 to {config.num_step_embeddings} latent steps, got {steps}.")
         return steps
 
-    def fits(self, text: str) -> bool:
-        """Whether the text fits into one row of the processor."""
+    def row_tokens(self, text: str) -> int:
+        """Tokens of a row that holds this text alone, its prompt included."""
         with self._processors.borrow() as processor:
             length = len(processor.tokenizer.encode(text, add_special_tokens=False))
-        return length + self._prompt_length <= self.processor.max_length
+        return length + self._prompt_length
+
+    def fits(self, text: str) -> bool:
+        """Whether the text fits into one row of the processor."""
+        return self.row_tokens(text) <= self.processor.max_length
 
     def encode(
         self,
@@ -169,7 +186,7 @@ class Encoder:
             try:
                 batch = processed.result()
                 assert batch is not None  # that is what an empty one gives
-                yield self._embed(batch, steps), {}
+                yield self.embed(batch, steps), {}
                 continue
             except ValueError as error:
                 if len(items) == 1:
@@ -178,7 +195,7 @@ class Encoder:
             vectors, errors = self._not_a_vector(len(items)), {}
             for index, item in enumerate(items):  # one of them is at fault: find it, and keep the others
                 try:
-                    vectors[index] = self._embed(self.process([item]), steps)
+                    vectors[index] = self.embed(self.process([item]), steps)
                 except ValueError as error:
                     errors[index] = without_place(error)
             yield vectors, errors
@@ -191,7 +208,7 @@ class Encoder:
     def _process_any(self, items: list[Any]) -> BatchFeature | None:
         return self.process(items) if items else None
 
-    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+    def embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
         return self.vectors(batch, lambda moved: self.model(**moved, num_latent_steps=num_latent_steps).embeddings)
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from plume_embed.encode.batching import TOKEN_BUDGET, read_ahead
-from plume_embed.encode.encoder import Encoder
+from plume_embed.index.interface import ItemEncoder
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
 # Of decoded pictures. A handful of batches are in memory at once, and as many bytes wait for the next.
@@ -90,7 +90,7 @@ class Batch:
 
 def embed_contents(
     works: Iterable[Work],
-    encoder: Encoder,
+    encoder: ItemEncoder,
     num_latent_steps: int | None,
     batch_size: int,
     read: Callable[[Work], Iterator[FileItem]],
@@ -100,7 +100,7 @@ def embed_contents(
 
     Args:
         works: In the order in which they are read.
-        encoder ([`Encoder`])
+        encoder ([`ItemEncoder`])
         num_latent_steps (`int`, *optional*): K.
         batch_size (`int`): Most items in a pass of the model.
         read (`Callable`): Gives the items of a content that are not to be skipped; called in another thread.
@@ -182,7 +182,7 @@ def content_digest(content: dict) -> str:
     return digest.hexdigest()[:32]
 
 
-def _with_vectors(batches: Iterable[Batch], encoder: Encoder, num_latent_steps: int | None) -> Iterator[Batch]:
+def _with_vectors(batches: Iterable[Batch], encoder: ItemEncoder, num_latent_steps: int | None) -> Iterator[Batch]:
     pending: deque[Batch] = deque()
 
     def contents() -> Iterator[list[dict]]:

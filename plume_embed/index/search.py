@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from plume_embed.encode.encoder import Encoder
 from plume_embed.index.folders import Scope, find_scope
+from plume_embed.index.interface import ItemEncoder
 from plume_embed.index.store import Index
 from plume_embed.index.table import Metadata
 from plume_embed.reading.items import Kind
@@ -145,14 +145,14 @@ class OpenIndex:
 
 
 def open_index(
-    folder: Path | str | Sequence[Path | str], db: Path, encoder: Encoder, num_latent_steps: int | None = None
+    folder: Path | str | Sequence[Path | str], db: Path, encoder: ItemEncoder, num_latent_steps: int | None = None
 ) -> OpenIndex:
     """An index as it stands.
 
     Args:
         folder (`Path`, or several): What is searched: indexed folders, or folders inside them.
         db (`Path`): The database's folder.
-        encoder ([`Encoder`]): The model whose vectors it must hold.
+        encoder ([`ItemEncoder`]): The model whose vectors it must hold.
         num_latent_steps (`int`, *optional*): K, by default the model's own.
 
     Raises:
@@ -164,7 +164,7 @@ def open_index(
     return OpenIndex(index, {str(one): find_scope(known, Path(one), Path(db)) for one in given})
 
 
-def describe(encoder: Encoder, num_latent_steps: int | None = None) -> Metadata:
+def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metadata:
     """What an index by this model says about itself."""
     return Metadata(encoder.fingerprint, encoder.latent_steps(num_latent_steps), encoder.name)
 

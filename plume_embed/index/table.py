@@ -57,7 +57,10 @@ class Metadata:
         """
         anew = f"pass another --to, or delete {db} to index anew"
         if self.fingerprint != wanted.fingerprint:
-            raise ValueError(f"{db} was made with another model ({self.model}); pass that one as --model, {anew}.")
+            raise ValueError(
+                f"{db} was made with another model ({self.model}); pass that one as --model (to `plume-embed "
+                f"serve` where it is a server's), {anew}."
+            )
         if self.num_latent_steps != wanted.num_latent_steps:
             raise ValueError(
                 f"{db} was made with K = {self.num_latent_steps} latent steps, not {wanted.num_latent_steps}; pass "

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from plume_embed.encode.batching import BATCH_SIZE
-from plume_embed.encode.encoder import Encoder
 from plume_embed.index.commit import Done, OnProgress, Progress, commit_batches
 from plume_embed.index.folders import new_scope
+from plume_embed.index.interface import ItemEncoder
 from plume_embed.index.listing import content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, look, row_of
 from plume_embed.index.pipeline import Work, embed_contents
@@ -81,7 +81,7 @@ class UpdateReport:
 def update_index(
     folder: Path,
     db: Path,
-    encoder: Encoder,
+    encoder: ItemEncoder,
     num_latent_steps: int | None = None,
     batch_size: int = BATCH_SIZE,
     on_progress: OnProgress = lambda done, total: None,
@@ -95,7 +95,7 @@ def update_index(
     Args:
         folder (`Path`): What to index; inside an indexed folder only this part is brought up to date.
         db (`Path`): The database, a directory, made if it is not there.
-        encoder ([`Encoder`]): The model.
+        encoder ([`ItemEncoder`]): The model.
         num_latent_steps (`int`, *optional*): K, by default the model's own.
         batch_size (`int`): Most items per pass of the model and per commit: what a kill can cost.
         on_progress: Called with items done and items in all; the latter grows as files are opened.
@@ -165,7 +165,9 @@ class _Update:
             self.index.write_folder(self.scope.folder)
         self._put(self.changes.rows.values())
 
-    def embed(self, encoder: Encoder, num_latent_steps: int | None, batch_size: int, on_progress: OnProgress) -> None:
+    def embed(
+        self, encoder: ItemEncoder, num_latent_steps: int | None, batch_size: int, on_progress: OnProgress
+    ) -> None:
         """Reads and embeds what is missing; a file is in the index as soon as it is whole."""
         works = self._works()
         progress = Progress(len(works), on_progress)
@@ -252,7 +254,7 @@ class _Update:
             self.rows |= {row.path: row for row in rows}
 
 
-def _reader(encoder: Encoder) -> Callable[[Work], Iterator[FileItem]]:
+def _reader(encoder: ItemEncoder) -> Callable[[Work], Iterator[FileItem]]:
     options = Options.of(encoder.processor)
     return lambda work: read_items(work.files[0], encoder.fits, options, work.skip)
 

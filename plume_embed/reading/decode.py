@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import av  # noqa: F401  the films' reader imports it late; here it is imported once, for all forks
 import pypdfium2
@@ -28,13 +28,38 @@ from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds, is_anim
 from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import Kind, SourceFile, one_line
 
-if TYPE_CHECKING:
-    from plume_embed.model.processing_plume import PlumeProcessor
-
 Image.init()  # Pillow's plugins too
 
 PAGE_LONG_SIDE = 1400  # pixels; small print of an A4 page stays readable
 _SUBFILE_TYPE, _PREVIEW, _MASK = 254, 1, 4  # of a TIFF's pictures
+
+
+class MediaReader(Protocol):
+    """How a model wants its files read; [`PlumeProcessor`] is one, and says what these are."""
+
+    @property
+    def num_frames(self) -> int | None:
+        """Frames of a film."""
+        ...
+
+    @property
+    def fps(self) -> float | None:
+        """Frames for each second, instead."""
+        ...
+
+    @property
+    def max_image_pixels(self) -> int:
+        """Most pixels of a picture or a frame."""
+        ...
+
+    @property
+    def page_words(self) -> int:
+        """Words of a page's text that go with it."""
+        ...
+
+    def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The item with its pictures no larger than the model looks at them; its vector is the same."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +81,7 @@ class Options:
     page_words: int = 0
 
     @classmethod
-    def of(cls, processor: "PlumeProcessor") -> "Options":
+    def of(cls, processor: MediaReader) -> "Options":
         """For items that this processor will process: decoded as it would, and at the size it looks at them."""
         limits = (processor.num_frames, processor.max_image_pixels, processor.shrunk, processor.fps)
         return cls(*limits, page_words=processor.page_words)

@@ -41,6 +41,14 @@ def text_of(processor, batch, row: int = 0) -> str:
     return processor.tokenizer.decode(batch["input_ids"][row][batch["attention_mask"][row].bool()])
 
 
+def test_items_processed_one_by_one_and_collated_are_the_batch_of_all(processor, picture, frames):
+    items = ["a", {"image": picture, "text": "b c d"}, {"video": frames}, {"image": [picture, frames[1]]}]
+    assert equal(processor.collate([processor([item]) for item in items]), processor(items))
+    assert equal(processor.collate([processor(items[:3]), processor(items[3:])]), processor(items))
+    with pytest.raises(ValueError, match="no batches"):
+        processor.collate([])
+
+
 # The prompt
 
 

@@ -20,6 +20,7 @@ ALLOWED = {
     "plume_embed": (),
     "plume_embed/local_datasets.py": ("train",),  # which is in both extras that read data sets
     "plume_embed/model": ("photos",),
+    "plume_embed/serve": ("serve",),
     "plume_embed/training": ("train",),
     "plume_embed/training/rationalize.py": ("train", "rationales"),
     "plume_embed/evaluation": ("eval",),

@@ -1,0 +1,239 @@
+"""The server's application: OpenAI's and vLLM's embedding requests over one model."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from plume_embed.encode.encoder import Encoder
+from plume_embed.serve.batcher import Batcher, Embedded, ItemFailedError, QueueFullError, StoppedError
+from plume_embed.serve.contents import Contents
+from plume_embed.serve.errors import RequestError, of_validation, plain_response
+from plume_embed.serve.gate import Gate
+from plume_embed.serve.metrics import Metrics
+from plume_embed.serve.schema import EmbeddingRequest, TokenizeRequest
+from plume_embed.serve.settings import DEFAULT_LIMITS, Limits
+
+_LOOK_SECONDS = 1.0  # how often a waiting request looks whether its client is still there
+_PROMPTS_FILE = "config_sentence_transformers.json"
+# As `encode_query` and `encode_document` of sentence-transformers choose them.
+_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+
+def create_app(
+    encoder: Encoder,
+    limits: Limits = DEFAULT_LIMITS,
+    name: str | None = None,
+    hosts: frozenset[str] = frozenset(),
+    key: str | None = None,
+) -> FastAPI:
+    """The application for any ASGI server. Its batcher starts and stops with it.
+
+    Args:
+        encoder ([`Encoder`]): Its `max_image_pixels` is the limit of the server's pictures.
+        limits ([`Limits`])
+        name (`str`, *optional*): By which clients call the model; by default the name of its folder or its Hub id.
+        hosts: From which addresses of pictures and films are fetched.
+        key (`str`, *optional*): The API key that clients must send.
+    """
+    metrics = Metrics()
+    service = Service(encoder, limits, metrics, name or served_name(encoder), hosts)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        await asyncio.to_thread(service.batcher.stop)
+
+    app = FastAPI(title="plume-embed", lifespan=lifespan)
+    app.add_middleware(Gate, body_bytes=limits.body_bytes, key=key, metrics=metrics)
+
+    @app.exception_handler(RequestError)
+    async def told(request: Request, error: RequestError) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return plain_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return of_validation(error).response()
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """200 while the server takes requests."""
+        if not service.batcher.is_running():
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "The server is stopping, or its model has died.")
+        return {"status": "ok"}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The one model, with what a client of plume-embed needs to know of it."""
+        return {"object": "list", "data": [service.card]}
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        """Counters in Prometheus' form."""
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, int]:
+        """How many tokens a text has with the prompt around it, and how many a row may have."""
+        service.check_name(body.model)
+        count = await asyncio.to_thread(encoder.row_tokens, body.prompt)
+        return {"count": count, "max_model_len": encoder.processor.max_length}
+
+    @app.post("/v1/embeddings")
+    async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
+        """OpenAI's `input`, or vLLM's `messages`."""
+        return await service.embed(body, request)
+
+    return app
+
+
+def served_name(encoder: Encoder) -> str:
+    """The name of a model's folder, or its Hub id."""
+    return encoder.folder.name if encoder.name == str(encoder.folder) else encoder.name
+
+
+class Service:
+    """What the routes do.
+
+    Args:
+        encoder ([`Encoder`])
+        limits ([`Limits`])
+        metrics ([`Metrics`])
+        name (`str`): The served name.
+        hosts: From which addresses are fetched.
+
+    Attributes:
+        card: What `/v1/models` says of the model.
+    """
+
+    def __init__(self, encoder: Encoder, limits: Limits, metrics: Metrics, name: str, hosts: frozenset[str]):
+        self._encoder, self._limits, self._metrics, self._name = encoder, limits, metrics, name
+        self._contents = Contents(limits, hosts, _prompts(encoder))
+        self.card = {
+            "id": name,
+            "object": "model",
+            "created": int(time.time()),
+            "owned_by": "plume-embed",
+            "max_model_len": encoder.processor.max_length,
+            "plume": _about(encoder, limits),
+        }
+
+    def start(self) -> None:
+        """Starts the batcher."""
+        self.batcher = Batcher(self._encoder, self._limits, self._metrics)
+
+    def check_name(self, name: str | None) -> None:
+        """Refuses another model's name: a client that means another model must not get vectors of this one."""
+        if name not in (None, self._name):
+            message = f"The model {name!r} is not served here; there is {self._name!r}."
+            raise RequestError(HTTPStatus.NOT_FOUND, message, "model", "model_not_found")
+
+    async def embed(self, body: EmbeddingRequest, request: Request) -> Response:
+        """The answer to an embedding request."""
+        self.check_name(body.model)
+        dimension = self._encoder.dimension
+        if body.dimensions is not None and body.dimensions > dimension:
+            message = f"This model has vectors of {dimension} dimensions, got {body.dimensions}."
+            raise RequestError(HTTPStatus.BAD_REQUEST, message, "dimensions")
+        try:
+            steps = self._encoder.latent_steps(body.latent_steps)
+        except ValueError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), "latent_steps") from error
+        try:
+            items = self._contents.items_of(body)
+        except ValueError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), _field(body)) from error
+        try:
+            futures = self.batcher.submit(items, steps)
+        except QueueFullError as error:
+            headers = {"Retry-After": str(error.retry_after)}
+            raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=headers) from error
+        except StoppedError as error:
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers={"Retry-After": "5"}) from error
+        return self._answer(body, await self._results(futures, request, _field(body)))
+
+    async def _results(self, futures: list[Future[Embedded]], request: Request, field: str) -> list[Embedded]:
+        """Waits for all of them; whatever ends the wait early takes the rest out of the queue."""
+        waiting = [asyncio.wrap_future(future) for future in futures]
+        all_done = asyncio.gather(*waiting)
+        ends = time.monotonic() + self._limits.request_seconds
+        try:
+            while not all_done.done():
+                await asyncio.wait([all_done], timeout=min(_LOOK_SECONDS, max(0.0, ends - time.monotonic())))
+                if all_done.done():
+                    break
+                if await request.is_disconnected():
+                    raise RequestError(499, "The client has gone.")
+                if time.monotonic() >= ends:
+                    message = (
+                        f"It took longer than {self._limits.request_seconds:g} seconds; send fewer or smaller items."
+                    )
+                    raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message)
+            return await all_done
+        except ItemFailedError as error:
+            place = next(i for i, one in enumerate(waiting) if one.done() and not one.cancelled() and one.exception())
+            param = field if field == "messages" else f"{field}[{place}]"
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), param) from error
+        finally:
+            for one in waiting:
+                one.cancel()
+
+    def _answer(self, body: EmbeddingRequest, results: list[Embedded]) -> Response:
+        vectors = np.stack([result.vector for result in results])  # [N, D]
+        if body.dimensions is not None:
+            vectors = vectors[:, : body.dimensions]
+            norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+        if body.encoding_format == "base64":
+            shown = [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in vectors]
+        else:
+            shown = vectors.tolist()
+        num_tokens = sum(result.num_tokens for result in results)
+        data = [{"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(shown)]
+        usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
+        # The framework's own encoder walks through every number in Python.
+        answer = {"object": "list", "model": self._name, "data": data, "usage": usage}
+        return Response(json.dumps(answer), media_type="application/json")
+
+
+def _field(body: EmbeddingRequest) -> str:
+    return "messages" if body.messages is not None else "input"
+
+
+def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
+    """What the client in `plume_embed.serve.client` reads."""
+    processor = encoder.processor
+    return {
+        "fingerprint": encoder.fingerprint,
+        "dimension": encoder.dimension,
+        "num_latent_steps": encoder.latent_steps(),
+        "max_latent_steps": encoder.model.config.num_step_embeddings,
+        "items": limits.items,
+        "num_frames": processor.num_frames,
+        "fps": processor.fps,
+        "max_image_pixels": processor.max_image_pixels,
+        "page_words": processor.page_words,
+    }
+
+
+def _prompts(encoder: Encoder) -> dict[str, str]:
+    """The texts that go in front of a query and of a document."""
+    file = encoder.folder / _PROMPTS_FILE
+    known = json.loads(file.read_text()).get("prompts", {}) if file.is_file() else {}
+    found = {kind: [known[name] for name in names if name in known] for kind, names in _PROMPT_NAMES.items()}
+    return {kind: texts[0] for kind, texts in found.items() if texts}

@@ -1,0 +1,256 @@
+"""Requests of many clients -> batches of one model.
+
+Each item is processed as soon as it comes, in threads ahead of the model: texts in a thread of their own, so that no
+film is before them. What is ready waits with its true length. One thread runs the model; each time it is free, it cuts
+the next batch out of all that waits, whoever sent it.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature
+
+from plume_embed.encode.batching import plan_batches
+from plume_embed.encode.encoder import Encoder, without_place
+from plume_embed.serve.metrics import Metrics
+from plume_embed.serve.settings import Limits
+
+# How long a batch that is not full waits for texts that are being processed at this moment.
+_GATHER_SECONDS = 0.01
+# Processed items wait in memory; beyond so many batches of tokens the threads ahead pause.
+_BATCHES_AHEAD = 8
+
+
+class QueueFullError(RuntimeError):
+    """The queue is full.
+
+    Args:
+        retry_after (`int`): Seconds after which it may have room.
+    """
+
+    def __init__(self, retry_after: int):
+        super().__init__("The server is busy: its queue is full.")
+        self.retry_after = retry_after
+
+
+class StoppedError(RuntimeError):
+    """The server is stopping."""
+
+
+class ItemFailedError(ValueError):
+    """An item cannot be embedded; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A vector [D], float32, unit norm, and how many tokens its item has, the prompt's and the visual ones included."""
+
+    vector: np.ndarray
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An item as a request brings it.
+
+    Args:
+        content: What [`PlumeProcessor`] takes, or a function that gives it (and may fetch or decode).
+        num_bytes (`int`): Of its text and files.
+        has_media (`bool`): Whether pictures or films have to be decoded.
+    """
+
+    content: Any
+    num_bytes: int
+    has_media: bool
+
+
+@dataclass(eq=False)
+class _Job:
+    incoming: Incoming
+    num_latent_steps: int
+    future: Future[Embedded] = field(default_factory=Future)
+    batch: BatchFeature | None = None
+    num_tokens: int = 0
+
+
+class Batcher:
+    """Takes items from any thread and gives their vectors; equal to [`Encoder.encode`] whatever else is there.
+
+    Args:
+        encoder ([`Encoder`])
+        limits ([`Limits`])
+        metrics ([`Metrics`])
+    """
+
+    def __init__(self, encoder: Encoder, limits: Limits, metrics: Metrics):
+        self._encoder, self._limits, self._metrics = encoder, limits, metrics
+        self._changed = threading.Condition()
+        self._ready: list[_Job] = []  # the oldest first
+        self._num_items = self._num_bytes = self._texts_ahead = 0
+        self._is_stopping = self._last_was_long = False
+        self._seconds_per_item = 0.0
+        self._texts = ThreadPoolExecutor(1, thread_name_prefix="plume-texts")
+        self._media = ThreadPoolExecutor(limits.threads, thread_name_prefix="plume-media")
+        self._model = threading.Thread(target=self._run, name="plume-model", daemon=True)
+        self._model.start()
+
+    def submit(self, items: Sequence[Incoming], num_latent_steps: int) -> list[Future[Embedded]]:
+        """Queues the items of a request; all of them or none.
+
+        Args:
+            items: In their order.
+            num_latent_steps (`int`): K.
+
+        Returns:
+            A future for each; a cancelled one is not worked on. An item that cannot be embedded raises
+            ItemFailedError there.
+
+        Raises:
+            QueueFullError: there is no room for them now.
+            StoppedError: the server is stopping.
+        """
+        jobs = [_Job(item, num_latent_steps) for item in items]
+        num_bytes = sum(item.num_bytes for item in items)
+        with self._changed:
+            if self._is_stopping:
+                raise StoppedError("The server is stopping.")
+            if (
+                self._num_items + len(jobs) > self._limits.queue_items
+                or self._num_bytes + num_bytes > self._limits.queue_bytes
+            ):
+                raise QueueFullError(max(1, round(self._num_items * self._seconds_per_item)))
+            self._count(len(jobs), num_bytes)
+            self._texts_ahead += sum(not item.has_media for item in items)
+            for job in jobs:
+                job.future.add_done_callback(lambda _, job=job: self._leave(job))
+                (self._media if job.incoming.has_media else self._texts).submit(self._process, job)
+        return [job.future for job in jobs]
+
+    def stop(self) -> None:
+        """Takes nothing more, finishes what is there, and ends the threads."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self._texts.shutdown(wait=True)
+        self._media.shutdown(wait=True)
+        with self._changed:
+            self._changed.notify_all()
+        self._model.join()
+
+    def is_running(self) -> bool:
+        """Whether the model's thread is there and takes items."""
+        return self._model.is_alive() and not self._is_stopping
+
+    def _count(self, num_items: int, num_bytes: int) -> None:
+        self._num_items += num_items
+        self._num_bytes += num_bytes
+        self._metrics.waiting.set(self._num_items)
+
+    def _leave(self, job: _Job) -> None:
+        with self._changed:
+            self._count(-1, -job.incoming.num_bytes)
+            self._changed.notify_all()
+
+    def _process(self, job: _Job) -> None:
+        """One item through the processor, in a thread ahead of the model."""
+        is_text = not job.incoming.has_media
+        try:
+            if not job.future.cancelled():
+                self._wait_for_room(is_text)
+                content = job.incoming.content() if callable(job.incoming.content) else job.incoming.content
+                job.batch = self._encoder.process([content])
+                job.num_tokens = int(job.batch["attention_mask"].sum())
+        except ValueError as error:
+            _fail(job, ItemFailedError(without_place(error)))
+        except BaseException as error:
+            _fail(job, error)
+        with self._changed:
+            self._texts_ahead -= is_text
+            if job.batch is not None:
+                self._ready.append(job)
+            self._changed.notify_all()
+
+    def _wait_for_room(self, is_text: bool) -> None:
+        """Pictures and films wait while enough is ready; texts are small."""
+        most = _BATCHES_AHEAD * self._limits.token_budget
+        if is_text:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: sum(job.num_tokens for job in self._ready) < most)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._is_done())
+                if not self._ready:
+                    return
+                self._changed.wait_for(self._is_enough, timeout=_GATHER_SECONDS)
+                jobs = self._take_batch()
+                self._changed.notify_all()
+            jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            if jobs:
+                self._embed(jobs)
+
+    def _is_done(self) -> bool:
+        return self._is_stopping and self._num_items == 0
+
+    def _is_enough(self) -> bool:
+        return not self._texts_ahead or len(self._ready) >= self._limits.batch_size or self._is_stopping
+
+    def _take_batch(self) -> list[_Job]:
+        """The next batch: the oldest job and those that go best with it, of one K and like length.
+
+        Short and long jobs take turns where both wait. So a short text waits for one batch of films at most, however
+        many films are before it, and a film's turn comes, however many texts come.
+        """
+        turns = [[job for job in self._ready if self._is_long(job) == is_long] for is_long in (False, True)]
+        waiting = turns[not self._last_was_long] or turns[self._last_was_long]
+        leader = waiting[0]
+        alike = [job for job in waiting if job.num_latent_steps == leader.num_latent_steps]
+        plan = plan_batches([job.num_tokens for job in alike], self._limits.token_budget, self._limits.batch_size)
+        chosen = next(places for places in plan if 0 in places)
+        batch = [alike[place] for place in sorted(chosen)]
+        self._ready = [job for job in self._ready if job not in batch]
+        self._last_was_long = self._is_long(leader)
+        return batch
+
+    def _is_long(self, job: _Job) -> bool:
+        """Whether a full batch of such jobs is over the budget of tokens."""
+        return job.num_tokens * self._limits.batch_size > self._limits.token_budget
+
+    def _embed(self, jobs: list[_Job]) -> None:
+        started = time.perf_counter()
+        try:
+            vectors = self._vectors(jobs)
+        except ValueError as error:
+            if len(jobs) == 1:
+                _fail(jobs[0], ItemFailedError(str(error)))
+            else:
+                for job in jobs:  # out of memory, or a row that overflows: each for itself
+                    self._embed([job])
+            return
+        except BaseException as error:
+            for job in jobs:
+                _fail(job, error)
+            return
+        seconds = time.perf_counter() - started
+        self._seconds_per_item += 0.1 * (seconds / len(jobs) - self._seconds_per_item)
+        num_tokens = [job.num_tokens for job in jobs]
+        self._metrics.batch(num_tokens, seconds)
+        for job, vector, number in zip(jobs, vectors, num_tokens, strict=True):
+            job.batch = None
+            job.future.set_result(Embedded(vector, number))
+
+    def _vectors(self, jobs: list[_Job]) -> np.ndarray:
+        batch = self._encoder.processor.collate([job.batch for job in jobs if job.batch is not None])
+        return self._encoder.embed(batch, jobs[0].num_latent_steps)
+
+
+def _fail(job: _Job, error: BaseException) -> None:
+    if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
+        job.future.set_exception(error)

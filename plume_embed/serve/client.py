@@ -1,0 +1,239 @@
+"""RemoteEncoder: a running server in the place of a model in this process. No torch, no package of an extra."""
+
+import base64
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import numpy as np
+
+from plume_embed.encode.batching import BATCH_SIZE, run_ahead
+from plume_embed.model.images_plume import to_rgb
+from plume_embed.serve.settings import API_KEY_VARIABLE, api_key
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_SECONDS = 120.0
+_BUSY_SECONDS = 300.0  # how long a busy server is asked again
+_MEDIA_AT_ONCE = 8  # pictures and films of a batch that are on their way together
+_BATCHES_AT_ONCE = 2
+# No token is shorter than a byte, and no normalisation makes a text more than three times as long.
+_GROWTH = 3
+
+
+@dataclass(frozen=True)
+class RemoteReader:
+    """How a server's model wants its files read; see `MediaReader` of plume_embed.reading."""
+
+    num_frames: int | None
+    fps: float | None
+    max_image_pixels: int
+    page_words: int
+
+    def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
+        """The item as it is: how the model resizes pictures is for the server to know."""
+        return content
+
+
+class RemoteEncoder:
+    """The model of a server, used as an [`Encoder`] is.
+
+    Args:
+        address (`str`): Of the server, "http://host:port", with or without /v1.
+        key (`str`, *optional*): Its API key; by default that of the environment variable PLUME_API_KEY.
+
+    Attributes:
+        name (`str`): The model's name there.
+        processor ([`RemoteReader`]): How files are read for it.
+
+    Raises:
+        ValueError: nobody answers there, or it is no server of plume-embed, with the remedy.
+    """
+
+    def __init__(self, address: str, key: str | None = None):
+        if urlsplit(address).scheme not in ("http", "https"):
+            raise ValueError(f"--server takes an address such as http://127.0.0.1:8000, got {address!r}.")
+        self._address = address.rstrip("/").removesuffix("/v1")
+        self._key = key or api_key()
+        (card, *others) = self._asked("/v1/models")["data"]
+        about = card.get("plume")
+        if about is None or others:
+            raise ValueError(f"{address} serves {card['id']}, but not by `plume-embed serve`; use that.")
+        self.name: str = card["id"]
+        self._max_length: int = card["max_model_len"]
+        self._about = about
+        reading = ("num_frames", "fps", "max_image_pixels", "page_words")
+        self.processor = RemoteReader(**{name: about[name] for name in reading})
+
+    @property
+    def dimension(self) -> int:
+        """D, the size of a vector."""
+        return self._about["dimension"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the server's model: see [`Encoder.fingerprint`]."""
+        return self._about["fingerprint"]
+
+    def latent_steps(self, num_latent_steps: int | None = None) -> int:
+        """K as it will be used: the model's own unless given.
+
+        Raises:
+            ValueError: more steps than the model has.
+        """
+        steps, most = num_latent_steps, self._about["max_latent_steps"]
+        steps = self._about["num_latent_steps"] if steps is None else steps
+        if not 0 <= steps <= most:
+            raise ValueError(f"This model takes 0 to {most} latent steps, got {steps}.")
+        return steps
+
+    def num_tokens(self, item: Any) -> float:
+        """0: the server cuts its own batches, out of what all clients send."""
+        return 0.0
+
+    def fits(self, text: str) -> bool:
+        """Whether the text fits into one row; the server is asked only where that is not plain."""
+        most = len(text) if text.isascii() else _GROWTH * len(text.encode(errors="replace"))
+        if self._prompt_length + most <= self._max_length:
+            return True
+        return self._row_tokens(text) <= self._max_length
+
+    @cached_property
+    def _prompt_length(self) -> int:
+        return self._row_tokens("")
+
+    def _row_tokens(self, text: str) -> int:
+        return self._asked("/tokenize", {"model": self.name, "prompt": text})["count"]
+
+    def encode_readable(
+        self, items: Sequence[Any], batch_size: int = BATCH_SIZE, num_latent_steps: int | None = None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """Vectors [N, D]; what cannot be embedded leaves a row of NaN and its reason, by its place."""
+        starts = range(0, len(items), batch_size)
+        vectors, errors = np.full((len(items), self.dimension), np.nan, dtype=np.float32), {}
+        results = self.encode_batches([list(items[start : start + batch_size]) for start in starts], num_latent_steps)
+        for start, (part, refused) in zip(starts, results, strict=True):
+            vectors[start : start + len(part)] = part
+            errors |= {start + place: reason for place, reason in refused.items()}
+        return vectors, errors
+
+    def encode_batches(
+        self, batches: Iterable[list[Any]], num_latent_steps: int | None = None
+    ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
+        """The same for batch after batch; the next is on its way while one is used."""
+        steps = self.latent_steps(num_latent_steps)
+        for _, done in run_ahead(lambda batch: self._encode(batch, steps), batches, _BATCHES_AT_ONCE, _BATCHES_AT_ONCE):
+            yield done.result()
+
+    def _encode(self, items: list[Any], steps: int) -> tuple[np.ndarray, dict[int, str]]:
+        vectors, errors = np.full((len(items), self.dimension), np.nan, dtype=np.float32), {}
+
+        def take(places: list[int], body: dict[str, Any]) -> None:
+            try:
+                vectors[places] = self._vectors(body, steps)
+            except _RefusedError as error:
+                if len(places) > 1:  # one of them is at fault: find it, and keep the others
+                    for place in places:
+                        take([place], {"input": items[place]["text"]})
+                else:
+                    errors[places[0]] = str(error)
+
+        texts = [place for place, item in enumerate(items) if set(item) == {"text"}]
+        media = [place for place in range(len(items)) if place not in set(texts)]
+        with ThreadPoolExecutor(_MEDIA_AT_ONCE) as pool:
+            waiting = [pool.submit(take, [place], {"messages": [_message(items[place])]}) for place in media]
+            for start in range(0, len(texts), self._about["items"]):
+                places = texts[start : start + self._about["items"]]
+                take(places, {"input": [items[place]["text"] for place in places]})
+            for one in waiting:
+                one.result()
+        return vectors, errors
+
+    def _vectors(self, body: dict[str, Any], steps: int) -> np.ndarray:
+        answer = self._asked(
+            "/v1/embeddings", {"model": self.name, "encoding_format": "base64", "latent_steps": steps, **body}
+        )
+        rows = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in answer["data"]]
+        return np.stack(rows).astype(np.float32)
+
+    def _asked(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """What the server answers; a busy one is asked again.
+
+        Raises:
+            _RefusedError: the request itself is at fault.
+            ValueError: the server cannot answer, with the remedy.
+        """
+        headers = {"Content-Type": "application/json"}
+        if self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key}"
+        request = Request(self._address + path, json.dumps(body).encode() if body is not None else None, headers)
+        ends = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                with urlopen(request, timeout=_SECONDS) as answer:
+                    return json.load(answer)
+            except HTTPError as error:
+                if error.code == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < ends:
+                    time.sleep(float(error.headers.get("Retry-After", 1)))
+                    continue
+                raise self._refusal(error) from error
+            except (URLError, OSError, ValueError) as error:
+                reason = error.reason if isinstance(error, URLError) else error
+                raise ValueError(
+                    f"No server answers at {self._address} ({reason}); start it with `plume-embed serve`."
+                ) from error
+
+    def _refusal(self, error: HTTPError) -> ValueError:
+        try:
+            message = json.load(error)["error"]["message"]
+        except (ValueError, KeyError, TypeError):
+            message = error.reason
+        if error.code in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+            return _RefusedError(message)
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            return ValueError(f"{self._address}: {message} The command line sends ${API_KEY_VARIABLE}.")
+        return ValueError(f"{self._address} answers with status {error.code}: {message}")
+
+
+class _RefusedError(ValueError):
+    """The server cannot embed what was sent; the message is the reason alone."""
+
+
+def _message(item: dict[str, Any]) -> dict[str, Any]:
+    """An item as vLLM's message: text, image (one or a list), video (a path or a list of frames)."""
+    parts: list[dict[str, Any]] = []
+    images = item.get("image", [])
+    for image in images if isinstance(images, list) else [images]:
+        parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_file(image)}"}})
+    if "video" in item:
+        video = item["video"]
+        is_file = isinstance(video, Path)
+        data = f"video/mp4;base64,{_file(video)}" if is_file else f"video/png;base64,{','.join(map(_file, video))}"
+        parts.append({"type": "video_url", "video_url": {"url": f"data:{data}"}})
+    if "text" in item:
+        parts.append({"type": "text", "text": item["text"]})
+    return {"role": "user", "content": parts}
+
+
+def _file(media: "Image.Image | Path") -> str:
+    """A file's own bytes, or a picture as PNG, which loses nothing; its size matters less than the time."""
+    if isinstance(media, Path):
+        return _base64(media.read_bytes())
+    file = io.BytesIO()
+    to_rgb(media).save(file, "PNG", compress_level=1)
+    return _base64(file.getvalue())
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,270 @@
+"""What a server answers: both forms of a request, its options, and every refusal in OpenAI's form."""
+
+import base64
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from serve_thread import running
+
+from plume_embed.encode.encoder import Encoder
+from plume_embed.serve.settings import Limits
+
+QUERIES = Path(__file__).parent.parent.parent / "examples" / "queries"
+CACTUS = QUERIES / "cactus.png"
+TOLERANCE = 1e-5
+
+
+def post(address: str, **body) -> httpx.Response:
+    return httpx.post(f"{address}/v1/embeddings", json=body, timeout=60)
+
+
+def vectors(response: httpx.Response) -> np.ndarray:
+    assert response.status_code == 200, response.text
+    rows = [one["embedding"] for one in response.json()["data"]]
+    return np.array([np.frombuffer(base64.b64decode(row), "<f4") if isinstance(row, str) else row for row in rows])
+
+
+def data_url(path: Path, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def user(*parts: tuple[str, str]) -> list[dict]:
+    shown = {"text": lambda value: value, "image_url": lambda value: {"url": value}}
+    shown["video_url"] = shown["image_url"]
+    return [{"role": "user", "content": [{"type": kind, kind: shown[kind](value)} for kind, value in parts]}]
+
+
+def refusal(response: httpx.Response, status: int) -> dict:
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+def test_a_text_and_a_list_of_texts_are_embedded_as_encode_does(server, encoder):
+    texts = ["a red bicycle", "", "two words\nand a line"]
+    assert np.abs(vectors(post(server, input=texts, model="plume")) - encoder.encode(texts)).max() < TOLERANCE
+    assert np.abs(vectors(post(server, input=texts[0])) - encoder.encode(texts[:1])).max() < TOLERANCE
+
+
+def test_base64_holds_the_same_float32_values(server):
+    plain, packed = (vectors(post(server, input="a", encoding_format=form)) for form in ("float", "base64"))
+    assert np.array_equal(np.float32(plain), packed)
+
+
+def test_messages_hold_texts_pictures_films_and_frames(server, encoder, small_film):
+    picture, frames = CACTUS.read_bytes(), [QUERIES / name for name in ("cactus.png", "airplane.png")]
+    joined = ",".join(base64.b64encode(frame.read_bytes()).decode() for frame in frames)
+    cases = [
+        (user(("text", "a"), ("image_url", data_url(CACTUS))), {"image": picture, "text": "a"}),
+        (user(("video_url", data_url(small_film, "video/mp4"))), {"video": small_film}),
+        (user(("video_url", f"data:video/png;base64,{joined}")), {"video": [frames]}),
+        ([{"role": "user", "content": "a"}], {"text": "a"}),
+        ([{"role": "system", "content": "b: "}, {"role": "user", "content": "a"}], {"text": "b: a"}),
+        ([*user(("text", "a")), {"role": "assistant", "content": [{"type": "text", "text": ""}]}], {"text": "a"}),
+    ]
+    for messages, item in cases:
+        found = vectors(post(server, messages=messages))
+        assert np.abs(found - encoder.encode([item])).max() < TOLERANCE, item
+
+
+def test_latent_steps_are_those_of_the_request(server, encoder):
+    for steps in (0, 3):
+        expected = encoder.encode(["a"], num_latent_steps=steps)
+        assert np.abs(vectors(post(server, input="a", latent_steps=steps)) - expected).max() < TOLERANCE
+
+
+def test_dimensions_are_the_first_ones_normalised_again(server, encoder):
+    short = encoder.encode(["a"])[:, :16]
+    expected = short / np.linalg.norm(short)
+    assert np.abs(vectors(post(server, input="a", dimensions=16)) - expected).max() < TOLERANCE
+
+
+def test_usage_counts_the_tokens_of_the_rows_without_padding(server, encoder):
+    texts = ["a", "a much longer text than the other one"]
+    expected = sum(encoder.process([text])["input_ids"].shape[1] for text in texts)
+    usage = post(server, input=texts).json()["usage"]
+    assert usage == {"prompt_tokens": expected, "total_tokens": expected}
+
+
+def test_an_input_type_puts_the_models_prompt_in_front_as_sentence_transformers_does(released_model_dir, tmp_path):
+    model = SentenceTransformer(str(released_model_dir), trust_remote_code=True)
+    model.prompts = {"query": "find: ", "passage": "text: "}
+    model.save(str(tmp_path / "model"))
+    with running(Encoder(tmp_path / "model")) as address:
+        for kind, encode in (("query", model.encode_query), ("document", model.encode_document)):
+            assert np.abs(vectors(post(address, input="a", input_type=kind)) - encode(["a"])).max() < TOLERANCE
+        plain = vectors(post(address, input="a"))
+        assert np.abs(plain - model.encode(["a"], prompt="")).max() < TOLERANCE
+        assert np.abs(plain - vectors(post(address, input="a", input_type="query"))).max() > 1e-3
+
+
+def test_the_model_says_what_it_is_and_how_long_a_text_is(server, encoder):
+    (card,) = httpx.get(f"{server}/v1/models").json()["data"]
+    assert (card["id"], card["object"], card["max_model_len"]) == ("plume", "model", encoder.processor.max_length)
+    assert card["plume"]["fingerprint"] == encoder.fingerprint
+    counted = httpx.post(f"{server}/tokenize", json={"prompt": "a red bicycle"}).json()
+    assert counted == {"count": encoder.row_tokens("a red bicycle"), "max_model_len": encoder.processor.max_length}
+    assert httpx.get(f"{server}/health").json() == {"status": "ok"}
+
+
+def test_metrics_count_requests_items_and_tokens(encoder):
+    with running(encoder) as address:
+        used = post(address, input=["a", "b c"]).json()["usage"]["total_tokens"]
+        post(address, input=[1])
+        httpx.get(f"{address}/a/path/of/the/callers")
+        shown = httpx.get(f"{address}/metrics").text
+    for line in (
+        'plume_requests_total{path="/v1/embeddings",status="200"} 1.0',
+        'plume_requests_total{path="/v1/embeddings",status="400"} 1.0',
+        'plume_requests_total{path="other",status="404"} 1.0',
+        "plume_items_total 2.0",
+        f"plume_tokens_total {float(used)}",
+        "plume_waiting_items 0.0",
+    ):
+        assert line in shown.splitlines(), line
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"input": [[1, 2], [3]]}, None, "check_embedding_ctx_length=False"),
+        ({"input": [1, 2]}, None, "token ids"),
+        ({}, None, "either input"),
+        ({"input": []}, None, "empty"),
+        ({"input": "a", "messages": user(("text", "a"))}, None, "not both"),
+        ({"input": {"a": 1}}, "input", "string"),
+        ({"input": "a", "dimensions": 65}, "dimensions", "64 dimensions"),
+        ({"input": "a", "dimensions": 0}, "dimensions", "greater"),
+        ({"input": "a", "latent_steps": 99}, "latent_steps", "latent steps"),
+        ({"input": "a", "encoding_format": "int8"}, "encoding_format", "float"),
+        ({"input": "a", "truncate_prompt_tokens": 5}, "truncate_prompt_tokens", "None"),
+        ({"input": "a", "normalize": False}, "normalize", "True"),
+        ({"input": "a", "colour": 1}, "colour", "leave it out"),
+        ({"input": ["a", "word " * 20_000]}, "input[1]", "max_length"),
+        ({"messages": [{"role": "assistant", "content": "yes"}]}, "messages.0", "must be empty"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "messages", "one user message"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio_url"}]}]}, "messages.0.content.0", "image_url"),
+        ({"messages": user(("image_url", "http://example.org/a.png"))}, "messages", "--allow-host example.org"),
+        ({"messages": user(("image_url", "/etc/passwd"))}, "messages", "data URL"),
+        ({"messages": user(("image_url", "file:///etc/passwd"))}, "messages", "data URL"),
+        ({"messages": user(("image_url", "data:image/png,AAAA"))}, "messages", "base64"),
+        ({"messages": user(("image_url", "data:image/png;base64,A*"))}, "messages", "base64"),
+        ({"messages": user(("image_url", "data:image/png;base64,AAAA"))}, "messages", "identify"),
+        ({"messages": user(("video_url", "data:video/mp4;base64,AAAA"))}, "messages", "Cannot read"),
+    ],
+    ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_embedded_is_refused_with_the_remedy(server, body, param, words):
+    error = refusal(post(server, **body), 400)
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert words in error["message"]
+
+
+def test_another_models_name_a_wrong_path_and_no_json_are_refused(server):
+    assert refusal(post(server, input="a", model="gpt"), 404)["code"] == "model_not_found"
+    refusal(httpx.get(f"{server}/v1/nothing"), 404)
+    refusal(httpx.get(f"{server}/v1/embeddings"), 405)
+    headers = {"Content-Type": "application/json"}
+    assert "JSON" in refusal(httpx.post(f"{server}/v1/embeddings", content=b"{", headers=headers), 400)["message"]
+    assert "Content-Type" in refusal(httpx.post(f"{server}/v1/embeddings", content=b'{"input": "a"}'), 400)["message"]
+
+
+def test_a_key_is_asked_for_everywhere_but_at_health_and_metrics(encoder):
+    with running(encoder, key="secret") as address:
+        assert refusal(post(address, input="a"), 401)["code"] == "invalid_api_key"
+        refusal(httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer sécret".encode()}), 401)
+        assert httpx.get(f"{address}/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert httpx.get(f"{address}/health").status_code == httpx.get(f"{address}/metrics").status_code == 200
+
+
+def test_limits_on_body_items_pixels_and_films(released_model_dir, small_film):
+    limits, encoder = (
+        Limits(body_bytes=200_000, items=3, film_seconds=0.1),
+        Encoder(released_model_dir, max_image_pixels=1000),
+    )
+    with running(encoder, limits) as address:
+        assert "200000 bytes" in refusal(post(address, input="a" * 300_000), 413)["message"]
+        pieces = (b'{"input": "' + b"a" * 300_000 for _ in range(2))  # without a declared length
+        headers = {"Content-Type": "application/json"}
+        refusal(httpx.post(f"{address}/v1/embeddings", content=pieces, headers=headers), 413)
+        assert "limit of 3" in refusal(post(address, input=["a"] * 4), 400)["message"]
+        assert "megapixels" in refusal(post(address, messages=user(("image_url", data_url(CACTUS)))), 400)["message"]
+        film = user(("video_url", data_url(small_film, "video/mp4")))
+        assert "seconds" in refusal(post(address, messages=film), 400)["message"]
+        assert vectors(post(address, input=["a"] * 3)).shape == (3, 64)
+
+
+class Held:
+    """Holds the model until it is let go, so that a queue can be looked at."""
+
+    def __init__(self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+        self.reached, self.let_go, embed = threading.Event(), threading.Event(), encoder.embed
+
+        def held(*args):
+            self.reached.set()
+            assert self.let_go.wait(60)
+            return embed(*args)
+
+        monkeypatch.setattr(encoder, "embed", held)
+
+
+def test_a_full_queue_says_when_to_come_again_and_loses_nothing(encoder, monkeypatch):
+    held = Held(encoder, monkeypatch)
+    with running(encoder, Limits(queue_items=2)) as address, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(post, address, input=["a", "b"])
+        assert held.reached.wait(60)
+        busy = post(address, input="c")
+        assert refusal(busy, 429)["type"] == "rate_limit_error" and int(busy.headers["Retry-After"]) >= 1
+        assert httpx.get(f"{address}/health").status_code == 200
+        held.let_go.set()
+        assert vectors(first.result()).shape == (2, 64)
+        assert vectors(post(address, input="c")).shape == (1, 64)
+
+
+def test_a_request_beyond_its_time_and_one_whose_client_has_gone_leave_the_queue(encoder, monkeypatch):
+    held = Held(encoder, monkeypatch)
+    with running(encoder, Limits(request_seconds=2.5)) as address, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(post, address, input="a")
+        assert held.reached.wait(60)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/v1/embeddings", json={"input": ["b", "c"]}, timeout=0.3)
+        ends = time.monotonic() + 10
+        while "plume_waiting_items 1.0" not in httpx.get(f"{address}/metrics").text:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        assert "2.5 seconds" in refusal(first.result(), 504)["message"]
+        held.let_go.set()
+        assert vectors(post(address, input="d")).shape == (1, 64)
+
+
+def test_addresses_are_fetched_from_allowed_hosts_alone_without_redirects(encoder):
+    class Pictures(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302 if self.path == "/moved" else 200)
+            self.send_header("Location", "/cactus.png")
+            self.end_headers()
+            self.wfile.write(b"" if self.path == "/moved" else CACTUS.read_bytes())
+
+        def log_message(self, *args):
+            pass
+
+    pictures = HTTPServer(("127.0.0.1", 0), Pictures)
+    threading.Thread(target=pictures.serve_forever, daemon=True).start()
+    host = f"127.0.0.1:{pictures.server_port}"
+    with running(encoder, hosts=frozenset({host})) as address:
+        found = vectors(post(address, messages=user(("image_url", f"http://{host}/cactus.png"))))
+        assert np.abs(found - encoder.encode([{"image": CACTUS}])).max() < TOLERANCE
+        refused = post(address, messages=user(("image_url", f"http://{host}/moved")))
+        assert "redirects" in refusal(refused, 400)["message"]
+        for other in ("http://127.0.0.1:1/a.png", f"http://{host}@example.org/a.png"):
+            assert "--allow-host" in refusal(post(address, messages=user(("image_url", other))), 400)["message"]
+    pictures.shutdown()

@@ -1,0 +1,158 @@
+"""Requests of many clients are batched together: equal vectors, no film before a text, nothing left behind."""
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from common import random_item
+from serve_thread import running
+
+from plume_embed.serve.batcher import Batcher, Incoming, ItemFailedError, QueueFullError, StoppedError
+from plume_embed.serve.client import RemoteEncoder
+from plume_embed.serve.metrics import Metrics
+from plume_embed.serve.settings import DEFAULT_LIMITS, Limits
+
+NUM_CLIENTS = 32
+LONG = {"text": "word " * 60}
+
+
+def text(words: str = "hi") -> Incoming:
+    return Incoming({"text": words}, len(words), has_media=False)
+
+
+@pytest.fixture
+def batcher(encoder):
+    opened = Batcher(encoder, DEFAULT_LIMITS, Metrics())
+    yield opened
+    opened.stop()
+
+
+def test_32_clients_get_the_vectors_of_encode_whatever_else_is_in_flight(server, encoder):
+    """Texts, pictures and films of several clients, with two numbers of latent steps, stand in each other's batches."""
+    rng = random.Random(5)
+    items = [[random_item(rng) if rng.random() < 0.5 else {"text": f"text {n}"} for n in range(3)] for _ in range(32)]
+    steps = [rng.choice((8, 2)) for _ in items]
+    start = threading.Barrier(NUM_CLIENTS)
+
+    def ask(place: int) -> np.ndarray:
+        remote = RemoteEncoder(server)
+        start.wait()
+        vectors, errors = remote.encode_readable(items[place], num_latent_steps=steps[place])
+        assert errors == {}
+        return vectors
+
+    with ThreadPoolExecutor(NUM_CLIENTS) as pool:
+        found = list(pool.map(ask, range(NUM_CLIENTS)))
+    for some, number, vectors in zip(items, steps, found, strict=True):
+        assert np.abs(vectors - encoder.encode(some, num_latent_steps=number)).max() < 1e-5
+
+
+def test_items_of_several_clients_share_a_batch(encoder, monkeypatch):
+    rows, embed = [], encoder.embed
+    monkeypatch.setattr(
+        encoder, "embed", lambda batch, steps: rows.append(len(batch["input_ids"])) or embed(batch, steps)
+    )
+    with running(encoder) as address, ThreadPoolExecutor(NUM_CLIENTS) as pool:
+        remotes = [RemoteEncoder(address) for _ in range(NUM_CLIENTS)]
+        list(pool.map(lambda remote: [remote.encode_readable([{"text": "a"}]) for _ in range(4)], remotes))
+    assert sum(rows) == 4 * NUM_CLIENTS and len(rows) < 2 * NUM_CLIENTS
+
+
+def test_a_text_is_answered_while_every_film_thread_is_at_a_slow_film(batcher):
+    never = threading.Event()
+
+    def slow() -> dict:
+        assert never.wait(60)
+        return {"text": "a film"}
+
+    films = batcher.submit([Incoming(slow, 1, has_media=True) for _ in range(6)], 8)
+    assert batcher.submit([text()], 8)[0].result(30).vector.shape == (64,)
+    assert not any(film.done() for film in films)
+    never.set()
+    assert [film.result(30).vector.shape for film in films] == [(64,)] * 6
+
+
+def test_a_text_waits_for_one_long_batch_at_most_and_a_long_one_for_one_of_texts(encoder, monkeypatch):
+    short = encoder.row_tokens("hi")
+    limits = Limits(batch_size=2, token_budget=2 * (short + 10))
+    batches, held, first, embed = [], threading.Event(), threading.Event(), encoder.embed
+
+    def noted(batch, steps):
+        batches.append("long" if batch["input_ids"].shape[1] > short else "short")
+        first.set()
+        assert held.wait(60)
+        return embed(batch, steps)
+
+    monkeypatch.setattr(encoder, "embed", noted)
+    opened = Batcher(encoder, limits, Metrics())
+    films = opened.submit([Incoming(LONG, 1, has_media=True) for _ in range(5)], 8)
+    assert first.wait(60)
+    texts = opened.submit([text() for _ in range(6)], 8)
+    ends = time.monotonic() + 30
+    while len(opened._ready) < 10:  # all are processed, one is in the model
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    held.set()
+    assert all(future.result(30) for future in [*films, *texts])
+    opened.stop()
+    assert batches == ["long", "short", "long", "short", "long", "short", "long", "long"]
+
+
+def test_one_item_at_fault_fails_alone(batcher, encoder):
+    good, bad, last = batcher.submit([text("a"), text("word " * 20_000), text("b")], 8)
+    with pytest.raises(ItemFailedError, match="max_length"):
+        bad.result(30)
+    found = np.stack([good.result(30).vector, last.result(30).vector])
+    assert np.abs(found - encoder.encode(["a", "b"])).max() < 1e-5
+
+
+def test_a_batch_that_runs_out_of_memory_is_embedded_one_by_one(batcher, encoder, monkeypatch):
+    embed = encoder.embed
+
+    def small_memory(batch, steps):
+        if len(batch["input_ids"]) > 1:
+            raise ValueError("Out of memory; lower the batch size.")
+        return embed(batch, steps)
+
+    expected = encoder.encode(["a", "b", "c"])
+    monkeypatch.setattr(encoder, "embed", small_memory)
+    futures = batcher.submit([text("a"), text("b"), text("c")], 8)
+    assert np.abs(np.stack([future.result(30).vector for future in futures]) - expected).max() < 1e-5
+
+
+def test_an_error_of_the_model_reaches_its_requests_and_the_server_goes_on(batcher, encoder, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(encoder, "embed", lambda batch, steps: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            batcher.submit([text()], 8)[0].result(30)
+    assert batcher.submit([text()], 8)[0].result(30).num_tokens == encoder.row_tokens("hi")
+
+
+def test_the_queue_is_bounded_by_items_and_by_bytes_and_empties(encoder, monkeypatch):
+    held, embed = threading.Event(), encoder.embed
+    monkeypatch.setattr(encoder, "embed", lambda *args: held.wait(60) and embed(*args))
+    opened = Batcher(encoder, Limits(queue_items=3, queue_bytes=100), Metrics())
+    kept = opened.submit([text("a"), text("b")], 8)
+    with pytest.raises(QueueFullError) as full:
+        opened.submit([text("c"), text("d")], 8)
+    assert full.value.retry_after >= 1
+    with pytest.raises(QueueFullError):
+        opened.submit([text("e" * 101)], 8)
+    kept += opened.submit([text("c")], 8)
+    held.set()
+    assert all(future.result(30) for future in kept)
+    assert opened.submit([text("a"), text("b"), text("c")], 8)[2].result(30)
+    opened.stop()
+
+
+def test_a_stop_finishes_what_is_there_and_takes_nothing_more(encoder):
+    opened = Batcher(encoder, DEFAULT_LIMITS, Metrics())
+    futures = opened.submit([text(f"text {number}") for number in range(40)], 8)
+    opened.stop()
+    assert all(future.done() and future.result() for future in futures)
+    assert not opened.is_running()
+    with pytest.raises(StoppedError):
+        opened.submit([text()], 8)

@@ -1,0 +1,97 @@
+"""A server in the place of a model: an index by it is the index of the model, and no torch is imported for it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serve_thread import running
+from small_files import write_pdf, write_picture, write_video
+
+from benchmarks.start import measure_start
+from plume_embed.cli.loading import choose_encoder
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.search import open_index
+from plume_embed.index.update import update_index
+from plume_embed.serve.client import RemoteEncoder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("folder")
+    write_picture(folder / "a.png")
+    write_picture(folder / "large.png", seed=1, size=(900, 700))
+    write_video(folder / "clip.mp4")
+    write_pdf(folder / "pages.pdf")
+    (folder / "note.txt").write_text("a red bicycle\n\n" * 300)
+    (folder / "other.md").write_text("наука " * 400)
+    return folder
+
+
+def test_an_index_by_a_server_holds_what_the_model_gives(server, encoder, folder, tmp_path):
+    remote = RemoteEncoder(server)
+    reports = [update_index(folder, tmp_path / name, one) for name, one in (("here", encoder), ("there", remote))]
+    assert reports[0] == reports[1] and reports[0].num_items >= 12
+    here, there = (open_index(folder, tmp_path / name, encoder).rows() for name in ("here", "there"))
+    for own, other in zip(here, there, strict=True):
+        assert (own.path, own.locator, own.kind, own.snippet) == (other.path, other.locator, other.kind, other.snippet)
+        assert np.abs(own.vector - other.vector).max() < 1e-5, own.path
+    assert update_index(folder, tmp_path / "there", encoder).embedded == 0
+
+
+def test_what_the_server_cannot_embed_is_named_by_its_place(server, encoder):
+    items = [{"text": "a"}, {"text": "word " * 20_000}, {"text": "b"}, {"video": Path(__file__)}]
+    vectors, errors = RemoteEncoder(server).encode_readable(items, batch_size=3)
+    assert set(errors) == {1, 3} and "max_length" in errors[1] and "Cannot read" in errors[3]
+    assert np.abs(vectors[[0, 2]] - encoder.encode(["a", "b"])).max() < 1e-5
+    assert np.isnan(vectors[[1, 3]]).all()
+
+
+def test_texts_fit_there_as_they_fit_here(server, encoder):
+    remote = RemoteEncoder(server)
+    for text in ("a", "word " * 1200, "word " * 20_000, "наука " * 2000, "😀" * 6000):
+        assert remote.fits(text) == encoder.fits(text)
+
+
+def test_search_by_a_server_imports_no_torch_and_gives_the_same_ranking(server, encoder, folder, tmp_path):
+    db = tmp_path / "db"
+    update_index(folder, db, RemoteEncoder(server))
+    start = measure_start(["search", str(folder), "a red bicycle", "--to", str(db), "--json", "--server", server])
+    assert start.code == 0 and not {"torch", "torchvision", "transformers", "datasets"} & set(start.heavy)
+    by_server = json.loads(start.out)["results"]
+    by_model = open_index(folder, db, encoder).search(encoder.encode(["a red bicycle"])[0])
+    assert [one["path"] for one in by_server] == [hit.path for hit in by_model] and len(by_server) == 5
+    assert [one["score"] for one in by_server] == pytest.approx([hit.score for hit in by_model], abs=1e-5)
+
+
+def test_an_index_of_another_model_or_k_is_refused_with_the_remedy(server, folder, released_model_dir, tmp_path):
+    remote = RemoteEncoder(server)
+    update_index(folder, tmp_path / "db", remote)
+    with running(Encoder(released_model_dir, dtype="bfloat16")) as address:
+        for command in (update_index, open_index):
+            with pytest.raises(ValueError, match=r"another model \(plume\).*--model.*plume-embed serve"):
+                command(folder, tmp_path / "db", RemoteEncoder(address))
+    with pytest.raises(ValueError, match="pass --latent-steps 8"):
+        open_index(folder, tmp_path / "db", remote, num_latent_steps=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("http://127.0.0.1:1", None, None, "auto"), "start it with `plume-embed serve`"),
+        (("127.0.0.1:8000", None, None, "auto"), "http://127.0.0.1:8000"),
+        (("http://127.0.0.1:1", None, None, "float32"), "leave out --model"),
+        (("http://127.0.0.1:1", "model", None, "auto"), "leave out --model"),
+    ],
+)
+def test_a_server_that_is_not_there_and_options_of_a_model_beside_it_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        choose_encoder(*options)
+
+
+def test_the_client_sends_the_key_of_the_environment(encoder, monkeypatch):
+    with running(encoder, key="secret") as address:
+        with pytest.raises(ValueError, match="PLUME_API_KEY"):
+            RemoteEncoder(address)
+        monkeypatch.setenv("PLUME_API_KEY", "secret")
+        assert RemoteEncoder(f"{address}/v1").encode_readable([{"text": "a"}])[1] == {}
