@@ -21,9 +21,9 @@ class WatchedEncoder(Encoder):
         super().__init__(model, device="cpu")
         self.shapes: list[tuple[int, int]] = []
 
-    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+    def embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
         self.shapes.append(tuple(batch["input_ids"].shape))
-        return super()._embed(batch, num_latent_steps)
+        return super().embed(batch, num_latent_steps)
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ class CountingEncoder(Encoder):
         super().__init__(model, device="cpu")
         self.num_embedded = 0
 
-    def _embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+    def embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
         self.num_embedded += len(batch["input_ids"])
-        return super()._embed(batch, num_latent_steps)
+        return super().embed(batch, num_latent_steps)
 
 
 @pytest.fixture(scope="module")
