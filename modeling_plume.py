@@ -191,8 +191,24 @@ class PlumeModel(PreTrainedModel):
         """
         refined, router_probs = self.adapter(z, prefix.anchor, prefix.z0, step)  # [B, D], [B, Me]
         positions = latent_positions(self.config.position_mode, prefix.start_position, prefix.length, step)
-        hidden = self._extend(prefix, refined.unsqueeze(1), positions, num_cached_steps=step - 1)  # [B, 1, D]
+        hidden = self.extend(prefix, refined.unsqueeze(1), positions, num_cached_steps=step - 1)  # [B, 1, D]
         return hidden[:, 0], router_probs
+
+    def latents(
+        self, prefix: PlumePrefix, num_latent_steps: int
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+        """z(1) to z(K) [B, D] and pi(1) to pi(K) [B, Me], step by step; the cache then holds all K.
+
+        Args:
+            prefix ([`PlumePrefix`]): Its cache holds the prefix and nothing else.
+            num_latent_steps (`int`): K; with 0 both lists are empty.
+        """
+        z, states, router_probs = prefix.z0, [], []
+        for step in range(1, num_latent_steps + 1):
+            z, probs = self.latent_step(z, prefix, step)
+            states.append(z)
+            router_probs.append(probs)
+        return states, router_probs
 
     def suffix(self, prefix: PlumePrefix, num_latent_steps: int, token_ids: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states [B, S, D] at the tokens after the rollout.
@@ -209,12 +225,19 @@ class PlumeModel(PreTrainedModel):
             self.config.position_mode, prefix.start_position, prefix.length, num_latent_steps, token_ids.shape[1]
         )
         embeds = self.get_input_embeddings()(token_ids)  # [B, S, D]
-        return self._extend(prefix, embeds, positions, num_cached_steps=num_latent_steps)
+        return self.extend(prefix, embeds, positions, num_cached_steps=num_latent_steps)
 
-    def _extend(
+    def extend(
         self, prefix: PlumePrefix, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, num_cached_steps: int
     ) -> torch.Tensor:
-        """Hidden states [B, n, D] of n more positions behind the prefix and the steps that its cache holds."""
+        """Hidden states [B, n, D] of n more positions behind the prefix and the steps that its cache holds.
+
+        Args:
+            prefix ([`PlumePrefix`]): Its cache grows by n entries a row.
+            inputs_embeds (`torch.Tensor` of shape [B, n, D]): What stands at the new positions.
+            position_ids (`torch.Tensor` of shape [B, 3, n]): From `positions_plume.py`.
+            num_cached_steps (`int`): Entries that the cache holds behind the prefix.
+        """
         new_entries = num_cached_steps + inputs_embeds.shape[1]
         # Always the mask of the whole cache: a short one would be padded on the wrong side, without an error.
         attention_mask = F.pad(prefix.attention_mask, (0, new_entries), value=1)  # [B, L + new_entries]
@@ -301,11 +324,7 @@ class PlumeModel(PreTrainedModel):
             rollout = self.rollout_engine.run(self, prefix, num_steps, self.rollout_implementation)
             if rollout is not None:
                 return rollout
-        z, latent_states, router_probs = prefix.z0, [], []
-        for step in range(1, num_steps + 1):
-            z, probs = self.latent_step(z, prefix, step)
-            latent_states.append(z)
-            router_probs.append(probs)
+        latent_states, router_probs = self.latents(prefix, num_steps)
         return RolloutOutput(
             gen_state=self.suffix(prefix, num_steps)[:, -1],  # [B, D]
             latent_states=torch.stack(latent_states, dim=1),  # [B, K, D]

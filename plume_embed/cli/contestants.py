@@ -24,10 +24,10 @@ class ModelOptions:
 
 
 def parse_steps(steps: str) -> list[Variant]:
-    """`0,8,cot` as paradigms with their K: 0 is the single pass, cot a rationale.
+    """`0,8,cot,anchor,z3` as paradigms with their K: 0 is a single pass, cot a rationale; z3 is read at z(3).
 
     Raises:
-        ValueError: a word that is neither a whole number nor cot.
+        ValueError: another word.
     """
     return [_variant(word) for word in steps.split(",")]
 
@@ -35,7 +35,7 @@ def parse_steps(steps: str) -> list[Variant]:
 def model_and_steps(given: str | None) -> tuple[str | None, str | None]:
     """`DIR@STEPS` as the model and its steps; an @ within a folder's name is none of these."""
     name, at, steps = (given or "").rpartition("@")
-    if at and re.fullmatch(r"(cot|\d+)(,(cot|\d+))*", steps):
+    if at and re.fullmatch(r"(cot|anchor|z?\d+)(,(cot|anchor|z?\d+))*", steps):
         return name, steps
     return given, None
 
@@ -84,10 +84,14 @@ def conditions_of(encoder: "Encoder") -> dict[str, Any]:
 
 
 def _variant(word: str) -> Variant:
-    if word.strip() == "cot":
-        return "cot", None
+    if word.strip() in ("cot", "anchor"):
+        return word.strip(), None
     try:
-        number = int(word)
+        number = int(word.strip().removeprefix("z"))
     except ValueError as error:
-        raise ValueError(f"--steps takes whole numbers and cot with commas between, got {word!r}.") from error
-    return ("latent", number) if number else ("single", None)
+        raise ValueError(
+            f"--steps takes whole numbers, cot, anchor and z1, z2 ... with commas between, got {word!r}."
+        ) from error
+    if not number:
+        return "single", None
+    return ("state" if "z" in word else "latent"), number

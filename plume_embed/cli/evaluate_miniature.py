@@ -39,7 +39,10 @@ def miniature(
     latent_steps: StepsOption = None,
     steps: Annotated[
         str | None,
-        typer.Option(help="Several in one table, e.g. 0,2,4,6,8,cot: K, 0 for the single pass, cot for a rationale."),
+        typer.Option(
+            help="Several in one table, e.g. 0,8,cot,anchor,z1: K, 0 for the single pass, cot for a rationale; anchor "
+            "and z1 are read there instead."
+        ),
     ] = None,
     max_new_tokens: MaxNewTokensOption = None,
     tasks: Annotated[

@@ -65,7 +65,12 @@ OutArgument = Annotated[Path, typer.Argument(help="Where to write.", metavar="OU
 PeersOption = Annotated[
     list[str] | None, typer.Option(help="Any model of sentence-transformers; again for more.", metavar="DIR|ID")
 ]
-ParadigmOption = Annotated[str, typer.Option(help="latent (K steps), single (one pass) or cot (explicit rationale).")]
+ParadigmOption = Annotated[
+    str,
+    typer.Option(
+        help="latent (K steps), single (one pass), cot (explicit rationale), or read elsewhere: anchor, state (z(K))."
+    ),
+]
 MaxNewTokensOption = Annotated[int | None, typer.Option(min=1, help="Where a rationale of cot is cut. Default: 512.")]
 ResamplesOption = Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")]
 TrustCodeOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a peer run code of its own folder.")]

@@ -23,6 +23,7 @@ from plume_embed.encode.batching import (
     plan_batches,
     run_ahead,
 )
+from plume_embed.encode.read_out import ReadOut, read_vectors
 from plume_embed.encode.sizes import TokenEstimate
 from plume_embed.model import PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
@@ -150,13 +151,19 @@ class Encoder:
         batch_size: int = BATCH_SIZE,
         num_latent_steps: int | None = None,
         token_budget: float = TOKEN_BUDGET,
+        read_out: ReadOut = "embedding",
     ) -> tuple[np.ndarray, dict[int, str]]:
-        """As [`encode`], but an item that cannot be embedded leaves a row of NaN and its reason, by its place."""
+        """As [`encode`], but an item that cannot be embedded leaves a row of NaN and its reason, by its place.
+
+        Args:
+            read_out (`str`): See [`read_vectors`].
+        """
         vectors = np.full((len(items), self.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
         groups = plan_batches([self.num_tokens(item) for item in items], token_budget, batch_size)
         batches = [[items[place] for place in places] for places in groups]
-        results = self.encode_batches(batches, num_latent_steps, num_threads=min(THREADS_AHEAD, len(groups) - 1))
+        num_threads = min(THREADS_AHEAD, len(groups) - 1)
+        results = self.encode_batches(batches, num_latent_steps, num_threads, read_out)
         for places, (part, refused) in zip(groups, results, strict=True):
             vectors[places] = part
             errors |= {places[index]: reason for index, reason in refused.items()}
@@ -167,6 +174,7 @@ class Encoder:
         batches: Iterable[list[Any]],
         num_latent_steps: int | None = None,
         num_threads: int = THREADS_AHEAD,
+        read_out: ReadOut = "embedding",
     ) -> Iterator[tuple[np.ndarray, dict[int, str]]]:
         """Batch after batch as they stand, the processor running ahead of the model in threads.
 
@@ -174,6 +182,7 @@ class Encoder:
             batches: Lists of items, taken a few before they are needed; an empty one gives no vectors.
             num_latent_steps (`int`, *optional*): K, by default the model's own.
             num_threads (`int`): Threads of the processor; 0 or less: none.
+            read_out (`str`): See [`read_vectors`].
 
         Yields:
             For each batch the vectors [B, D], rows of NaN for what cannot be embedded, and the reasons by place.
@@ -186,7 +195,7 @@ class Encoder:
             try:
                 batch = processed.result()
                 assert batch is not None  # that is what an empty one gives
-                yield self.embed(batch, steps), {}
+                yield self.embed(batch, steps, read_out), {}
                 continue
             except ValueError as error:
                 if len(items) == 1:
@@ -195,7 +204,7 @@ class Encoder:
             vectors, errors = self._not_a_vector(len(items)), {}
             for index, item in enumerate(items):  # one of them is at fault: find it, and keep the others
                 try:
-                    vectors[index] = self.embed(self.process([item]), steps)
+                    vectors[index] = self.embed(self.process([item]), steps, read_out)
                 except ValueError as error:
                     errors[index] = without_place(error)
             yield vectors, errors
@@ -208,8 +217,8 @@ class Encoder:
     def _process_any(self, items: list[Any]) -> BatchFeature | None:
         return self.process(items) if items else None
 
-    def embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
-        return self.vectors(batch, lambda moved: self.model(**moved, num_latent_steps=num_latent_steps).embeddings)
+    def embed(self, batch: BatchFeature, num_latent_steps: int, read_out: ReadOut = "embedding") -> np.ndarray:
+        return self.vectors(batch, lambda moved: read_vectors(self.model, moved, num_latent_steps, read_out))
 
     @torch.inference_mode()
     def vectors(self, batch: BatchFeature, read: Callable[[BatchFeature], torch.Tensor]) -> np.ndarray:

@@ -146,9 +146,7 @@ def generate_rationale(
     if model.config.embedding_token_id is None:
         raise ValueError("The config lacks embedding_token_id; make the model with `plume-embed init` or `convert`.")
     prefix = model.prefix(**batch)
-    z = prefix.z0
-    for step in range(1, num_latent_steps + 1):
-        z, _ = model.latent_step(z, prefix, step)
+    z = [prefix.z0, *model.latents(prefix, num_latent_steps)[0]][-1]
     gen_id = model.config.embedding_token_id
     rows, states = [[] for _ in z], torch.zeros_like(z)
     done = torch.zeros(len(z), dtype=torch.bool, device=z.device)

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from plume_embed.encode.encoder import Encoder
     from plume_embed.encode.rationale import Written
+    from plume_embed.encode.read_out import ReadOut
 
-PARADIGMS = ("latent", "single", "cot")
+# latent, single and cot are how a model may be trained; anchor and state show what its latent steps add.
+PARADIGMS = ("latent", "single", "cot", "anchor", "state")
+_READ_OUTS: dict[str, ReadOut] = {"anchor": "anchor", "state": "state"}
 _CODE_AND_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".py", ".safetensors", ".bin", ".onnx"}
 
 
@@ -38,7 +41,7 @@ class Embedder(Protocol):
         name: For tables.
         fingerprint: Changes whenever the vectors may.
         num_latent_steps: K; None for a model that has none.
-        paradigm: "latent", "single" or "cot".
+        paradigm: One of `PARADIGMS`.
         written: Counts of the rationales so far; None for a model that writes none.
     """
 
@@ -93,7 +96,8 @@ class PlumeEmbedder(_RaisesFirst):
     Args:
         model: Folder or Hub id; the bundled plume-small if left out. Or an encoder that is loaded already, to compare
             paradigms on the same weights; `device` and `dtype` are then its own.
-        paradigm: "latent" (K steps), "single" (no step: the last prefix token) or "cot" (a rationale is written).
+        paradigm: "latent" (K steps), "single" (no step: the last prefix token), "cot" (a rationale is written),
+            "anchor" (read at the anchor, before any step) or "state" (read at z(K) itself, without the suffix).
         num_latent_steps: K; the model's own if left out.
         device, dtype: See `plume_embed.encode.encoder.Encoder`.
         max_new_tokens: Where a rationale of "cot" is cut; None: see `plume_embed.encode.rationale`.
@@ -117,13 +121,16 @@ class PlumeEmbedder(_RaisesFirst):
 
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, device=device, dtype=dtype)
         self.num_latent_steps: int | None = self.encoder.latent_steps(num_latent_steps)
-        self.paradigm = "cot" if paradigm == "cot" else "latent" if self.num_latent_steps else "single"
+        self.paradigm = "single" if paradigm == "latent" and not self.num_latent_steps else paradigm
+        self._read_out: ReadOut = _READ_OUTS.get(paradigm, "embedding")
         self.name = _folder_name(self.encoder.folder) if Path(self.encoder.name).is_dir() else self.encoder.name
         self._writer = None
         parts = [self.encoder.fingerprint, str(self.encoder.model.dtype), str(self.num_latent_steps)]
         if paradigm == "cot":
             self._writer = RationaleEncoder(self.encoder, max_new_tokens or MAX_NEW_TOKENS)
             parts.append(f"cot {self._writer.max_new_tokens}")
+        if self._read_out != "embedding":
+            parts.append(self._read_out)
         self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -141,7 +148,7 @@ class PlumeEmbedder(_RaisesFirst):
         """See `Embedder`."""
         if self._writer is not None:
             return self._writer.encode_readable(inputs, batch_size)
-        return self.encoder.encode_readable(inputs, batch_size, self.num_latent_steps)
+        return self.encoder.encode_readable(inputs, batch_size, self.num_latent_steps, read_out=self._read_out)
 
 
 class SentenceTransformerEmbedder(_RaisesFirst):
@@ -233,7 +240,7 @@ class SentenceTransformerEmbedder(_RaisesFirst):
 
 
 def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int | None:
-    """K for a paradigm: what was asked for, or 0 for a single pass and for a written rationale.
+    """K for a paradigm: what was asked for, or 0 for a single pass, a written rationale and the anchor.
 
     Raises:
         ValueError: an unknown paradigm, or one that contradicts K.
@@ -244,14 +251,13 @@ def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int |
         if num_latent_steps:
             raise ValueError(f"cot writes a rationale instead of latent steps, got {num_latent_steps}; leave them out.")
         return 0
-    if paradigm == "single":
+    if paradigm in ("single", "anchor"):
         if num_latent_steps:
-            raise ValueError(
-                f"A single pass has no latent steps, got {num_latent_steps}; leave them out or use latent."
-            )
+            what = "A single pass has" if paradigm == "single" else "The anchor is read before any step: it has"
+            raise ValueError(f"{what} no latent steps, got {num_latent_steps}; leave them out or use latent.")
         return 0
     if num_latent_steps == 0:
-        raise ValueError("The paradigm latent needs at least one latent step; use single for none.")
+        raise ValueError(f"The paradigm {paradigm} needs at least one latent step; use single for none.")
     return num_latent_steps
 
 

@@ -17,7 +17,9 @@ from plume_embed.evaluation.miniature.report import MEAN
 # From this ratio of the slowest to the fastest model on, a linear axis would press the fast ones together.
 _FAR = 8
 _COLOURS = {None: "tab:grey", "latent": "tab:blue", "single": "tab:green", "cot": "tab:red"}
+_COLOURS |= {"anchor": "tab:orange", "state": "tab:purple"}
 _LABELS = {"latent": "latent steps", "single": "single pass", "cot": "explicit CoT", None: "other models"}
+_LABELS |= {"anchor": "read at the anchor", "state": "read at z(k)"}
 
 
 def check_format(file: Path) -> None:
@@ -64,7 +66,7 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
 
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
-    latent = [m for m in points if m["num_latent_steps"] is not None and m["paradigm"] != "cot"]
+    latent = [m for m in points if m["paradigm"] in ("latent", "single") and m["num_latent_steps"] is not None]
     latent.sort(key=lambda model: model["num_latent_steps"])
     for weights in dict.fromkeys(model["weights"] for model in latent):
         line = [m for m in latent if m["weights"] == weights]
@@ -112,7 +114,8 @@ def _short(model: Mapping[str, Any], weights: str | None) -> str:
     """A point's name: its steps for the model whose weights these are, where the colour already tells the paradigm."""
     if model["num_latent_steps"] is None or model["weights"] != weights:
         return model["model"]
-    return "CoT" if model["paradigm"] == "cot" else f"K={model['num_latent_steps']}"
+    steps = model["num_latent_steps"]
+    return {"cot": "CoT", "anchor": "anchor", "state": f"z({steps})"}.get(model["paradigm"], f"K={steps}")
 
 
 def main(

@@ -6,8 +6,11 @@ text, of the settings and of the step, so that a run that was killed goes on exa
 """
 
 import math
+import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from plume_embed.model.prompt_plume import EMBEDDING_TOKEN, LATENT_END_TOKEN, PLUME_TOKENS
@@ -29,17 +32,24 @@ def split_sentences(text: str) -> list[str]:
     return _SENTENCE.findall(text)
 
 
-def split_segments(rationale: str, num_segments: int) -> list[str]:
+def split_segments(rationale: str, num_segments: int, latents: Sequence[int] | None = None) -> list[str]:
     """Cuts a rationale into `num_segments` runs of nearly equally many sentences; the longer runs come first.
 
     With fewer sentences than segments it is cut into runs of nearly equally many characters instead, which may be
     empty. Joined, the segments are the rationale without the white space around it.
+
+    Args:
+        latents (`Sequence[int]`, *optional*): The latent steps that replace each segment. Then a segment is as long as
+            its share of them, so that none has to fit into fewer steps than another of its length.
     """
     units = split_sentences(rationale.strip())
     if len(units) < num_segments:
         units = list(rationale.strip())
-    size, larger = divmod(len(units), num_segments)
-    ends = [size * (i + 1) + min(i + 1, larger) for i in range(num_segments)]
+    if latents is None:
+        size, larger = divmod(len(units), num_segments)
+        ends = [size * (i + 1) + min(i + 1, larger) for i in range(num_segments)]
+    else:
+        ends = [-(-len(units) * done // sum(latents)) for done in accumulate(latents)]
     return ["".join(units[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -92,6 +102,8 @@ class CurriculumState:
         keeps_answer (`bool`): Whether the answer stays in the suffix.
         stage_step, stage_length (`int`): Steps done in this stage, and all its steps.
         learning_rate (`float`): Of this step.
+        early_steps (`tuple[int]`): Smaller numbers of steps of the same rollout, ascending, behind which the embedding
+            is read and trained as well.
     """
 
     stage: int
@@ -100,6 +112,7 @@ class CurriculumState:
     stage_step: int
     stage_length: int
     learning_rate: float
+    early_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,11 @@ class Curriculum:
         single_pass_text (`bool`): With `num_latent_steps` = 0: whether what is left of the rationale at each stage
             stays as supervised text behind the prefix. The embedding is read at the last prefix token in any case;
             with the text this is the paper's "without latent transition", without it plain single pass.
+        dealing (`str`): How a rationale is cut into segments: "equal", nearly equally long (paper), or "by_latents",
+            each as long as its share of the latent steps, for a K that is no multiple of S.
+        anytime_steps (`tuple[int]`): Numbers of latent steps below K that the model is to serve as well: in the last
+            stage the contrastive loss is also read behind some of them, drawn anew for each step; (): K alone.
+        anytime_reads (`int`): Of how many of them a step.
     """
 
     max_steps: int
@@ -136,6 +154,9 @@ class Curriculum:
     decay: Literal["linear", "cosine"] = "cosine"
     decay_share: float = 1.0
     single_pass_text: bool = False
+    dealing: Literal["equal", "by_latents"] = "equal"
+    anytime_steps: tuple[int, ...] = ()
+    anytime_reads: int = 2
 
     def __post_init__(self) -> None:
         numbers = self.num_segments + 1
@@ -154,6 +175,20 @@ class Curriculum:
             raise ValueError(f"curriculum.decay is linear or cosine, got {self.decay!r}.")
         if self.single_pass_text and self.num_latent_steps > 0:
             raise ValueError("curriculum.single_pass_text is for curriculum.num_latent_steps=0.")
+        if self.dealing not in ("equal", "by_latents"):
+            raise ValueError(f"curriculum.dealing is equal or by_latents, got {self.dealing!r}.")
+        if self.dealing == "by_latents" and self.num_latent_steps < 1:
+            raise ValueError("curriculum.dealing=by_latents is for curriculum.num_latent_steps >= 1.")
+        wrong = [steps for steps in self.anytime_steps if not 0 <= steps < self.num_latent_steps]
+        if wrong or len(set(self.anytime_steps)) < len(self.anytime_steps):
+            raise ValueError(
+                f"curriculum.anytime_steps must differ and lie in 0..{self.num_latent_steps - 1}, below "
+                f"num_latent_steps, which is trained in any case; got {list(self.anytime_steps)}."
+            )
+        if self.anytime_steps and not 1 <= self.anytime_reads <= len(self.anytime_steps):
+            raise ValueError(
+                f"curriculum.anytime_reads must lie in 1..{len(self.anytime_steps)}, got {self.anytime_reads}."
+            )
         if self.max_steps < len(self.stages):
             raise ValueError(f"max_steps={self.max_steps} is less than one step for each of {len(self.stages)} stages.")
 
@@ -194,6 +229,7 @@ class Curriculum:
             stage_step=step - start,
             stage_length=length,
             learning_rate=self._learning_rate(step, stage, step - start, length),
+            early_steps=self._early_steps(step) if is_last else (),
         )
 
     def is_stage_start(self, step: int) -> bool:
@@ -202,8 +238,18 @@ class Curriculum:
 
     def suffix(self, rationale: str, answer: str | None, state: CurriculumState) -> str:
         """The suffix text of one side in this state."""
-        remaining = "".join(split_segments(rationale, self.num_segments)[state.stage :])
+        latents = None
+        if self.dealing == "by_latents":
+            done = [self.latent_steps(stage) for stage in range(self.num_segments + 1)]
+            latents = [after - before for before, after in pairwise(done)]
+        remaining = "".join(split_segments(rationale, self.num_segments, latents)[state.stage :])
         return suffix_text(remaining, answer if state.keeps_answer else None, self.latent_end)
+
+    def _early_steps(self, step: int) -> tuple[int, ...]:
+        """Of a step, the same on every process."""
+        if not self.anytime_steps:
+            return ()
+        return tuple(sorted(random.Random(f"anytime {step}").sample(self.anytime_steps, self.anytime_reads)))
 
     def _learning_rate(self, step: int, stage: int, stage_step: int, stage_length: int) -> float:
         warmup = self.warmup if self.warmup >= 1 else self.warmup * stage_length

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.modeling_plume import PlumeModel, PlumePrefix
 from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.training.branches import behind
 from plume_embed.training.efficiency.sharded import missing_media
 
 
@@ -54,12 +55,14 @@ class SideOutput:
         token_losses (`torch.Tensor` of shape [B]): Summed next-token losses of each row's suffix, float32; zero in a
             single pass.
         router_probs (`torch.Tensor` of shape [B, K, Me], *optional*): Routing probabilities; `None` without a router.
+        early (`torch.Tensor` of shape [B, R, D], *optional*): e_gen after R smaller numbers of steps; `None` without.
     """
 
     gen: torch.Tensor
     anchor: torch.Tensor
     token_losses: torch.Tensor
     router_probs: torch.Tensor | None
+    early: torch.Tensor | None = None
 
 
 def make_side(
@@ -96,28 +99,29 @@ def with_suffixes(
     return SideBatch(prefix, ids, torch.tensor([len(row) for row in rows]), reads_prefix)
 
 
-def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int) -> SideOutput:
+def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_steps: Sequence[int] = ()) -> SideOutput:
     """Prefix, `num_latent_steps` latent steps and suffix of one side, with gradients.
 
     Args:
         model ([`PlumeModel`]): Any `position_mode`; `"released_training"` gives the released trainer's values.
         side ([`SideBatch`]): The rows.
         num_latent_steps (`int`): Ignored in a single pass (a side without suffixes).
+        early_steps (`Sequence[int]`): Smaller numbers of steps of the same rollout, behind which the suffix is read as
+            well; 0 is the last prefix token, as in a single pass.
     """
     prefix = model.prefix(**side.prefix)
     anchor = F.normalize(prefix.anchor.float(), dim=-1)  # [B, D]
     if side.suffix_ids is None:
         no_loss = anchor.new_zeros(len(anchor))
         return SideOutput(F.normalize(prefix.z0.float(), dim=-1), anchor, no_loss, None)
-    z, router_probs = prefix.z0, []
-    for step in range(1, num_latent_steps + 1):
-        z, probs = model.latent_step(z, prefix, step)
-        router_probs.append(probs)
+    latents, router_probs = model.latents(prefix, num_latent_steps)
+    early = [_read_after(model, prefix, side, steps) for steps in early_steps]
     hidden = model.suffix(prefix, num_latent_steps, side.suffix_ids)  # [B, S, D]
     rows = torch.arange(len(hidden), device=hidden.device)
     gen = prefix.z0 if side.reads_prefix else hidden[rows, side.suffix_lengths - 1]  # [B, D]
     # Each suffix token is predicted from the state before it, the first one from z(K); latents carry no label.
-    states = torch.cat((z.unsqueeze(1), hidden[:, :-1]), dim=1)  # [B, S, D]
+    last = latents[-1] if latents else prefix.z0
+    states = torch.cat((last.unsqueeze(1), hidden[:, :-1]), dim=1)  # [B, S, D]
     token_losses = suffix_token_losses(model, states, side.suffix_ids, side.suffix_lengths)
     has_router = num_latent_steps > 0 and model.config.adapter_type == "moe"
     return SideOutput(
@@ -125,7 +129,17 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int) -> SideO
         anchor=anchor,
         token_losses=token_losses,
         router_probs=torch.stack(router_probs, dim=1) if has_router else None,
+        early=torch.stack(early, dim=1) if early else None,
     )
+
+
+def _read_after(model: PlumeModel, prefix: PlumePrefix, side: SideBatch, num_latent_steps: int) -> torch.Tensor:
+    """e_gen [B, D] after fewer steps than the cache holds, as a call with that K gives it."""
+    if num_latent_steps == 0:
+        return F.normalize(prefix.z0.float(), dim=-1)
+    hidden = model.suffix(behind(prefix, num_latent_steps), num_latent_steps, side.suffix_ids)  # [B, S, D]
+    rows = torch.arange(len(hidden), device=hidden.device)
+    return F.normalize(hidden[rows, side.suffix_lengths - 1].float(), dim=-1)
 
 
 def suffix_token_losses(
@@ -165,11 +179,13 @@ class PlumeForTraining(nn.Module):
         """The model itself, under whatever adapters peft has put into it."""
         return self.model if isinstance(self.model, PlumeModel) else self.model.get_base_model()
 
-    def forward(self, sides: list[SideBatch], num_latent_steps: int) -> list[SideOutput]:
+    def forward(
+        self, sides: list[SideBatch], num_latent_steps: int, early_steps: Sequence[int] = ()
+    ) -> list[SideOutput]:
         """[`run_side`] for each."""
         outputs = []
         for side in sides:
             nothing = missing_media(self.plume, side.prefix) if self.calls_everything else None
-            output = run_side(self.plume, side, num_latent_steps)
+            output = run_side(self.plume, side, num_latent_steps, early_steps)
             outputs.append(output if nothing is None else replace(output, gen=output.gen + nothing))
         return outputs

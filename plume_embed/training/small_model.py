@@ -9,7 +9,6 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
-from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.families_plume import backbone_family, make_backbone_config
 from plume_embed.model.family_plume import SmallSizes
 from plume_embed.model.modeling_plume import PlumeModel
@@ -95,12 +94,14 @@ def make_model(
     initializer_range: float,
     seed: int,
     temporal_patch_size: int = 2,
+    model_class: type[PlumeModel] = PlumeModel,
     **settings,
 ) -> PlumeModel:
     """A model with random weights for `processor`, over its kind of backbone.
 
     Args:
-        settings: Fields of [`PlumeConfig`] that differ from the defaults.
+        model_class: [`PlumeModel`], or an experiment's own with a config of its own.
+        settings: Fields of its config that differ from the defaults.
     """
     sizes = SmallSizes(
         hidden_size,
@@ -112,8 +113,8 @@ def make_model(
         temporal_patch_size=temporal_patch_size,
     )
     torch.manual_seed(seed)
-    return PlumeModel(
-        PlumeConfig(
+    return model_class(
+        model_class.config_class(
             backbone_config=processor.family.small_config(processor.tokenizer.get_vocab(), sizes),
             suffix_token_ids=processor.suffix_token_ids(),
             **processor.special_token_ids(),

@@ -213,15 +213,15 @@ class PlumeTrainer(Trainer):
 
     def _whole_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
         with self.compute_loss_context_manager():
-            queries, targets = model(batch.queries + batch.targets, batch.num_latent_steps)
+            queries, targets = model(batch.queries + batch.targets, batch.num_latent_steps, batch.early_steps)
             loss, terms = batch_losses(queries, targets, batch, self.weights)
         self.accelerator.backward(loss)
         return loss, terms
 
     def _cached_step(self, model: torch.nn.Module, batch: TrainingBatch) -> tuple[torch.Tensor, dict]:
-        def forward(chunks, num_latent_steps):
+        def forward(chunks, num_latent_steps, early_steps):
             with self.compute_loss_context_manager():
-                return model(chunks, num_latent_steps)
+                return model(chunks, num_latent_steps, early_steps)
 
         if self.is_deepspeed_enabled:  # it steps behind the last chunk
             engine = self.accelerator.deepspeed_engine_wrapped

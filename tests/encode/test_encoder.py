@@ -12,6 +12,7 @@ from small_files import write_picture, write_video
 from transformers import BatchFeature
 
 from plume_embed.encode.encoder import Encoder
+from plume_embed.encode.read_out import ReadOut, read_vectors
 
 
 class WatchedEncoder(Encoder):
@@ -21,9 +22,9 @@ class WatchedEncoder(Encoder):
         super().__init__(model, device="cpu")
         self.shapes: list[tuple[int, int]] = []
 
-    def embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+    def embed(self, batch: BatchFeature, num_latent_steps: int, read_out: ReadOut = "embedding") -> np.ndarray:
         self.shapes.append(tuple(batch["input_ids"].shape))
-        return super().embed(batch, num_latent_steps)
+        return super().embed(batch, num_latent_steps, read_out)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,18 @@ def expected(encoder: WatchedEncoder, items: list) -> np.ndarray:
 def test_the_passes_change_no_vector(encoder, items, expected, batch_size, token_budget):
     vectors = encoder.encode(items, batch_size, 3, token_budget)
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_a_vector_may_be_read_at_the_anchor_and_at_a_latent_state(encoder, items):
+    output = encoder.model(**encoder.process(items[:6]), output_anchor_embeddings=True, output_latent_states=True)
+    last = output.latent_states[:, -1].detach()
+    anchors, _ = encoder.encode_readable(items[:6], read_out="anchor")
+    states, _ = encoder.encode_readable(items[:6], num_latent_steps=8, read_out="state")
+    np.testing.assert_allclose(anchors, output.anchor_embeddings.detach(), atol=1e-5)
+    np.testing.assert_allclose(states, last / last.norm(dim=1, keepdim=True), atol=1e-5)
+    for steps, name, message in ((0, "state", "needs K >= 1"), (2, "middle", "embedding, anchor and state")):
+        with pytest.raises(ValueError, match=message):
+            read_vectors(encoder.model, encoder.process(items[:1]), steps, name)
 
 
 def test_a_pass_keeps_to_the_number_of_items_and_to_the_token_budget(encoder, items):

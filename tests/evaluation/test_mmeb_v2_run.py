@@ -364,6 +364,8 @@ def test_the_fingerprint_changes_with_the_number_of_steps(released_model_dir):
         ("cot", 4, "cot writes a rationale instead of latent steps, got 4"),
         ("single", 4, "A single pass has no latent steps, got 4"),
         ("latent", 0, "use single for none"),
+        ("state", 0, "use single for none"),
+        ("anchor", 2, "The anchor is read before any step"),
         ("thinking", None, "The paradigms are latent, single, cot"),
     ],
 )

@@ -104,9 +104,17 @@ def test_an_untrained_model_is_evaluated_at_chance_in_each_paradigm(settings, wr
     assert ("finished" in results) == writes
 
 
-def test_targets_of_hops_have_no_rollout():
-    with pytest.raises(ValueError, match="target_rollout to false"):
-        HopsTask(load_recipe(HOPS, ["target_rollout=true"]))
+@pytest.mark.parametrize(("setting", "steps"), [("false", 0), ("true", 8)])
+def test_targets_of_hops_may_run_through_the_rollout_without_a_rationale(setting, steps):
+    task = HopsTask(load_recipe(HOPS, [f"target_rollout={setting}", "batch_size=8"]))
+    last = task.curriculum.at(task.curriculum.max_steps - 1)
+    assert task.target_latent_steps == steps
+    for state in (task.curriculum.at(0), last):
+        (targets,) = task.batch(0, state).targets
+        if steps:
+            assert {tuple(row) for row in targets.suffix_ids.tolist()} == {tuple(task.processor.suffix_token_ids())}
+        else:
+            assert targets.suffix_ids is None
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from transformers import BatchFeature
 
 from plume_embed.cli.main import main
 from plume_embed.encode.encoder import Encoder
+from plume_embed.encode.read_out import ReadOut
 from plume_embed.index.jsonl import EmbedReport, embed_jsonl
 from plume_embed.index.jsonl_lines import scan_lines
 from plume_embed.index.table import BusyError
@@ -23,9 +24,9 @@ class CountingEncoder(Encoder):
         super().__init__(model, device="cpu")
         self.num_embedded = 0
 
-    def embed(self, batch: BatchFeature, num_latent_steps: int) -> np.ndarray:
+    def embed(self, batch: BatchFeature, num_latent_steps: int, read_out: ReadOut = "embedding") -> np.ndarray:
         self.num_embedded += len(batch["input_ids"])
-        return super().embed(batch, num_latent_steps)
+        return super().embed(batch, num_latent_steps, read_out)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from plume_embed.cli.contestants import model_and_steps
+from plume_embed.cli.contestants import model_and_steps, parse_steps
 from plume_embed.cli.evaluate import app
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import report as miniature_report
@@ -453,6 +453,29 @@ def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
     assert [model["num_latent_steps"] for model in models] == [0, 2, None]
     assert model_and_steps("runs/a@b") == ("runs/a@b", None) and model_and_steps(None) == (None, None)
     assert model_and_steps("runs/a@b@cot") == ("runs/a@b", "cot")
+    assert model_and_steps("runs/a@anchor,z1,8") == ("runs/a", "anchor,z1,8")
+    assert parse_steps("0,anchor,z1,8,cot") == [
+        ("single", None),
+        ("anchor", None),
+        ("state", 1),
+        ("latent", 8),
+        ("cot", None),
+    ]
+    with pytest.raises(ValueError, match="takes whole numbers, cot, anchor and z1"):
+        parse_steps("0,y1")
+
+
+def test_read_outs_have_columns_of_their_own(released_model_dir):
+    found = [
+        PlumeEmbedder(released_model_dir, paradigm, steps, device="cpu")
+        for paradigm, steps in (("latent", 2), ("state", 2), ("anchor", None), ("single", None))
+    ]
+    heads = [column_name(embedder).split(maxsplit=1)[1] for embedder in found]
+    assert heads == ["K=2", "z(2)", "anchor", "single pass"]
+    assert len({embedder.fingerprint for embedder in found}) == 4
+    vectors = [embedder.embed([{"text": "a red bicycle"}], 1) for embedder in found]
+    cosines = [float((one * other).sum()) for n, one in enumerate(vectors) for other in vectors[:n]]
+    assert max(cosines) < 0.999 and all(abs(float(np.linalg.norm(one)) - 1) < 1e-5 for one in vectors)
 
 
 def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, released_model_dir, tmp_path, monkeypatch):

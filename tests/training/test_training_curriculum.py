@@ -168,6 +168,38 @@ def test_latent_steps_grow_with_the_stage(num_latent_steps, by_stage):
     assert [curriculum.latent_steps(stage) for stage in range(5)] == by_stage
 
 
+@pytest.mark.parametrize(
+    ("num_latent_steps", "num_segments", "sizes"),
+    [(8, 4, [2, 2, 2, 2]), (8, 6, [1, 1, 2, 1, 1, 2]), (8, 3, [2, 3, 3]), (6, 4, [2, 2, 2, 2]), (2, 4, [0, 4, 0, 4])],
+)
+def test_segments_dealt_by_latents_are_as_long_as_their_share_of_the_steps(num_latent_steps, num_segments, sizes):
+    curriculum = Curriculum(
+        max_steps=100,
+        num_latent_steps=num_latent_steps,
+        num_segments=num_segments,
+        stages=tuple(range(num_segments + 1)),
+        shares=(1.0,) * (num_segments + 1),
+        learning_rates=(1.0,) * (num_segments + 1),
+        dealing="by_latents",
+    )
+    lengths = []
+    for end in curriculum.stage_ends():
+        suffix = curriculum.suffix("12345678", None, curriculum.at(end - 1))
+        lengths.append(len(suffix) - len(curriculum.suffix("", None, curriculum.at(end - 1))))
+    assert [before - after for before, after in pairwise(lengths)] == sizes and lengths[-1] == 0
+    assert split_segments("A. B. C. D.", 2, [1, 3]) == ["A. ", "B. C. D."]
+
+
+def test_in_the_last_stage_some_smaller_numbers_of_steps_are_drawn_for_each_step():
+    curriculum = Curriculum(max_steps=100, anytime_steps=(0, 2, 4, 6), anytime_reads=2)
+    drawn = [curriculum.at(step).early_steps for step in range(100)]
+    last = curriculum.stage_ends()[-2]
+    assert set(drawn[:last]) == {()} and {len(steps) for steps in drawn[last:]} == {2}
+    assert {k for steps in drawn[last:] for k in steps} == {0, 2, 4, 6} and all(a < b for a, b in drawn[last:])
+    assert drawn == [curriculum.at(step).early_steps for step in range(100)]
+    assert Curriculum(max_steps=100).at(99).early_steps == ()
+
+
 def test_the_rate_warms_up_in_every_stage_and_decays_once():
     curriculum = Curriculum(
         max_steps=100,
@@ -188,6 +220,11 @@ def test_the_rate_warms_up_in_every_stage_and_decays_once():
     ("settings", "complaint"),
     [
         ({"stages": ()}, "must ascend"),
+        ({"anytime_steps": (2, 8)}, r"must differ and lie in 0..7, below num_latent_steps"),
+        ({"anytime_steps": (2, 2)}, r"must differ and lie in 0..7"),
+        ({"anytime_steps": (2,), "anytime_reads": 2}, r"anytime_reads must lie in 1..1"),
+        ({"dealing": "by_chance"}, "is equal or by_latents"),
+        ({"dealing": "by_latents", "num_latent_steps": 0}, "is for curriculum.num_latent_steps >= 1"),
         ({"stages": (4, 0)}, "must ascend"),
         ({"stages": (0, 5)}, "num_segments=4"),
         ({"shares": (1.0, 1.0)}, "one value for each stage"),

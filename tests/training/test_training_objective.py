@@ -85,7 +85,9 @@ SUFFIXES = [
 WEIGHTS = LossWeights(temperature=0.1)
 
 
-def training_batch(processor: PlumeProcessor, chunks: list[range], num_latent_steps: int) -> TrainingBatch:
+def training_batch(
+    processor: PlumeProcessor, chunks: list[range], num_latent_steps: int, early_steps: tuple[int, ...] = ()
+) -> TrainingBatch:
     rng = random.Random(4)
     queries, targets = ([random_item(rng) for _ in range(4)] for _ in range(2))
     return TrainingBatch(
@@ -94,6 +96,7 @@ def training_batch(processor: PlumeProcessor, chunks: list[range], num_latent_st
         target_of_query=torch.tensor([0, 1, 2, 3]),
         target_keys=torch.tensor([5, 6, 5, 7]),
         num_latent_steps=num_latent_steps,
+        early_steps=early_steps,
     )
 
 
@@ -111,22 +114,22 @@ def assert_equal_gradients(first: dict, second: dict, tolerance: float) -> None:
 
 
 def direct(model: PlumeModel, batch: TrainingBatch) -> dict[str, torch.Tensor]:
-    outputs = PlumeForTraining(model)(batch.queries + batch.targets, batch.num_latent_steps)
+    outputs = PlumeForTraining(model)(batch.queries + batch.targets, batch.num_latent_steps, batch.early_steps)
     split = len(batch.queries)
     loss, terms = batch_losses(join(outputs[:split]), join(outputs[split:]), batch, WEIGHTS)
     loss.backward()
     return {"loss": loss.detach(), **terms}
 
 
-@pytest.mark.parametrize("num_latent_steps", [0, 3])
-def test_gradients_of_a_batch_equal_per_sample_autograd(released_model_dir, processor, num_latent_steps):
+@pytest.mark.parametrize(("num_latent_steps", "early"), [(0, ()), (3, ()), (3, (0, 1, 2))])
+def test_gradients_of_a_batch_equal_per_sample_autograd(released_model_dir, processor, num_latent_steps, early):
     # float64, so that the tolerance tells a wrong gradient from the rounding of long sums.
     model = load(released_model_dir, position_mode="mrope", dtype=torch.float64)
-    together = direct(model, training_batch(processor, [range(4)], num_latent_steps))
+    together = direct(model, training_batch(processor, [range(4)], num_latent_steps, early))
     batched = gradients(model)
-    alone = direct(model, training_batch(processor, [range(i, i + 1) for i in range(4)], num_latent_steps))
+    alone = direct(model, training_batch(processor, [range(i, i + 1) for i in range(4)], num_latent_steps, early))
     assert_equal_gradients(batched, gradients(model), 1e-5)
-    assert together.keys() == alone.keys()
+    assert together.keys() == alone.keys() and ("nce_early" in alone) == bool(early)
     for name, value in together.items():
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-5)
 
@@ -134,7 +137,7 @@ def test_gradients_of_a_batch_equal_per_sample_autograd(released_model_dir, proc
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_gradient_cache_gives_the_gradient_of_the_whole_batch(released_model_dir, processor, dropout):
     model = load(released_model_dir, position_mode="mrope", dtype=torch.float64, adapter_dropout=dropout).train()
-    batch = training_batch(processor, [range(2), range(2, 3), range(3, 4)], 2)
+    batch = training_batch(processor, [range(2), range(2, 3), range(3, 4)], 2, (1,))
     torch.manual_seed(0)
     reference = direct(model, batch)
     whole = gradients(model)
@@ -188,6 +191,32 @@ def test_two_processes_give_the_gradient_and_the_losses_of_one(released_model_di
     torch.testing.assert_close(result["loss"], 2 * loss.detach())
     for name in ("nce_gen", "nce_anchor", "ce", "balance"):
         torch.testing.assert_close(result["terms"][name], terms[name])
+
+
+def test_a_rollout_read_early_gives_what_a_call_with_fewer_steps_gives_in_any_batch(released_model_dir, processor):
+    model = load(released_model_dir).eval()
+    items = [case_item(case) for case in CASES[:4]]
+    suffix = suffix_text("", None, "after_latents")
+    with torch.inference_mode():
+        together = run_side(model, make_side(processor, items, [suffix] * 4), 6, (0, 2, 5))
+        alone = [run_side(model, make_side(processor, [item], [suffix]), 6, (0, 2, 5)).early for item in items]
+        plain = run_side(model, make_side(processor, items, [suffix] * 4), 6)
+        for place, steps in enumerate((0, 2, 5)):
+            fixed = model(**processor(items), num_latent_steps=steps).embeddings
+            torch.testing.assert_close(together.early[:, place], fixed, atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.early, torch.cat(alone), atol=1e-5, rtol=0)
+    assert plain.early is None and torch.equal(plain.gen, together.gen)
+    assert torch.equal(plain.token_losses, together.token_losses)
+
+
+def test_the_loss_is_the_mean_over_the_places_that_are_read(released_model_dir, processor):
+    model = load(released_model_dir, position_mode="mrope").eval()
+    found = [direct(model, training_batch(processor, [range(4)], steps)) for steps in (1, 3)]
+    both = direct(model, training_batch(processor, [range(4)], 3, (1,)))
+    torch.testing.assert_close(both["nce_early"], found[0]["nce_gen"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both["nce_gen"], found[1]["nce_gen"])
+    extra = (both["nce_early"] - both["nce_gen"]) / 2
+    torch.testing.assert_close(both["loss"] - found[1]["loss"], extra, atol=1e-5, rtol=1e-4)
 
 
 def test_infonce_is_computed_in_float32_under_autocast():

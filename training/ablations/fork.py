@@ -20,6 +20,7 @@ from training.ablations.archive import check_is_of
 
 # The length of the run is read through the end of stage 0 and the rates in it, which are compared.
 _OF_LATER_STAGES = ("max_steps", "num_latent_steps", "stages", "shares", "num_segments", "learning_rates")
+_OF_LATER_STAGES += ("dealing", "anytime_steps", "anytime_reads")
 
 
 def fork_step(recipe: Recipe) -> int:

@@ -21,7 +21,7 @@ class Row:
 
     Args:
         name (`str`): Its name in results and folders.
-        table (`str`): Where the paper has it: "3", "4", "5", "6", or "baselines".
+        table (`str`): Where the paper has it: "3", "4", "5", "6"; "baselines", or "steps" for what only we ask.
         label (`str`): What it is called in a table.
         settings (`tuple[str]`): As behind `--set`.
         forks (`bool`): Whether its stage 0 is the full run's, and it goes on from there.
@@ -94,6 +94,58 @@ ROWS = (
         ("curriculum.num_latent_steps=0", "curriculum.stages=[0]", f"curriculum.max_steps={TUNED_STEPS}"),
         forks=False,
     ),
+    Row(
+        "anytime",
+        "steps",
+        "any K: the loss also read behind two of 1 to 7 steps",
+        ("curriculum.anytime_steps=[1,2,3,4,5,6,7]",),
+    ),
+    Row(
+        "targets_with_steps",
+        "steps",
+        "targets with K = 8 as well",
+        ("target_rollout=true",),
+        forks=False,
+    ),
+    Row(
+        "stages_6_dealt",
+        "steps",
+        "6 stages, segments as long as their share of the steps",
+        ("curriculum.dealing=by_latents",),
+    ),
+    Row(
+        "k_6_dealt",
+        "steps",
+        "K = 6, segments as long as their share of the steps",
+        ("curriculum.num_latent_steps=6", "curriculum.dealing=by_latents"),
+    ),
+    Row(
+        "parallel",
+        "steps",
+        "8 learned tokens in one pass",
+        ("model.plume={rollout: parallel, adapter_type: none}",),
+    ),
+    Row(
+        "pause",
+        "steps",
+        "one learned token 8 times in one pass, no text",
+        (
+            "model.plume={rollout: parallel, adapter_type: none, shared_slot: true}",
+            "curriculum.stages=[4]",
+            "curriculum.learning_rates=[3e-3,3e-3,3e-3,3e-3,3e-3]",
+            "loss.cross_entropy=0.0",
+        ),
+        forks=False,
+    ),
+    *(
+        Row(
+            f"jacobi_{sweeps}",
+            "steps",
+            f"Jacobi, T = {sweeps}",
+            (f"model.plume={{rollout: jacobi, sweeps: {sweeps}}}",),
+        )
+        for sweeps in (1, 2, 3, 4)
+    ),
 )
 TRUNK_ROW = "explicit_cot_stage_0"  # the trunk itself, evaluated
 
@@ -128,7 +180,7 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
         plume = {"adapter_type": "mlp", "mlp_inner_size": matched_inner_size(recipe.model.hidden_size)}
         return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, plume=plume))
     if row.name.startswith("stages_"):
-        return with_segments(recipe, int(row.name.removeprefix("stages_")))
+        return with_segments(recipe, int(row.name.split("_")[1]))
     return recipe
 
 

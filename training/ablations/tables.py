@@ -23,11 +23,12 @@ def paired_difference(row: dict[int, float], full: dict[int, float]) -> dict | N
     if not seeds:
         return None
     differences = [row[seed] - full[seed] for seed in seeds]
-    mean, low, high = _interval(differences)
+    mean, low, high = interval(differences)
     return {"mean": mean, "low": low, "high": high, "seeds": seeds}
 
 
-def _interval(values: list[float]) -> tuple[float, float | None, float | None]:
+def interval(values: list[float]) -> tuple[float, float | None, float | None]:
+    """Mean and Student's 95 % interval, `None` for a single value."""
     count, mean = len(values), sum(values) / len(values)
     if count == 1:
         return mean, None, None

@@ -17,6 +17,7 @@ from plume_embed.training.objective import SideBatch, make_side, with_suffixes
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.small_model import make_model, make_processor
 from training.hops import hops, mixed
+from training.hops.rivals import RivalModel
 from training.hops.sign_tables import FilmTable, SignTable
 
 VOCAB_SIZE = 420
@@ -39,19 +40,23 @@ class HopsTask:
         self.rows = range(rank, recipe.batch_size, world_size)
         self.processor = make_processor(self.data.tokenizer_texts(), VOCAB_SIZE, hops.SIDE, temporal_patch_size=1)
         self._table: FilmTable | None = None
-        self._sides_of_names: dict[tuple[int, ...], SideBatch] = {}
-        if recipe.target_rollout:
-            raise ValueError("The targets of hops have no rationale; set target_rollout to false.")
+        self._sides_of_names: dict[tuple[tuple[int, ...], str | None], SideBatch] = {}
 
     def make_model(self) -> PlumeModel:
-        """Random weights from the recipe's seed."""
+        """Random weights from the recipe's seed; a [`RivalModel`] where `model.plume` has a `rollout`."""
         return make_model(
             self.processor,
             seed=self.recipe.seed,
             temporal_patch_size=1,
+            model_class=RivalModel if "rollout" in self.recipe.model.plume else PlumeModel,
             num_latent_steps=self.curriculum.num_latent_steps,
             **self.recipe.model.fresh(),
         )
+
+    @property
+    def target_latent_steps(self) -> int:
+        """K of the names, as the last stage trains them."""
+        return self.curriculum.num_latent_steps if self.recipe.target_rollout else 0
 
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
         """The rows of this process in a step."""
@@ -75,17 +80,23 @@ class HopsTask:
                 )
                 for chunk in chunks
             ],
-            targets=[self._names(tuple(finals))],
+            targets=[self._names(tuple(finals), state)],
             target_of_query=torch.tensor([finals.index(query.final) for query in queries]),
             target_keys=torch.tensor([query.final for query in queries]),
             num_latent_steps=state.num_latent_steps,
+            early_steps=state.early_steps,
         )
 
-    def _names(self, finals: tuple[int, ...]) -> SideBatch:
-        """The targets that name these states; nearly every batch has all ten."""
-        if finals not in self._sides_of_names:
-            self._sides_of_names[finals] = make_side(self.processor, [self.data.NAMES[final] for final in finals], None)
-        return self._sides_of_names[finals]
+    def _names(self, finals: tuple[int, ...], state: CurriculumState) -> SideBatch:
+        """The targets that name these states, which have no rationale; nearly every batch has all ten."""
+        suffix = None
+        if self.recipe.target_rollout and self.curriculum.has_suffix:
+            suffix = self.curriculum.suffix("", None, state)
+        if (finals, suffix) not in self._sides_of_names:
+            names = [self.data.NAMES[final] for final in finals]
+            suffixes = None if suffix is None else [suffix] * len(names)
+            self._sides_of_names[finals, suffix] = make_side(self.processor, names, suffixes)
+        return self._sides_of_names[finals, suffix]
 
     def prefix(self, queries: list[hops.Hop]) -> dict[str, torch.Tensor]:
         """The processor's output for these queries, put together from what it gave for their parts."""
@@ -120,7 +131,8 @@ class HopsTask:
         was_training = model.training
         model.eval()
         device = model.device
-        names = model(**self.processor(list(self.data.NAMES)).to(device), num_latent_steps=0).embeddings  # [N, D]
+        steps = self.target_latent_steps if writing_stage is None else 0
+        names = model(**self.processor(list(self.data.NAMES)).to(device), num_latent_steps=steps).embeddings  # [N, D]
         queries, hits, finished = self.data.held_out_queries(count, self.recipe.split), [], []
         for start in range(0, count, 256):
             chunk = queries[start : start + 256]

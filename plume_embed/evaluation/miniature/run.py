@@ -127,11 +127,12 @@ def evaluate(
 
 
 def column_name(embedder: Embedder) -> str:
-    """`plume-tiny K=8`, `plume-tiny single pass`, `plume-tiny CoT`; a model without latent steps by its name alone."""
+    """`plume-tiny K=8`, `plume-tiny single pass`, `CoT`, `anchor`, `z(3)`; a model without steps by its name alone."""
     if embedder.num_latent_steps is None:
         return embedder.name
-    paradigm = {"cot": "CoT", "single": "single pass"}.get(embedder.paradigm, f"K={embedder.num_latent_steps}")
-    return f"{embedder.name} {paradigm}"
+    steps = embedder.num_latent_steps
+    names = {"cot": "CoT", "single": "single pass", "anchor": "anchor", "state": f"z({steps})"}
+    return f"{embedder.name} {names.get(embedder.paradigm, f'K={steps}')}"
 
 
 def _contest(

@@ -108,6 +108,7 @@ class CorpusTask:
             target_of_query=torch.arange(len(pairs)),
             target_keys=keys,
             num_latent_steps=state.num_latent_steps,
+            early_steps=state.early_steps,
         )
 
     def _key(self, pair: Pair) -> int:

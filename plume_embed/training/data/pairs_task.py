@@ -63,6 +63,10 @@ class PairsTask:
                 f"Pairs have no rationales, so only the last stage can be trained: curriculum.stages must be "
                 f"[{recipe.curriculum.num_segments}], got {list(recipe.curriculum.stages)}."
             )
+        if recipe.pairs.sampled_steps and recipe.curriculum.anytime_steps:
+            raise ValueError(
+                "pairs.sampled_steps draws K, curriculum.anytime_steps reads one rollout in several places; give one."
+            )
         self.recipe, self.curriculum = recipe, recipe.curriculum
         self.train_rows, self.held_out = self._split(report if rank == 0 else lambda message: None)
         if len(self.train_rows) < recipe.batch_size:
@@ -141,6 +145,7 @@ class PairsTask:
             target_of_query=torch.arange(len(rows)),
             target_keys=torch.tensor([item_key(row.positive) for row in rows]),
             num_latent_steps=num_steps,
+            early_steps=state.early_steps,
             query_keys=torch.tensor([item_key(row.query) for row in rows]),
             negatives=numbers if self._num_negatives else None,
             negative_keys=keys if self._num_negatives else None,
@@ -186,7 +191,7 @@ class PairsTask:
         pool = PairPool.of(self.held_out)
         own = self.curriculum.num_latent_steps
         found: dict[str, dict[str, float]] = {}
-        for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps)):
+        for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps, *self.curriculum.anytime_steps)):
             asked, answers = pool.embedded(lambda items, where, steps=steps: self._vectors(model, items, steps))
             for size in (None, *(self.recipe.pairs.truncate if steps == own else ())):
                 name = f"K={steps}" + ("" if size is None else f", {size} dimensions")

@@ -42,6 +42,7 @@ class TrainingBatch:
         target_of_query (`torch.Tensor` of shape [N]): Index into the rows of `targets`; equal targets are encoded once.
         target_keys (`torch.Tensor` of shape [N]): int64, equal where two queries have equal targets, on any process.
         num_latent_steps (`int`): K of this step.
+        early_steps (`tuple[int]`): Smaller numbers of steps, behind which the contrastive loss is read as well.
         query_keys (`torch.Tensor` of shape [N], *optional*): int64, the keys of the queries themselves: a target that
             equals a query is no negative of it.
         negatives (`torch.Tensor` of shape [N, G], *optional*): Indices into the rows of `targets`: what each query
@@ -57,6 +58,7 @@ class TrainingBatch:
     query_keys: torch.Tensor | None = None
     negatives: torch.Tensor | None = None
     negative_keys: torch.Tensor | None = None
+    early_steps: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """The same batch on another device."""
@@ -67,6 +69,7 @@ class TrainingBatch:
             self.target_keys.to(device),
             self.num_latent_steps,
             *(None if t is None else t.to(device) for t in (self.query_keys, self.negatives, self.negative_keys)),
+            early_steps=self.early_steps,
         )
 
     @property
@@ -79,11 +82,13 @@ class TrainingBatch:
 def join(outputs: list[SideOutput]) -> SideOutput:
     """The rows of several chunks as one."""
     probs = [output.router_probs for output in outputs if output.router_probs is not None]
+    early = [output.early for output in outputs if output.early is not None]
     return SideOutput(
         gen=torch.cat([output.gen for output in outputs]),
         anchor=torch.cat([output.anchor for output in outputs]),
         token_losses=torch.cat([output.token_losses for output in outputs]),
         router_probs=torch.cat(probs) if probs else None,
+        early=torch.cat(early) if early else None,
     )
 
 
@@ -110,7 +115,10 @@ def batch_losses(
         f"nce_{name}": _contrastive(gather_rows(query), pool.rows(target), pool, weights)
         for name, query, target in (("gen", queries.gen, targets.gen), ("anchor", queries.anchor, targets.anchor))
     }
-    loss = weights.gen * terms["nce_gen"] + weights.anchor * terms["nce_anchor"]
+    gen_losses = [terms["nce_gen"], *_early_losses(queries, targets, pool, weights)]
+    if len(gen_losses) > 1:
+        terms["nce_early"] = torch.stack(gen_losses[1:]).mean()
+    loss = weights.gen * torch.stack(gen_losses).mean() + weights.anchor * terms["nce_anchor"]
     token_losses = torch.cat((queries.token_losses, targets.token_losses)).sum()
     tokens = gather_rows(token_losses.new_tensor([batch.suffix_tokens])).sum()
     if tokens > 0:
@@ -123,6 +131,18 @@ def batch_losses(
         terms["router_entropy"] = -(probs * probs.clamp_min(1e-12).log()).sum(dim=-1).mean()  # of this process
         loss = loss + weights.balance * terms["balance"]
     return world_size * loss, {name: term.detach() for name, term in terms.items()}
+
+
+def _early_losses(queries: SideOutput, targets: SideOutput, pool: "_Pool", weights: LossWeights) -> list[torch.Tensor]:
+    """InfoNCE after each of the smaller numbers of steps: against targets after as many, or in a single pass."""
+    if queries.early is None:
+        return []
+    steps = queries.early.unbind(dim=1)  # R times [N, D]
+    others = [targets.gen] * len(steps) if targets.early is None else targets.early.unbind(dim=1)
+    return [
+        _contrastive(gather_rows(query), pool.rows(target), pool, weights)
+        for query, target in zip(steps, others, strict=True)
+    ]
 
 
 class _Pool:

@@ -6,7 +6,7 @@ gradient with regard to those few numbers; (3) each chunk forward once more with
 that gradient. The gradient is that of one large backward pass, the memory that of one chunk.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils.checkpoint import get_device_states, set_device_states
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses, join
 from plume_embed.training.objective import SideBatch, SideOutput
 
-Forward = Callable[[list[SideBatch], int], list[SideOutput]]
+Forward = Callable[[list[SideBatch], int, Sequence[int]], list[SideOutput]]
 Backward = Callable[[torch.Tensor, bool], None]
 
 
@@ -45,7 +45,7 @@ def cached_backward(
     with torch.no_grad():
         for chunk in chunks:
             states.append(_RandomState(chunk))
-            cached += forward([chunk], batch.num_latent_steps)
+            cached += forward([chunk], batch.num_latent_steps, batch.early_steps)
     leaves = [
         SideOutput(*(None if t is None else t.detach().requires_grad_() for t in _tensors(output))) for output in cached
     ]
@@ -53,7 +53,7 @@ def cached_backward(
     loss.backward()
     for chunk, leaf, state in zip(chunks, leaves, states, strict=True):
         with state.replayed():
-            output = forward([chunk], batch.num_latent_steps)[0]
+            output = forward([chunk], batch.num_latent_steps, batch.early_steps)[0]
         share = sum(  # its gradient with regard to the output is that of the batch's loss
             (tensor * cache.grad).sum()
             for tensor, cache in zip(_tensors(output), _tensors(leaf), strict=True)
@@ -78,7 +78,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def _tensors(output: SideOutput) -> tuple[torch.Tensor | None, ...]:
-    return output.gen, output.anchor, output.token_losses, output.router_probs
+    return output.gen, output.anchor, output.token_losses, output.router_probs, output.early
 
 
 class _RandomState:

@@ -1,0 +1,125 @@
+"""What the latent steps of trained models carry, as JSON: read-outs, causal tests, likeness of the steps.
+
+    python -m training.steps.diagnose --run .data/ablations/hops/full-0 --run .data/ablations/hops_mixed/full-0
+    python -m training.steps.diagnose --checkpoint checkpoints/plume-tiny --miniature .data/miniature
+
+What the JSON has already is kept, an entry a model and set; a table of it is made by `training.steps.tables`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from plume_embed.atomic import write_json
+from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
+from plume_embed.quiet import quiet_libraries
+from plume_embed.training.causal import embed_with, other_queries, record, replaced, similarities
+from training.steps.sets import DiagnosticSet, Loaded, of_checkpoint, of_run
+
+RESULTS = Path(__file__).parent / "results" / "diagnostics.json"
+
+
+def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
+    """All diagnostics of one model on one set.
+
+    Returns:
+        `read_outs`: Hit@1 by name, with the same read-out on both sides (`same`) and with the candidates' embeddings
+        (`embedding`); `after_step`: Hit@1 with 0 to K steps, and by depth where the set has it; `causal`: by name
+        Hit@1, its difference to the rollout and how often the answer is that of the other query; `similarities`. Hits
+        are [mean, low, high] over the queries.
+    """
+    model, processor = loaded.model, loaded.processor
+    steps = model.config.num_latent_steps
+    queries = record(model, processor, asked.queries, steps)
+    candidates = record(model, processor, asked.candidates, asked.document_latent_steps)
+    own = hits(queries.embeddings, candidates.embeddings, asked.gold)
+    others = other_queries([gold[0] for gold in asked.gold])
+    embedded = embed_with(model, processor, asked.queries, replaced(queries.inputs, others))
+    causal = {}
+    for name, embeddings in embedded.items():
+        found = hits(embeddings, candidates.embeddings, asked.gold)
+        follows = hits(embeddings, candidates.embeddings, [asked.gold[other] for other in others.tolist()])
+        causal[name] = {"hit": mean_of(found), "difference": mean_of(found - own), "follows": float(follows.mean())}
+    return {
+        "model": loaded.name,
+        "set": asked.name,
+        "queries": len(asked.queries),
+        "candidates": len(asked.candidates),
+        "chance": float(np.mean([len(gold) / len(asked.candidates) for gold in asked.gold])),
+        "num_latent_steps": steps,
+        "document_latent_steps": asked.document_latent_steps,
+        "read_outs": _read_outs(queries, candidates, asked),
+        "after_step": _after_step(queries, candidates, asked),
+        "causal": causal,
+        "similarities": similarities(queries.states),
+    }
+
+
+def _read_outs(queries: Any, candidates: Any, asked: DiagnosticSet) -> dict[str, dict[str, Any]]:
+    of_candidates, found = candidates.read_outs(), {}
+    for name, read in queries.read_outs().items():
+        found[name] = {"embedding": mean_of(hits(read, candidates.embeddings, asked.gold))}
+        if name in of_candidates:
+            found[name]["same"] = mean_of(hits(read, of_candidates[name], asked.gold))
+    return found
+
+
+def _after_step(queries: Any, candidates: Any, asked: DiagnosticSet) -> dict[str, Any]:
+    """Candidates with K of their own where they are single passes, else with as many steps as the queries."""
+    found: dict[str, Any] = {"hit": [], "by_depth": {}}
+    columns = []
+    for k in range(queries.after_step.shape[1]):
+        of_candidates = candidates.after_step[:, min(k, asked.document_latent_steps)]
+        columns.append(hits(queries.after_step[:, k], of_candidates, asked.gold))
+        found["hit"].append(mean_of(columns[-1]))
+    for depth in sorted(set(asked.depths or ())):
+        rows = np.array(asked.depths) == depth
+        found["by_depth"][str(depth)] = [float(column[rows].mean()) for column in columns]
+    return found
+
+
+def hits(queries: torch.Tensor, candidates: torch.Tensor, gold: Sequence[Sequence[int]]) -> np.ndarray:
+    """Whether each query's nearest candidate is right, [Q] of 0.0 and 1.0."""
+    best = (queries @ candidates.T).argmax(dim=1).tolist()
+    return np.array([float(one in right) for one, right in zip(best, gold, strict=True)])
+
+
+def mean_of(values: np.ndarray) -> list[float]:
+    """Mean with its 95 % interval over the queries (bootstrap): [mean, low, high]."""
+    draws = resampled_means(values[:, None], RESAMPLES, np.random.default_rng(0))[:, 0]
+    found = interval(float(values.mean()), draws)
+    return [found.mean, found.low, found.high]
+
+
+def main(
+    run: Annotated[list[Path] | None, typer.Option(help="Finished run of hops or hops_mixed; again for more.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A model of pictures, e.g. checkpoints/plume-tiny.")] = None,
+    pictures: Annotated[Path, typer.Option(help="The checkpoint's named pictures.")] = Path("examples"),
+    miniature: Annotated[Path | None, typer.Option(help="What `make miniature` wrote. Default: left out.")] = None,
+    queries: Annotated[int, typer.Option(min=2, help="Most queries of a set.")] = 1024,
+    to: Annotated[Path, typer.Option("--json", help="Results file; what it has is kept.")] = RESULTS,
+    anew: Annotated[bool, typer.Option("--anew", help="Also what the file has already.")] = False,
+) -> None:
+    """Diagnose the latent steps of trained models."""
+    quiet_libraries()
+    results = json.loads(to.read_text()) if to.is_file() else {}
+    loaders = [lambda folder=folder: of_run(folder, queries) for folder in run or []]
+    if checkpoint is not None:
+        loaders.append(lambda: of_checkpoint(checkpoint, pictures, miniature, queries))
+    for load in loaders:
+        loaded = load()
+        for asked in loaded.sets:
+            key = f"{asked.name}/{loaded.name}"
+            if key not in results or anew:
+                results[key] = diagnose(loaded, asked)
+                write_json(to, dict(sorted(results.items())))
+            typer.echo(f"{key}: Hit@1 {100 * results[key]['read_outs']['embedding']['embedding'][0]:.1f} %")
+
+
+if __name__ == "__main__":
+    typer.run(main)

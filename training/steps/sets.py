@@ -1,0 +1,133 @@
+"""What the diagnostics are run on: a model with queries, candidates and right answers."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plume_embed.encode.encoder import load_model
+from plume_embed.evaluation.miniature.media import MediaStore
+from plume_embed.evaluation.miniature.schema import Task as MiniatureTask
+from plume_embed.evaluation.miniature.schema import read_tasks
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.training.recipe import recipe_from
+from plume_embed.training.tasks import make_task
+from plume_embed.training.trainer import load_weights
+from training.hops import hops
+
+# Of the miniature: one task a kind that is well above chance for plume-tiny, and none with thousands of candidates.
+MINIATURE_TASKS = (
+    "I-RET/text to picture",
+    "I-QA/subgroup",
+    "I-QA/how many",
+    "V-QA/subgroup",
+    "V-RET/text to clip hard",
+)
+
+
+@dataclass(frozen=True)
+class DiagnosticSet:
+    """Queries, candidates, and which candidates are right.
+
+    Args:
+        name (`str`): Of the set.
+        queries, candidates: Items for PlumeProcessor.
+        gold (`list[list[int]]`): For each query its right candidates.
+        document_latent_steps (`int`): K of the candidates.
+        depths (`list[int]`, *optional*): For each query how many steps of the rationale its answer needs.
+    """
+
+    name: str
+    queries: Sequence[Any]
+    candidates: Sequence[Any]
+    gold: list[list[int]]
+    document_latent_steps: int
+    depths: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with what it is diagnosed on."""
+
+    name: str
+    model: PlumeModel
+    processor: PlumeProcessor
+    sets: list[DiagnosticSet]
+
+
+def of_run(folder: Path, count: int) -> Loaded:
+    """A finished run of `hops` or `hops_mixed` with the first test queries.
+
+    Args:
+        folder (`Path`): The run's output folder.
+        count (`int`): Queries.
+
+    Raises:
+        ValueError: the run has not ended.
+    """
+    if not (folder / "results.json").is_file():
+        raise ValueError(f"{folder} has no results.json: the run has not ended; go on with --resume.")
+    recipe = recipe_from(json.loads((folder / "results.json").read_text())["recipe"])
+    task = make_task(recipe)
+    queries = task.data.held_out_queries(count, recipe.split)
+    found = DiagnosticSet(
+        name=folder.parent.name,
+        queries=[query.item() for query in queries],
+        candidates=list(task.data.NAMES),
+        gold=[[query.final] for query in queries],
+        document_latent_steps=task.target_latent_steps,
+        depths=[last_press(query) for query in queries],
+    )
+    model = task.make_model()
+    load_weights(model, folder / "model")
+    return Loaded(folder.name, model.eval(), task.processor, [found])
+
+
+def last_press(query: Any) -> int:
+    """The place of the last sign that is not idle, from 1: behind so many states of the rationale the answer stands."""
+    signs = query.frames if isinstance(query, hops.Hop) else query.signs
+    return max(place for place, sign in enumerate(signs, 1) if sign != hops.IDLE)
+
+
+def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, count: int) -> Loaded:
+    """A bundled model with named pictures, and with tasks of the miniature where it has been built.
+
+    Args:
+        pictures (`Path`): What is searched by name: a folder with `concepts.json` beside `pictures/`, or of pictures
+            whose file names are what they show.
+        miniature (`Path`, *optional*): What `make miniature` wrote.
+        count (`int`): Most queries of a task.
+    """
+    model = load_model(folder).eval()
+    steps = model.config.num_latent_steps
+    sets = [named_pictures(pictures, steps)]
+    if miniature is not None:
+        store = MediaStore(miniature)
+        tasks = [task for task in read_tasks(miniature) if task.name in MINIATURE_TASKS and task.concepts == "known"]
+        sets += [_of_miniature(task, store, steps, count) for task in tasks]
+    return Loaded(folder.name, model, PlumeProcessor.from_pretrained(folder), sets)
+
+
+def named_pictures(folder: Path, steps: int) -> DiagnosticSet:
+    """Each picture of a folder searched by its name among all of them."""
+    if (folder / "concepts.json").is_file():
+        concepts = json.loads((folder / "concepts.json").read_text())
+        files = [folder / "pictures" / concept["file"] for concept in concepts]
+        names = [concept["label"] for concept in concepts]
+    else:
+        files = sorted(file for file in folder.iterdir() if file.suffix in (".jpg", ".png"))
+        names = [file.stem.replace("_", " ") for file in files]
+    return DiagnosticSet("names -> pictures", names, files, [[n] for n in range(len(files))], steps)
+
+
+def _of_miniature(task: MiniatureTask, store: MediaStore, steps: int, count: int) -> DiagnosticSet:
+    queries = task.queries[:count]
+    return DiagnosticSet(
+        name=task.name,
+        queries=[store.model_input(query.side) for query in queries],
+        candidates=[store.model_input(side) for side in task.candidates],
+        gold=[list(query.positives) for query in queries],
+        document_latent_steps=steps,
+    )
