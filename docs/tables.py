@@ -145,6 +145,24 @@ def plume_small_stages() -> str:
     return "\n".join(lines)
 
 
+def latent_read_outs() -> str:
+    from training.steps.tables import read_outs
+
+    return read_outs(read("training/steps/results/diagnostics.json"))
+
+
+def latent_causal() -> str:
+    from training.steps.tables import causal
+
+    return causal(read("training/steps/results/diagnostics.json"))
+
+
+def latent_likeness() -> str:
+    from training.steps.tables import likeness
+
+    return likeness(read("training/steps/results/diagnostics.json"))
+
+
 def house() -> str:
     from benchmarks.house import markdown
 
@@ -167,6 +185,9 @@ TABLES: dict[str, Callable[[], str]] = {
         training_memory,
         libraries,
         plume_tiny_runs,
+        latent_read_outs,
+        latent_causal,
+        latent_likeness,
         house,
         photographs,
         plume_small_stages,

@@ -63,6 +63,17 @@ def test_the_documents_show_the_committed_paradigms_of_equal_data_and_budget():
         assert named[name]["means"]["mean"] is not None and not named[name]["failed"]
 
 
+def test_the_committed_diagnostics_say_what_their_page_says():
+    found = json.loads((ROOT / "training" / "steps" / "results" / "diagnostics.json").read_text())
+    tiny = found["names -> pictures/plume-tiny"]
+    assert (
+        tiny["causal"]["another query"]["difference"] == [0, 0, 0] and tiny["causal"]["another query"]["follows"] == 0
+    )
+    anchor, embedding = (tiny["read_outs"][name]["embedding"] for name in ("anchor", "embedding"))
+    assert embedding[1] <= anchor[0] <= embedding[2]  # level
+    assert min(value for row in tiny["similarities"]["between_steps"][2:] for value in row[2:]) > 0.9
+
+
 def test_the_figures_of_plume_tiny_and_their_numbers_are_there():
     folder = ROOT / "training" / "plume_tiny" / "results" / "report"
     report = json.loads((folder / "report.json").read_text())
