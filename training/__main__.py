@@ -42,6 +42,13 @@ EXPERIMENTS = (
         ("training/ablations/results/hops_mixed.json",),
     ),
     Experiment(
+        "steps",
+        "beyond it",
+        "what the latent steps carry: read-outs, causal tests, likeness of the steps",
+        "python -m training.steps.diagnose --checkpoint checkpoints/plume-tiny",
+        ("training/steps/results/diagnostics.json",),
+    ),
+    Experiment(
         "ablations_hops",
         "tables 3 to 6",
         "every row of the ablations on hops, paired seeds",

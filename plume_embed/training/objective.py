@@ -13,8 +13,8 @@ from torch import nn
 
 from plume_embed.model.modeling_plume import PlumeModel, PlumePrefix
 from plume_embed.model.processing_plume import PlumeProcessor
-from plume_embed.training.branches import behind
 from plume_embed.training.efficiency.sharded import missing_media
+from plume_embed.training.latents.branches import behind
 
 
 @dataclass

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from common import random_item
 
 from plume_embed import PlumeModel, PlumeProcessor
-from plume_embed.training.branches import behind
-from plume_embed.training.causal import REPLACEMENTS, embed_with, other_queries, record, replaced, similarities
+from plume_embed.training.latents.branches import behind
+from plume_embed.training.latents.causal import REPLACEMENTS, embed_with, other_queries, record, replaced, similarities
 
 STEPS = 4
 

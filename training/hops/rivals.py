@@ -17,7 +17,7 @@ from torch import nn
 from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.modeling_plume import PlumeModel, PlumePrefix
 from plume_embed.model.positions_plume import latent_positions
-from plume_embed.training.branches import behind
+from plume_embed.training.latents.branches import behind
 
 
 @strict

@@ -18,7 +18,7 @@ import typer
 from plume_embed.atomic import write_json
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from plume_embed.quiet import quiet_libraries
-from plume_embed.training.causal import embed_with, other_queries, record, replaced, similarities
+from plume_embed.training.latents.causal import embed_with, other_queries, record, replaced, similarities
 from training.steps.sets import DiagnosticSet, Loaded, of_checkpoint, of_run
 
 RESULTS = Path(__file__).parent / "results" / "diagnostics.json"

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from plume_embed.model.modeling_plume import PlumeModel, PlumePrefix
 from plume_embed.model.positions_plume import latent_positions
 from plume_embed.model.processing_plume import PlumeProcessor
-from plume_embed.training.branches import behind
+from plume_embed.training.latents.branches import behind
 
 BATCH = 64
 SEED = 0
