@@ -31,7 +31,7 @@ from plume_embed.model.inputs_plume import ItemError
 
 _CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
-BUNDLED_MODEL = _CHECKPOINTS / "plume-tiny"  # knows drawings: the Space, whose collection is drawings, serves it
+BUNDLED_MODEL = _CHECKPOINTS / "plume-tiny"  # knows drawings: for tests, and for the Space's drawings
 DEFAULT_MODEL_KNOWS = (
     "plume-small knows things in photographs by their English names; it is weak at scenes, relations, text in pictures "
     "and other languages. --model or PLUME_MODEL takes a larger model."

@@ -5,12 +5,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from plume_embed.encode.encoder import BUNDLED_MODEL, Encoder, fingerprint
+from plume_embed.encode.encoder import BUNDLED_MODEL, DEFAULT_MODEL, Encoder, fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "evaluation" / "results"
 # Names of settings -> their labels; those which a run does not have are left out.
 _SETTINGS = {
+    "learning_rate": "highest learning rate",
     "task": "task",
     "max_steps": "optimiser steps",
     "steps": "optimiser steps",
@@ -33,24 +34,41 @@ _COSTS = {
 }
 
 
+_LIMITS = {
+    "plume-small": "plume-small is small enough to be trained and run on a processor. It joins an image encoder that "
+    "was trained on ImageNet to a distilled text model, without a captioned photograph. It knows things by their "
+    "English names, and is weak at scenes, relations, people and text in pictures.",
+    "plume-tiny": "plume-tiny is small enough to be trained and run on a processor. It was trained on drawings of "
+    "everyday things, in pictures, clips and scenes, and on texts about them, and knows no photographs. It once learnt "
+    "to write rationales, but most of its training was of latent steps, and what is left of its words makes little "
+    "sense. The method is meant for backbones that are a thousand times larger; set <code>PLUME_MODEL</code> to serve "
+    "one.",
+}
+
+
 def about(encoder: Encoder) -> str:
     """HTML about the model that is served."""
-    is_bundled = fingerprint(encoder.folder) == fingerprint(BUNDLED_MODEL) if BUNDLED_MODEL.is_dir() else False
-    parts = [_what_it_is(encoder, is_bundled), _training(encoder.folder)]
-    results = _results(RESULTS) if is_bundled else ""
-    parts.append(
-        results
-        or "<h2>Measured results</h2><p>No measured results are bundled for this model; those of other models would "
-        "say nothing about it.</p>"
-    )
-    parts += [_limits(is_bundled), _privacy(), _citation()]
+    own = fingerprint(encoder.folder)
+    folders = [folder for folder in (DEFAULT_MODEL, BUNDLED_MODEL) if folder.is_dir()]
+    bundled = next((folder.name for folder in folders if fingerprint(folder) == own), "")
+    results = {"plume-small": _of_photographs, "plume-tiny": _of_drawings, "": lambda _: []}[bundled](RESULTS)
+    parts = [
+        _what_it_is(encoder, bundled),
+        _training(encoder.folder),
+        "<h2>Measured results</h2>",
+        "".join(results)
+        or "<p>No measured results are bundled for this model; those of other models would say nothing about it.</p>",
+        f"<h2>Limits</h2><p>{_LIMITS[bundled]}</p>" if bundled else "",
+        _privacy(),
+        _citation(),
+    ]
     return f'<div class="prose">{"".join(parts)}</div>'
 
 
-def _what_it_is(encoder: Encoder, is_bundled: bool) -> str:
+def _what_it_is(encoder: Encoder, bundled: str) -> str:
     config, model = encoder.model.config, encoder.model
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    name = "plume-tiny, the demonstration model of this repository" if is_bundled else encoder.folder.name
+    name = f"{bundled}, a model of this repository" if bundled else encoder.folder.name
     experts = ""
     if config.adapter_type == "moe":
         experts = (
@@ -81,7 +99,7 @@ def _training(folder: Path) -> str:
         file = folder / name
         if file.is_file():
             record = json.loads(file.read_text())
-            runs += record.get("runs", [record])
+            runs += record.get("runs") or record.get("stages") or [record]
     runs_shown = [(run.get("name", "run"), values) for run in runs if (values := _run(run))]
     head = "<h2>How it was trained</h2>"
     if not runs_shown:
@@ -102,7 +120,8 @@ def _run(run: dict[str, Any]) -> dict[str, str]:
     return _named(recipe | recipe.get("curriculum", {}), _SETTINGS) | _named(run, _COSTS)
 
 
-def _results(folder: Path) -> str:
+def _of_drawings(folder: Path) -> list[str]:
+    """What was measured of plume-tiny."""
     parts = []
     for file in sorted(folder.glob("plume-tiny*.json")):
         data = json.loads(file.read_text())
@@ -112,7 +131,27 @@ def _results(folder: Path) -> str:
             parts.append(_stills(data["with_country_flags"]))
         elif "names_hit_at_1" in data:
             parts.append(_examples(data))
-    return "<h2>Measured results</h2>" + "".join(parts) if parts else ""
+    return parts
+
+
+def _of_photographs(folder: Path) -> list[str]:
+    """What was measured of plume-small."""
+    file = folder / "photographs.json"
+    if not file.is_file():
+        return []
+    models = json.loads(file.read_text())["models"]
+    (scores,) = [one["scores"] for one in models if one["model"] == "plume-small"]
+    rows = [
+        [task.replace("->", "→"), *(_interval(found[f"R@{k}"]) for k in (1, 5, 10))] for task, found in scores.items()
+    ]
+    return [
+        _table(
+            "Photographs that were never trained on: percent found among the first K, with 95 % intervals (bootstrap "
+            "over queries)",
+            ["task", "R@1", "R@5", "R@10"],
+            rows,
+        )
+    ]
 
 
 def _miniature(data: dict[str, Any]) -> str:
@@ -154,18 +193,6 @@ def _examples(data: dict[str, Any]) -> str:
     )
 
 
-def _limits(is_bundled: bool) -> str:
-    if not is_bundled:
-        return ""
-    return (
-        "<h2>Limits</h2><p>plume-tiny is small enough to be trained and run on a processor. It was trained on drawings "
-        "of everyday things, in pictures, clips and scenes, and on texts about them, and knows no photographs. It once "
-        "learnt to write rationales, but most of its training was of latent steps, and what is left of its words makes "
-        "little sense. The method is meant for backbones that are a thousand times larger; set "
-        "<code>PLUME_MODEL</code> to serve one.</p>"
-    )
-
-
 def _privacy() -> str:
     return (
         "<h2>Your files</h2><p>What you add under “Your own files” is read once, in a process of its own, and deleted "
@@ -178,7 +205,8 @@ def _citation() -> str:
     return (
         "<h2>Citation</h2><p>The method: He et al., <em>PLUME: Latent Reasoning Based Universal Multimodal "
         "Embedding</em>, arXiv 2604.02073, 2026. This implementation: plume-embed, Apache-2.0; see CITATION.cff. The "
-        "bundled pictures are Twemoji (CC-BY-4.0), Noto Emoji (Apache-2.0) and Fluent Emoji (MIT).</p>"
+        "bundled drawings are Twemoji (CC-BY-4.0), Noto Emoji (Apache-2.0) and Fluent Emoji (MIT); the sources of the "
+        "photographs are in examples/photographs/NOTICE.</p>"
     )
 
 
@@ -187,9 +215,17 @@ def _named(values: dict[str, Any], names: dict[str, str]) -> dict[str, str]:
     for key, name in names.items():
         value = values.get(key)
         if value is not None:
-            shown = f"{value:,.1f}" if isinstance(value, float) and value >= 10 else f"{value}"
-            found[name] = shown.strip("[]") if isinstance(value, list) else shown
+            found[name] = _written(value)
     return found
+
+
+def _written(value: Any) -> str:
+    """A setting as people write it; of (step, value) pairs the values."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(entry[-1] if isinstance(entry, list) else entry) for entry in value)
+    return f"{value:,.1f}" if isinstance(value, float) and value >= 10 else f"{value}"
 
 
 def _interval(value: list[float] | None) -> str:

@@ -1,13 +1,14 @@
 """Makes what the bundled collection holds besides pictures: films and documents, and the media of prepared queries.
 
-`python -m space.tools.make_collection` writes `space/collection/` and `space/queries/` from `examples/`.
+`python -m space.tools.make_collection` writes `space/collection/` and `space/queries/` from `examples/`: for drawings
+films and documents, for photographs details and films of a moving camera.
 The results are committed; run it again only to change them.
 """
 
 import ctypes
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from PIL import Image, ImageChops
 
 ROOT = Path(__file__).parent.parent.parent
 PICTURES, QUERIES = ROOT / "examples" / "pictures", ROOT / "examples" / "queries"
+PHOTOGRAPHS = ROOT / "examples" / "photographs"
 COLLECTION, QUERY_MEDIA = ROOT / "space" / "collection", ROOT / "space" / "queries"
 
 NUM_FRAMES, FRAMES_PER_SECOND, SIDE = 24, 12, 168
@@ -46,6 +48,10 @@ MORE_QUERY_FILMS = {
 }
 # Pictures of the collection as somebody might have photographed them: mirrored, tilted, on paper of another colour.
 CHANGED_PICTURES = ("banana", "fox", "house", "old_key", "watermelon", "whale")
+# Photographs of which a mirrored detail is a query, and those over which a camera moves.
+DETAILS = ("astronaut", "boats", "canyon", "cat", "coffee", "coins", "dahlia", "rocket", "sheep", "temple")
+PANS = ("abandoned_house", "airplane", "boats", "mountains", "temple")
+DETAIL_SHARE, PAN_SHARE = 0.7, 0.75  # of the photograph's sides
 DOCUMENTS = {
     "garden": [
         ("cactus", "Cactus", "Water it once a month. It likes the sun and sand."),
@@ -88,14 +94,32 @@ def frames(picture: Image.Image, movement: str) -> Iterator[Image.Image]:
         yield frame
 
 
-def write_film(path: Path, picture: Image.Image, movement: str) -> None:
+def pan(photograph: Image.Image) -> Iterator[Image.Image]:
+    """What a camera sees that moves over a photograph, from one corner to the other."""
+    width, height = photograph.size
+    side = round(PAN_SHARE * min(width, height))
+    for index in range(NUM_FRAMES):
+        phase = index / (NUM_FRAMES - 1)
+        left, top = round(phase * (width - side)), round(phase * (height - side))
+        yield photograph.crop((left, top, left + side, top + side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def detail(photograph: Image.Image) -> Image.Image:
+    """The middle of a photograph, mirrored."""
+    width, height = photograph.size
+    margin = (1 - DETAIL_SHARE) / 2
+    box = (round(margin * width), round(margin * height), round((1 - margin) * width), round((1 - margin) * height))
+    return photograph.crop(box).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+
+
+def write_film(path: Path, shown: Iterable[Image.Image]) -> None:
     """H.264 in MP4, which browsers play; one thread, so that the bytes are the same every time."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "24", "preset": "veryslow", "threads": "1"}
-        for frame in frames(picture, movement):
+        for frame in shown:
             for packet in stream.encode(av.VideoFrame.from_ndarray(np.asarray(frame), format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
@@ -134,13 +158,17 @@ def main() -> None:
     for folder in (COLLECTION / "films", COLLECTION / "documents", QUERY_MEDIA):
         folder.mkdir(parents=True, exist_ok=True)
     for name, movement in FILMS.items():
-        write_film(COLLECTION / "films" / f"{name}.mp4", _open(PICTURES / f"{name}.png"), movement)
+        write_film(COLLECTION / "films" / f"{name}.mp4", frames(_open(PICTURES / f"{name}.png"), movement))
     for name, movement in QUERY_FILMS.items():
-        write_film(QUERY_MEDIA / f"{name}.mp4", _open(QUERIES / f"{name}.png"), movement)
+        write_film(QUERY_MEDIA / f"{name}.mp4", frames(_open(QUERIES / f"{name}.png"), movement))
     for name, movement in MORE_QUERY_FILMS.items():
-        write_film(QUERY_MEDIA / f"{name}.mp4", _open(PICTURES / f"{name}.png"), movement)
+        write_film(QUERY_MEDIA / f"{name}.mp4", frames(_open(PICTURES / f"{name}.png"), movement))
     for name in CHANGED_PICTURES:
         changed(_open(PICTURES / f"{name}.png")).save(QUERY_MEDIA / f"{name}.png", optimize=True)
+    for name in DETAILS:
+        detail(_open(PHOTOGRAPHS / f"{name}.jpg")).save(QUERY_MEDIA / f"detail_{name}.jpg", quality=85)
+    for name in PANS:
+        write_film(QUERY_MEDIA / f"pan_{name}.mp4", pan(_open(PHOTOGRAPHS / f"{name}.jpg")))
     for name, pages in DOCUMENTS.items():
         write_document(COLLECTION / "documents" / f"{name}.pdf", pages)
 

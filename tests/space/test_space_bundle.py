@@ -52,7 +52,7 @@ def test_the_bundle_runs_without_the_checkout(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     where, found = done.stdout.strip().splitlines()[-2:]
     assert Path(where) == tmp_path / "repository" / "space" / "page" / "page.py"
-    assert found == "200 178 0", "the index is part of the bundle, also where it was moved to"
+    assert found == "200 22 0", "the index is part of the bundle, also where it was moved to"
     with pytest.raises(ValueError, match="is not empty"):
         bundle(tmp_path / "repository")
 
