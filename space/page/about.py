@@ -116,7 +116,7 @@ def _training(folder: Path) -> str:
 
 
 def _run(run: dict[str, Any]) -> dict[str, str]:
-    recipe = run.get("recipe") or run.get("settings") or {}
+    recipe = run.get("recipe") or run.get("settings") or run
     return _named(recipe | recipe.get("curriculum", {}), _SETTINGS) | _named(run, _COSTS)
 
 

@@ -63,6 +63,8 @@ def test_about_shows_what_was_measured_of_the_model_of_photographs(photographs, 
     for found in scores.values():
         assert f"{100 * found['R@1'][0]:.1f} [" in page
     assert "captions → photos" not in about(encoder)
+    stages = json.loads((photographs.encoder.folder / "training.json").read_text())["stages"]
+    assert all(f'<th scope="col">{stage["name"]}</th>' in page for stage in stages)
 
 
 def test_the_page_opens_with_photographs_and_drawings_can_be_chosen(both, visit):
