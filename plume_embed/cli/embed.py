@@ -7,7 +7,15 @@ import typer
 
 from plume_embed.cli.console import counted, make_console, one_line, progress_bar
 from plume_embed.cli.loading import heavy_imports, load_encoder
-from plume_embed.cli.options import BATCH_SIZE, BatchOption, DeviceOption, DtypeOption, ModelOption, StepsOption
+from plume_embed.cli.options import (
+    BATCH_SIZE,
+    BatchOption,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    PixelsOption,
+    StepsOption,
+)
 
 
 def embed(
@@ -21,6 +29,7 @@ def embed(
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
+    max_image_pixels: PixelsOption = None,
 ) -> None:
     """Embed the lines of a JSONL file: objects with text, image and video (one or a list), and an id if you like.
 
@@ -31,7 +40,7 @@ def embed(
     with heavy_imports("Loading the model"):
         from plume_embed.index.jsonl import embed_jsonl
 
-        encoder = load_encoder(model, device, dtype)
+        encoder = load_encoder(model, device, dtype, max_image_pixels)
     console = make_console()
     with progress_bar("embedding", "rows") as on_progress:
         report = embed_jsonl(

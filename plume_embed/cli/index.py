@@ -18,6 +18,7 @@ from plume_embed.cli.options import (
     FolderArgument,
     ModelOption,
     MovedOption,
+    PixelsOption,
     PruneOption,
     ServerOption,
     StepsOption,
@@ -57,6 +58,7 @@ def index(
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
+    max_image_pixels: PixelsOption = None,
 ) -> None:
     """Embed a folder into an index, or bring that up to date.
 
@@ -66,7 +68,7 @@ def index(
     with heavy_imports("Loading the model"):
         import plume_embed.index.update  # noqa: F401 — under the spinner
 
-        encoder = choose_encoder(server, model, device, dtype)
+        encoder = choose_encoder(server, model, device, dtype, max_image_pixels)
     choices = UpdateChoices(exclude, prune, moved, verify, verbose)
     bring_up_to_date(folders, database_of(folder, to), encoder, latent_steps, batch_size, make_console(), choices)
 

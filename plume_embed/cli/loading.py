@@ -25,27 +25,19 @@ def heavy_imports(title: str = "Loading libraries") -> Iterator[None]:
 
 
 def load_encoder(model: str | None, device: str | None, dtype: str, max_image_pixels: int | None = None) -> "Encoder":
-    """The model of a command, its libraries silenced; to be called within `heavy_imports`."""
+    """The model of a command, its libraries silenced; to be called within `heavy_imports`.
+
+    Args:
+        max_image_pixels (`int`, *optional*): Instead of the limit of the model's processor.
+    """
     from plume_embed.encode.encoder import Encoder
     from plume_embed.quiet import quiet_libraries
 
     quiet_libraries()
-    return Encoder(model, device, dtype, max_image_pixels)
-
-
-def choose_encoder(server: str | None, model: str | None, device: str | None, dtype: str) -> "ItemEncoder":
-    """The model of a command, here or in a server; to be called within `heavy_imports`.
-
-    Raises:
-        ValueError: options of a model here are given beside a server.
-    """
-    if server is None:
-        return load_encoder(model, device, dtype)
-    if model is not None or device is not None or dtype != "auto":
-        raise ValueError("--server brings its own model: leave out --model, --device and --dtype.")
-    from plume_embed.serve.client import RemoteEncoder
-
-    return RemoteEncoder(server)
+    encoder = Encoder(model, device=device, dtype=dtype)
+    if max_image_pixels is not None:
+        encoder.processor.max_image_pixels = max_image_pixels
+    return encoder
 
 
 def database_of(folder: Path, to: Path | None) -> Path:

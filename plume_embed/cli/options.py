@@ -24,6 +24,14 @@ StepsOption = Annotated[
 BatchOption = Annotated[int, typer.Option(min=1, help="Most items per pass; lower it if you run out of memory.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: cuda where there is one.")]
 DtypeOption = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 or float16.")]
+PixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most pixels of a picture or a film's frame; a larger one is refused before it is decoded. Default: the "
+        "model's own, 100 million. With --verify what was refused before is tried again.",
+    ),
+]
 DatabaseOption = Annotated[
     Path | None,
     typer.Option(

@@ -21,6 +21,7 @@ from plume_embed.cli.options import (
     FolderArgument,
     ModelOption,
     MovedOption,
+    PixelsOption,
     PruneOption,
     ServerOption,
     StepsOption,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from plume_embed.index.interface import ItemEncoder
+    from plume_embed.index.search import Hit
 
 
 class _Kind(StrEnum):
@@ -69,12 +71,14 @@ def search(
     null: Annotated[
         bool, typer.Option("--null", "-0", help="As --paths, each path ended by a NUL, for xargs -0.")
     ] = False,
+    open_first: Annotated[bool, typer.Option("--open", help="Open the first result in the desktop's viewer.")] = False,
     model: ModelOption = None,
     server: ServerOption = None,
     latent_steps: StepsOption = None,
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
+    max_image_pixels: PixelsOption = None,
 ) -> None:
     """Rank what is in a folder by a text, a picture, a video or a combination, best first.
 
@@ -86,7 +90,7 @@ def search(
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named
 
-        encoder = choose_encoder(server, model, device, dtype)
+        encoder = choose_encoder(server, model, device, dtype, max_image_pixels)
     query_vector = _query_vector(encoder, content, latent_steps)  # a bad query fails before the work
     db = database_of(folder, to)
     console = make_console(quiet=as_json or paths or null)
@@ -112,6 +116,16 @@ def search(
         print_json(hits_as_json(hits, **around))
     else:
         print_hits(console, hits, with_folder=len(folders) > 1)
+    if open_first:
+        _open(hits)
+
+
+def _open(hits: "Sequence[Hit]") -> None:
+    if not hits:
+        raise ValueError("There is no result to open.")
+    file = Path(hits[0].folder, hits[0].path).resolve()
+    if typer.launch(str(file)) != 0:
+        raise ValueError(f"There is no program here to open {file}; --paths prints it for another one.")
 
 
 def _say_what_the_default_knows(encoder: "ItemEncoder", console: "Console") -> None:

@@ -25,7 +25,7 @@ from plume_embed.model.images_plume import (
     why,
 )
 from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds, is_animated, naming_the_film, sample_frames
-from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows, read_clips
+from plume_embed.reading.clips import CLIP_SECONDS, WHOLE_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import Kind, SourceFile, one_line
 
 Image.init()  # Pillow's plugins too
@@ -143,7 +143,7 @@ def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[O
             if number in skip:
                 continue
             try:
-                picture, text = _render_page(document, number, options.max_pixels)
+                picture, text = _render_page(document, number)
             except (pypdfium2.PdfiumError, ValueError) as error:
                 yield Decoded(None, reason=f"cannot render it: {error}")
                 continue
@@ -198,26 +198,25 @@ def _decode_pages(path: Path, pages: list[int], options: Options, skip: frozense
 
 def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
     seconds = film_seconds(path, options.max_pixels)
-    windows = clip_windows(seconds)
-    if not windows:
-        yield Outline("video", [""])
-        if 0 not in skip:
-            frames, _ = sample_frames(path, options.frames_of(seconds), options.max_pixels)
-            yield Decoded({"video": frames})
+    windows, whole = clip_windows(seconds), [""] if seconds <= WHOLE_SECONDS else []
+    yield Outline("video", [*whole, *map(clip_locator, windows)])
+    if whole and 0 not in skip:
+        frames, _ = sample_frames(path, options.frames_of(seconds), options.max_pixels)
+        yield Decoded({"video": frames})
+    wanted = [window for number, window in enumerate(windows, start=len(whole)) if number not in skip]
+    if not wanted:
         return
-    yield Outline("video", [clip_locator(window) for window in windows])
-    wanted = [window for number, window in enumerate(windows) if number not in skip]
     with naming_the_film(path):
         for frames in read_clips(path, wanted, options.frames_of(CLIP_SECONDS), options.max_pixels):
             yield Decoded({"video": frames})
 
 
-def _render_page(document: pypdfium2.PdfDocument, number: int, max_pixels: int) -> tuple[Image.Image, str]:
+def _render_page(document: pypdfium2.PdfDocument, number: int) -> tuple[Image.Image, str]:
     with closing(document[number]) as page:
         long_side = max(page.get_size())
         if long_side <= 0:
             raise ValueError("the page has no size")
         picture = page.render(scale=PAGE_LONG_SIDE / long_side).to_pil().convert("RGB")
-        check_size(*picture.size, max_pixels)
+        check_size(*picture.size, PAGE_LONG_SIDE**2)  # its shape; a page has one size
         with closing(page.get_textpage()) as text_page:
             return picture, text_page.get_text_bounded()

@@ -13,7 +13,7 @@ from scripts.faults.inputs import change_folder, write_folder, write_jsonl
 
 # A run is killed in the first part of the time that the whole work takes, so that most runs are, and a round has
 # several kills.
-_PART = 0.25
+_PART = 0.12
 _KILLS_PER_ROUND = 6
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from filelock import FileLock
 from rich.console import Console
 from small_files import write_pdf, write_picture, write_video
@@ -184,6 +185,33 @@ def test_paths_alone_are_printed_for_pipes(run, folder: Path):
     assert sorted(out.rstrip("\0").split("\0")) == sorted(
         str(path) for path in folder.iterdir() if path.name != ".plume-index"
     )
+
+
+def test_the_first_result_is_opened_in_the_viewer_of_the_desktop(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    opened: list[str] = []
+
+    def launch(file: str) -> int:  # the first time there is a viewer
+        opened.append(file)
+        return len(opened) - 1
+
+    monkeypatch.setattr(typer, "launch", launch)
+    whale = "The blue whale is the largest animal."
+    assert run("search", folder, whale, "--open").code == 0
+    assert opened == [str(folder / "whale.txt")]
+    assert_fails(run("search", folder, whale, "--open", "--kind", "text"), "no program here to open .*whale.txt")
+    assert_fails(run("search", folder, "x", "--open", "--kind", "text", "--min-score", 1), "no result to open")
+
+
+def test_the_limit_of_pixels_is_an_option(run, folder: Path, tmp_path: Path):
+    out = run("index", folder, "--max-image-pixels", 1000).out
+    assert "40 x 30 pixels are over the limit of 0.001 megapixels" in out and "clip.mp4: " in out
+    assert "whale.txt" in run("search", folder, "x", "--max-image-pixels", 1000).out
+    picture = next(folder.glob("*.png"))
+    assert_fails(run("search", folder, "--image", picture, "--max-image-pixels", 1000), "over the limit of 0.001")
+    (tmp_path / "in.jsonl").write_text(json.dumps({"image": str(picture)}) + "\n" + json.dumps({"text": "x"}) + "\n")
+    out = run("embed", tmp_path / "in.jsonl", "--to", tmp_path / "out.parquet", "--max-image-pixels", 1000).out
+    assert "1 row in" in out and "over the limit of 0.001 megapixels" in out
+    assert "0 unreadable" not in run("index", folder, "--verify").out
 
 
 def test_rules_and_moves_are_options_of_index_and_search(run, folder: Path, tmp_path: Path):

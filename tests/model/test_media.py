@@ -52,6 +52,20 @@ def test_a_suffix_that_pillow_or_its_plugin_decodes_is_a_picture(picture, tmp_pa
     assert np.abs(shown - np.asarray(picture, dtype=np.int16)).mean() < 25
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_heic_with_an_orientation_is_upright_as_a_jpeg_is(tmp_path, orientation):
+    """The phones' own format: the mark stands in EXIF or in a box of the file, and is undone once."""
+    pytest.importorskip("pillow_heif")
+    stored = Image.new("RGB", (96, 64), "white")
+    stored.paste("black", (0, 0, 24, 16))  # a corner that is not the middle of any turn
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for suffix in ("heic", "jpg"):
+        stored.save(tmp_path / f"a.{suffix}", exif=exif.tobytes(), quality=95)
+    shown, wanted = (np.asarray(load_image(tmp_path / f"a.{suffix}"), np.int16) for suffix in ("heic", "jpg"))
+    assert shown.shape == wanted.shape and np.abs(shown - wanted).mean() < 4
+
+
 def test_a_cameras_raw_picture_is_developed_and_upright(tmp_path):
     upright = load_image(write_dng(tmp_path / "a.dng"))
     assert upright.size == (96, 64) and ".nef" in IMAGE_SUFFIXES

@@ -14,6 +14,7 @@ from PIL import Image
 from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
 
 from plume_embed import PlumeProcessor
+from plume_embed.model.videos_plume import sample_frames
 from plume_embed.reading.bounded import ProcessLimits
 from plume_embed.reading.clips import CLIP_SECONDS, clip_locator, clip_windows
 from plume_embed.reading.decode import PAGE_LONG_SIDE
@@ -261,7 +262,7 @@ def test_a_pipe_or_a_device_is_never_waited_for(tmp_path: Path):
 # Clips of long films
 
 
-@pytest.mark.parametrize("seconds", [60.5, 61, 64, 65, 65.01, 100, 3600.4])
+@pytest.mark.parametrize("seconds", [10.5, 11, 14, 15, 15.01, 60.5, 61, 64, 65, 65.01, 100, 3600.4])
 def test_clips_cover_a_long_film_and_share_a_second(seconds: float):
     windows = clip_windows(seconds)
     assert windows[0][0] == 0 and windows[-1][1] == seconds
@@ -269,8 +270,8 @@ def test_clips_cover_a_long_film_and_share_a_second(seconds: float):
         assert end - start == CLIP_SECONDS and next_start == end - 1 and next_end > end
 
 
-def test_a_film_up_to_a_minute_is_not_cut():
-    assert clip_windows(0) == clip_windows(60) == []
+def test_a_film_up_to_ten_seconds_is_not_cut():
+    assert clip_windows(0) == clip_windows(10) == []
     assert [clip_locator(window) for window in clip_windows(62.5)][2:4] == ["time=8-13", "time=12-17"]
     assert clip_locator(clip_windows(62.5)[-1]) == "time=60-63"
 
@@ -287,6 +288,19 @@ def test_a_long_film_is_read_as_clips_that_show_what_they_say(tmp_path: Path):
         assert greys[0] == pytest.approx(20 + 3 * start, abs=2) and greys[-1] == pytest.approx(
             20 + 3 * (end - 1), abs=2
         )
+
+
+def test_a_film_up_to_a_minute_is_an_item_as_a_whole_beside_its_clips(tmp_path: Path):
+    path = write_long_video(tmp_path / "x.mp4", seconds=40, rate=4)
+    whole, *clips = items_of(path)
+    assert [item.locator for item in clips] == [clip_locator(window) for window in clip_windows(40)]
+    assert (whole.locator, whole.number, whole.count) == ("", 0, len(clips) + 1)
+    frames = [np.asarray(frame) for frame in whole.content["video"]]
+    assert np.array_equal(frames, [np.asarray(frame) for frame in sample_frames(path, 8)[0]])  # as it always was
+    again = items_of(path, skip=frozenset({0, 2}))
+    assert [item.number for item in again] == [1, *range(3, len(clips) + 1)]
+    wanted = [frame.tobytes() for frame in clips[0].content["video"]]
+    assert [frame.tobytes() for frame in again[0].content["video"]] == wanted
 
 
 def test_clips_that_are_there_already_are_not_read_again(tmp_path: Path):

@@ -21,12 +21,15 @@ from typing import Any
 
 from PIL import Image
 
+from plume_embed.model.images_plume import source_name
 from plume_embed.reading.decode import Options
 from plume_embed.reading.items import SourceFile
 from plume_embed.reading.read import read_items
 
 _PAGE_OPTIONS = Options(num_frames=1, max_pixels=0)  # a page is rendered at one size
 KINDS = ("text", "image", "video", "page")
+_PAGE = re.compile(r"#page=([1-9]\d{0,5})$")  # no document has a million pages
+_SHOWN = 60  # characters of a strange column
 _COLUMN = re.compile(r"(query|positive|negative(?:_\d+)?)(?:_(text|image|video|page))?")
 _KEYS = {"query", "positive", "negative", "negatives", "instruction", "score", "negative_scores"}
 
@@ -203,14 +206,25 @@ def _medium(value: Any, kind: str, name: str, root: Path) -> Any:
         file = str(value).partition("#page=")[0]
         if "://" in file:
             raise ValueError(f"{name}: {value} is an address; download it first")
-        if kind == "page" and not re.search(r"#page=[1-9]\d*$", str(value)):
+        if kind == "page" and not _PAGE.search(str(value)):
             raise ValueError(f"{name}: a page is FILE.pdf#page=NUMBER, counted from 1, got {str(value)!r}")
-        if not (root / file).is_file():
-            raise ValueError(f"{name}: no such file: {root / file}")
+        if not _is_file(root / file):
+            raise ValueError(f"{name}: no such file: {source_name(root / file)}")
         return root / value
     if kind == "image" and (isinstance(value, Image.Image) or (isinstance(value, dict) and value.get("bytes"))):
         return value  # of a `datasets` object, decoded or not
     raise ValueError(f"{name}: {kind} must be a path, got {type(value).__name__}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that the system refuses
+        return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -223,13 +237,17 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     elif suffix in (".csv", ".tsv"):
         yield from _rows_of_csv(path, "\t" if suffix == ".tsv" else ",")
     elif suffix == ".parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         number = 0
-        for batch in pq.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                number += 1
-                yield f"{path}: row {number}", _without_none(row)
+        try:
+            for batch in pq.ParquetFile(path).iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}: row {number}", _without_none(row)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: damaged, or no Parquet file: {_first_line(error)}") from error
     else:
         raise ValueError(f"{path}: pairs are read from .jsonl, .csv, .tsv and .parquet files.")
 
@@ -240,7 +258,10 @@ def _rows_of_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
             if line.strip():
                 try:
                     row = json.loads(line)
-                except ValueError as error:
+                    json.dumps(row, ensure_ascii=False).encode()
+                except UnicodeEncodeError:
+                    row = _Unreadable("a string holds half a surrogate pair, which is no character")
+                except (ValueError, RecursionError) as error:
                     row = _Unreadable(f"not JSON: {error}")
                 yield f"{path}:{number}", _without_none(row)
 
@@ -248,11 +269,12 @@ def _rows_of_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
 def _rows_of_csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-        columns = {name: _COLUMN.fullmatch(name) for name in reader.fieldnames or () if name}
-        strange = [name for name, match in columns.items() if match is None and name not in _KEYS]
-        if strange:
-            raise ValueError(f"{path}: unknown column {strange[0]!r}; see the list in docs/training.md.")
         try:
+            columns = {name: _COLUMN.fullmatch(name) for name in reader.fieldnames or () if name}
+            strange = [name for name, match in columns.items() if match is None and name not in _KEYS]
+            if strange:
+                shown = strange[0][:_SHOWN]
+                raise ValueError(f"{path}: unknown column {shown!r}; see the list in docs/training.md.")
             for cells in reader:
                 yield f"{path}:{reader.line_num}", _nested(cells, columns)
         except (csv.Error, UnicodeDecodeError) as error:
@@ -309,8 +331,10 @@ def open_pages(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _picture_of_page(page: Path) -> Image.Image:
-    name, _, number = str(page).partition("#page=")
-    path = Path(name)
+    match = _PAGE.search(str(page))
+    if match is None:
+        raise ValueError(f"{page}: there is no such page")
+    path, number = Path(str(page)[: match.start()]), match[1]
     skip = frozenset(range(int(number) - 1))
     try:
         status = path.stat()
