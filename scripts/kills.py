@@ -88,7 +88,7 @@ PARTS: dict[str, Callable[[Path, Path, int, int, int], Iterable[Any]]] = {  # ea
     "kill_embed": lambda *arguments: map(vars, kill_embed(*arguments)),
     "full_disk": lambda work, model, kills, size, seed: [full_disk(work, model, size)],
     "read_only": lambda work, model, kills, size, seed: [read_only(work, model, size // 2)],
-    "two_writers": lambda work, model, kills, size, seed: [two_writers(work, model, size, times=4)],
+    "two_writers": lambda work, model, kills, size, seed: [two_writers(work, model, size, times=3)],
     "reader": lambda work, model, kills, size, seed: [reader_beside_writer(work, model, size, searches=3)],
 }
 

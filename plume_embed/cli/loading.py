@@ -34,10 +34,24 @@ def load_encoder(model: str | None, device: str | None, dtype: str, max_image_pi
     from plume_embed.quiet import quiet_libraries
 
     quiet_libraries()
-    encoder = Encoder(model, device=device, dtype=dtype)
-    if max_image_pixels is not None:
-        encoder.processor.max_image_pixels = max_image_pixels
-    return encoder
+    return Encoder(model, device, dtype, max_image_pixels)
+
+
+def choose_encoder(
+    server: str | None, model: str | None, device: str | None, dtype: str, max_image_pixels: int | None = None
+) -> "ItemEncoder":
+    """The model of a command, here or in a server; to be called within `heavy_imports`.
+
+    Raises:
+        ValueError: options of a model here are given beside a server.
+    """
+    if server is None:
+        return load_encoder(model, device, dtype, max_image_pixels)
+    if model is not None or device is not None or dtype != "auto" or max_image_pixels is not None:
+        raise ValueError("--server brings its own model: leave out --model, --device, --dtype and --max-image-pixels.")
+    from plume_embed.serve.client import RemoteEncoder
+
+    return RemoteEncoder(server)
 
 
 def database_of(folder: Path, to: Path | None) -> Path:

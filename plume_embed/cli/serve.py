@@ -48,7 +48,9 @@ def serve(
         from plume_embed.serve.run import run
         from plume_embed.serve.settings import API_KEY_VARIABLE, MEGABYTE, Limits, api_key
 
-        encoder = load_encoder(model, device, dtype, max_image_mp * 1_000_000)
+        encoder = load_encoder(model, device, dtype)
+        limit = min(encoder.processor.max_image_pixels, max_image_mp * 1_000_000)
+        encoder.processor.max_image_pixels = limit
     limits = Limits(
         body_bytes=max_body_mb * MEGABYTE,
         items=max_items,

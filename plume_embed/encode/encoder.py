@@ -50,7 +50,8 @@ class Encoder:
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
         device (`str`, *optional*): Defaults to cuda where there is one, else cpu.
         dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in.
-        max_image_pixels (`int`, *optional*): Most pixels of a picture before it is resized, below the processor's own.
+        max_image_pixels (`int`, *optional*): Most pixels of a picture before it is resized, instead of the
+            processor's own limit.
 
     Attributes:
         num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
@@ -76,7 +77,7 @@ class Encoder:
         self.model: PlumeModel = loaded.to(self.device)
         self.processor = PlumeProcessor.from_pretrained(self.folder)
         if max_image_pixels is not None:
-            self.processor.max_image_pixels = min(self.processor.max_image_pixels, max_image_pixels)
+            self.processor.max_image_pixels = max_image_pixels
         self.padding = PaddingReport()
         self.num_tokens = TokenEstimate(self.processor)
         self._processors = ProcessorCopies(self.processor)
