@@ -20,6 +20,9 @@ class PlumeConfig(PreTrainedConfig):
             Config of the vision-language backbone, told apart by its `model_type` (see families_plume.py).
         num_latent_steps (`int`, defaults to 8):
             K, the number of latent steps that `forward` runs unless told otherwise. 0 is a single pass.
+        document_latent_steps (`int`, *optional*):
+            K of documents, where it differs from that of queries: 0 for a model that was trained with documents in a
+            single pass, in one space with queries that take their steps. `None`: as queries.
         adapter_type (`"moe"`, `"mlp"` or `"none"`, defaults to `"moe"`):
             What refines the hidden state before each step: routed experts, one expert, or nothing.
         num_experts (`int`, defaults to 4): Me, the number of routed experts.
@@ -57,6 +60,7 @@ class PlumeConfig(PreTrainedConfig):
 
     backbone_config: dict | PreTrainedConfig | None = None
     num_latent_steps: int = 8
+    document_latent_steps: int | None = None
     adapter_type: Literal["moe", "mlp", "none"] = "moe"
     num_experts: int = 4
     num_experts_per_tok: int = 2
@@ -93,11 +97,13 @@ class PlumeConfig(PreTrainedConfig):
                 f"vision_position_advance={self.vision_position_advance!r} is not for {family.model_type}, which has "
                 f"{', '.join(family.position_advances)}; leave it out."
             )
-        if not 0 <= self.num_latent_steps <= self.num_step_embeddings:
-            raise ValueError(
-                f"num_latent_steps must lie in 0..{self.num_step_embeddings}, got {self.num_latent_steps}; "
-                "raise num_step_embeddings for more."
-            )
+        for name in ("num_latent_steps", "document_latent_steps"):
+            steps = getattr(self, name)
+            if steps is not None and not 0 <= steps <= self.num_step_embeddings:
+                raise ValueError(
+                    f"{name} must lie in 0..{self.num_step_embeddings}, got {steps}; "
+                    "raise num_step_embeddings for more."
+                )
         if not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(
                 f"num_experts_per_tok must lie in 1..num_experts={self.num_experts}, got {self.num_experts_per_tok}."

@@ -260,6 +260,7 @@ class PlumeModel(PreTrainedModel):
         output_latent_states: bool = False,
         output_router_probs: bool = False,
         return_dict: bool | None = None,
+        task: str | None = None,
         **media: Any,
     ) -> PlumeOutput:
         """Embeds one batch from PlumeProcessor.
@@ -269,6 +270,8 @@ class PlumeModel(PreTrainedModel):
             position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
             num_latent_steps (`int`, *optional*): K, by default the config's. 0 is a single pass: the embedding is read
                 at the last prefix token.
+            task (`str`, *optional*): `"document"` takes the config's `document_latent_steps` by default; everything
+                else is a query. sentence-transformers passes it on from `encode_document`.
             output_anchor_embeddings, output_latent_states, output_router_probs (`bool`): What else to return.
             media (`torch.Tensor`, *optional*): The backbone's arguments for pictures and films, all of the batch in the
                 order of the rows. Families with patches: `pixel_values`, `pixel_values_videos` [patches, patch size]
@@ -282,7 +285,7 @@ class PlumeModel(PreTrainedModel):
         Raises:
             ValueError: an input that cannot give the right vector, with the remedy.
         """
-        num_steps = self._num_steps(num_latent_steps)
+        num_steps = self._num_steps(num_latent_steps, task)
         media = media_among(media)
         # A graph of fixed shapes has no place for checks of values; what it is traced with has been checked in eager.
         if not torch.compiler.is_compiling():
@@ -300,8 +303,10 @@ class PlumeModel(PreTrainedModel):
             router_probs=rollout.router_probs if output_router_probs and rollout is not None else None,
         )
 
-    def _num_steps(self, num_latent_steps: int | None) -> int:
-        num_steps = self.config.num_latent_steps if num_latent_steps is None else num_latent_steps
+    def _num_steps(self, num_latent_steps: int | None, task: str | None) -> int:
+        of_documents = self.config.document_latent_steps if task == "document" else None
+        default = self.config.num_latent_steps if of_documents is None else of_documents
+        num_steps = default if num_latent_steps is None else num_latent_steps
         largest = self.config.num_step_embeddings
         if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or not 0 <= num_steps <= largest:
             raise ValueError(f"num_latent_steps must be a whole number in 0..{largest}, got {num_steps!r}.")

@@ -18,7 +18,7 @@ SENTENCE_TRANSFORMERS_FILES = {
             "name": "0",
             "path": "",
             "type": "sentence_transformers.base.modules.transformer.Transformer",
-            "kwargs": ["num_latent_steps"],
+            "kwargs": ["num_latent_steps", "task"],
         }
     ],
     "sentence_bert_config.json": {

@@ -252,7 +252,8 @@ class Service:
         for start in range(0, len(items), _ITEMS_PER_PASS):
             yield f"embedding {start + 1} of {len(items)}"
             part = items[start : start + _ITEMS_PER_PASS]
-            vectors, errors = corpus.encoder.encode_readable([item.content for item in part])
+            steps = corpus.encoder.document_latent_steps()
+            vectors, errors = corpus.encoder.encode_readable([item.content for item in part], num_latent_steps=steps)
             if errors:
                 raise RefusedError(f"“{shown}” was refused: {next(iter(errors.values()))}")
             added += [_own_item(shown, item, vector, clip) for item, vector in zip(part, vectors, strict=True)]

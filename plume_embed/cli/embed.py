@@ -26,6 +26,9 @@ def embed(
     ] = None,
     model: ModelOption = None,
     latent_steps: StepsOption = None,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="With the model's K for documents, where it has one for them.")
+    ] = False,
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
@@ -47,7 +50,7 @@ def embed(
             source,
             to,
             encoder,
-            latent_steps,
+            encoder.document_latent_steps(latent_steps) if documents else latent_steps,
             batch_size,
             on_progress,
             keep=keep or (),

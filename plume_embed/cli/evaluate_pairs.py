@@ -80,7 +80,7 @@ def pairs(
             on_progress(done, total)
 
         for embedder in embedders:
-            models += as_dict(embedder, pool, embed_with(embedder, batch_size, count), sizes, resamples)
+            models += as_dict(embedder, pool, lambda one: embed_with(one, batch_size, count), sizes, resamples)
     shown: Table = table(models, len(pool.queries), len(pool.pool))
     console.print(shown, soft_wrap=False)
     if json_to is not None:

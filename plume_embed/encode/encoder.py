@@ -44,7 +44,7 @@ _MUST_BE_EMPTY = ("missing_keys", "unexpected_keys", "mismatched_keys")
 
 
 class Encoder:
-    """A PLUME model ready to embed.
+    """A PLUME model ready to embed. Where documents have a K of their own, `document_latent_steps()` says which.
 
     Args:
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
@@ -117,6 +117,15 @@ class Encoder:
         with self._processors.borrow() as processor:
             length = len(processor.tokenizer.encode(text, add_special_tokens=False))
         return length + self._prompt_length
+
+    def document_latent_steps(self, num_latent_steps: int | None = None) -> int:
+        """K of documents: the model's own where it has one for them, else as of queries.
+
+        Args:
+            num_latent_steps (`int`, *optional*): K of queries, as in [`latent_steps`].
+        """
+        own = self.model.config.document_latent_steps
+        return self.latent_steps(num_latent_steps) if own is None else own
 
     def fits(self, text: str) -> bool:
         """Whether the text fits into one row of the processor."""
@@ -219,6 +228,7 @@ class Encoder:
         return self.process(items) if items else None
 
     def embed(self, batch: BatchFeature, num_latent_steps: int, read_out: ReadOut = "embedding") -> np.ndarray:
+        """Vectors [B, D] of a batch of the processor, float32; see [`vectors`] and [`read_vectors`]."""
         return self.vectors(batch, lambda moved: read_vectors(self.model, moved, num_latent_steps, read_out))
 
     @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,11 @@ class Embedder(Protocol):
         """See above."""
         ...
 
+    @property
+    def documents(self) -> Embedder:
+        """The same model as it embeds candidates: itself, unless it has another K for them."""
+        ...
+
     def supports(self, kinds: tuple[str, ...]) -> bool:
         """Whether the model takes this combination, e.g. ("text",) or ("image", "text")."""
         ...
@@ -75,7 +80,12 @@ class Embedder(Protocol):
 
 
 class _RaisesFirst:
-    """`embed` for whoever has `embed_readable`."""
+    """`embed` for whoever has `embed_readable`; documents are embedded as queries are."""
+
+    @property
+    def documents(self) -> Self:
+        """See `Embedder`."""
+        return self
 
     def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
         """See `Embedder`."""
@@ -125,6 +135,8 @@ class PlumeEmbedder(_RaisesFirst):
         self._read_out: ReadOut = _READ_OUTS.get(paradigm, "embedding")
         self.name = _folder_name(self.encoder.folder) if Path(self.encoder.name).is_dir() else self.encoder.name
         self._writer = None
+        of_documents = self.encoder.document_latent_steps(self.num_latent_steps)
+        self._document_steps = of_documents if self.paradigm in ("latent", "single") else self.num_latent_steps
         parts = [self.encoder.fingerprint, str(self.encoder.model.dtype), str(self.num_latent_steps)]
         if paradigm == "cot":
             self._writer = RationaleEncoder(self.encoder, max_new_tokens or MAX_NEW_TOKENS)
@@ -137,6 +149,13 @@ class PlumeEmbedder(_RaisesFirst):
     def written(self) -> Written | None:
         """See `Embedder`."""
         return None if self._writer is None else self._writer.written
+
+    @property
+    def documents(self) -> PlumeEmbedder:
+        """See `Embedder`."""
+        if self._document_steps == self.num_latent_steps:
+            return self
+        return PlumeEmbedder(self.encoder, "latent" if self._document_steps else "single", self._document_steps)
 
     def supports(self, kinds: tuple[str, ...]) -> bool:
         """Every combination."""

@@ -93,7 +93,8 @@ class PlumeMteb(AbsEncoder):
         for batch in with_video_files(inputs):
             with tempfile.TemporaryDirectory() as folder:
                 items = [item_of(row, instruction) for row in rows(batch, Path(folder))]
-                parts.append(self.model.embed(items, batch_size))
+                model = self.model.documents if prompt_type == PromptType.document else self.model
+                parts.append(model.embed(items, batch_size))
             self.num_items += len(items)
         self.seconds += time.perf_counter() - begun
         return np.concatenate(parts)

@@ -32,6 +32,10 @@ class ItemEncoder(Protocol):
         """K as it will be used: the model's own unless given."""
         ...
 
+    def document_latent_steps(self, num_latent_steps: int | None = None) -> int:
+        """K of documents: the model's own where it has one for them, else as of queries."""
+        ...
+
     def num_tokens(self, item: Any) -> float:
         """Roughly the tokens of an item."""
         ...

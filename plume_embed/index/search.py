@@ -153,7 +153,7 @@ def open_index(
         folder (`Path`, or several): What is searched: indexed folders, or folders inside them.
         db (`Path`): The database's folder.
         encoder ([`ItemEncoder`]): The model whose vectors it must hold.
-        num_latent_steps (`int`, *optional*): K, by default the model's own.
+        num_latent_steps (`int`, *optional*): K of queries, by default the model's own.
 
     Raises:
         ValueError: there is none, or it comes from another model, K or folder, with the remedy.
@@ -166,7 +166,7 @@ def open_index(
 
 def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metadata:
     """What an index by this model says about itself."""
-    return Metadata(encoder.fingerprint, encoder.latent_steps(num_latent_steps), encoder.name)
+    return Metadata(encoder.fingerprint, encoder.document_latent_steps(num_latent_steps), encoder.name)
 
 
 def _hit(distance: float, places: list[_Place]) -> Hit:

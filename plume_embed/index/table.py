@@ -39,7 +39,7 @@ class Metadata:
 
     Args:
         fingerprint (`str`): Of the model, see [`Encoder.fingerprint`].
-        num_latent_steps (`int`): K.
+        num_latent_steps (`int`): K of the documents in it.
         model (`str`): The model's name, for messages.
         format (`int`): `FORMAT` when it was made.
     """

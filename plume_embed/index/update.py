@@ -96,7 +96,8 @@ def update_index(
         folder (`Path`): What to index; inside an indexed folder only this part is brought up to date.
         db (`Path`): The database, a directory, made if it is not there.
         encoder ([`ItemEncoder`]): The model.
-        num_latent_steps (`int`, *optional*): K, by default the model's own.
+        num_latent_steps (`int`, *optional*): K, by default the model's own; a model that has a K of its own for
+            documents keeps to that.
         batch_size (`int`): Most items per pass of the model and per commit: what a kill can cost.
         on_progress: Called with items done and items in all; the latter grows as files are opened.
         on_unreadable: Called with path and reason of whatever is skipped and was not at the last update.
@@ -172,9 +173,8 @@ class _Update:
         works = self._works()
         progress = Progress(len(works), on_progress)
         if works:
-            batches = embed_contents(
-                works, encoder, num_latent_steps, batch_size, _reader(encoder), self.index.digests()
-            )
+            steps = encoder.document_latent_steps(num_latent_steps)
+            batches = embed_contents(works, encoder, steps, batch_size, _reader(encoder), self.index.digests())
             with closing(batches):
                 for whole in commit_batches(batches, self.index, self.unreadable, progress):
                     self._put([row for done in whole for row in self._rows_of(done)])

@@ -151,7 +151,9 @@ class Service:
             message = f"This model has vectors of {dimension} dimensions, got {body.dimensions}."
             raise RequestError(HTTPStatus.BAD_REQUEST, message, "dimensions")
         try:
-            steps = self._encoder.latent_steps(body.latent_steps)
+            is_document = body.input_type == "document" and body.latent_steps is None
+            own = self._encoder.document_latent_steps() if is_document else body.latent_steps
+            steps = self._encoder.latent_steps(own)
         except ValueError as error:
             raise RequestError(HTTPStatus.BAD_REQUEST, str(error), "latent_steps") from error
         try:
@@ -222,6 +224,7 @@ def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
         "fingerprint": encoder.fingerprint,
         "dimension": encoder.dimension,
         "num_latent_steps": encoder.latent_steps(),
+        "document_latent_steps": encoder.model.config.document_latent_steps,
         "max_latent_steps": encoder.model.config.num_step_embeddings,
         "items": limits.items,
         "num_frames": processor.num_frames,

@@ -98,6 +98,11 @@ class RemoteEncoder:
             raise ValueError(f"This model takes 0 to {most} latent steps, got {steps}.")
         return steps
 
+    def document_latent_steps(self, num_latent_steps: int | None = None) -> int:
+        """K of documents: the model's own where it has one for them, else as of queries."""
+        own = self._about["document_latent_steps"]
+        return self.latent_steps(num_latent_steps) if own is None else own
+
     def num_tokens(self, item: Any) -> float:
         """0: the server cuts its own batches, out of what all clients send."""
         return 0.0

@@ -78,7 +78,7 @@ class EmbeddingRequest(Strict):
         messages: vLLM's form: one conversation, one vector.
         dimensions (`int`, *optional*): The first so many values, normalised again.
         encoding_format (`str`): "float" or "base64" (float32, little endian).
-        latent_steps (`int`, *optional*): K.
+        latent_steps (`int`, *optional*): K; by default the model's own, for "document" its `document_latent_steps`.
         input_type (`str`, *optional*): "query" or "document": the prompt of that name in the model's
             config_sentence_transformers.json goes in front, as `encode_query` and `encode_document` put it.
         user (`str`, *optional*): OpenAI's; not used.

@@ -79,7 +79,8 @@ def mine(
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
             queries = _encode(encoder, [(row.query, f"{row.where}: query") for row in part], num_latent_steps)
-            positives = _encode(encoder, [(row.positive, f"{row.where}: positive") for row in part], num_latent_steps)
+            of_documents = encoder.document_latent_steps(num_latent_steps)
+            positives = _encode(encoder, [(row.positive, f"{row.where}: positive") for row in part], of_documents)
             for row, query, positive in zip(part, queries, positives, strict=True):
                 found = list(_negatives(row, query, float(query @ positive), index, answers, options, report))
                 file.write(json.dumps(_as_row(row, found, float(query @ positive)), ensure_ascii=False) + "\n")

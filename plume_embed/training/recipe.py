@@ -143,6 +143,7 @@ class Recipe:
         checkpoint_layers (`bool`): Whether the activations of each layer are recomputed in the backward pass: less
             memory, about a third more time, the same gradient.
         target_rollout (`bool`): Whether targets run through the rollout as queries do (paper), or in a single pass.
+            Then the model is saved with `document_latent_steps` = 0, and a corpus costs what a single pass costs.
         workers (`int`): Processes that prepare batches.
         split (`str`): What the end of the run is evaluated on: "test", or "validation" where settings are chosen.
         save_steps (`int`): Steps between checkpoints; 0 for none.
@@ -176,6 +177,11 @@ class Recipe:
     loss: LossWeights = field(default_factory=LossWeights)
     gates: GateSettings = field(default_factory=GateSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
+
+    @property
+    def document_latent_steps(self) -> int | None:
+        """What the model is saved with: K of documents where it is another than that of queries."""
+        return None if self.target_rollout or self.curriculum.num_latent_steps == 0 else 0
 
 
 def load_recipe(name: str, assignments: list[str]) -> Recipe:

@@ -37,6 +37,10 @@ class HashEmbedder:
     def __init__(self, fingerprint: str = "f" * 64, until: int | None = None) -> None:
         self.fingerprint, self.until, self.embedded, self.calls = fingerprint, until, 0, 0
 
+    @property
+    def documents(self):
+        return self
+
     def embed(self, inputs: Sequence[dict], batch_size: int) -> np.ndarray:
         self.calls += 1
         if self.until is not None and self.calls > self.until:

@@ -39,6 +39,10 @@ class ColourEmbedder:
     def __init__(self, takes: tuple[str, ...] = ("text", "image", "video"), name: str = "colours") -> None:
         self.takes, self.name, self.seen = takes, name, []
 
+    @property
+    def documents(self):
+        return self
+
     def supports(self, kinds):
         return set(kinds) <= set(self.takes)
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 from serve_thread import running
 
 from plume_embed.encode.encoder import Encoder
+from plume_embed.serve.client import RemoteEncoder
 from plume_embed.serve.settings import Limits
 
 QUERIES = Path(__file__).parent.parent.parent / "examples" / "queries"
@@ -105,6 +107,19 @@ def test_an_input_type_puts_the_models_prompt_in_front_as_sentence_transformers_
         plain = vectors(post(address, input="a"))
         assert np.abs(plain - model.encode(["a"], prompt="")).max() < TOLERANCE
         assert np.abs(plain - vectors(post(address, input="a", input_type="query"))).max() > 1e-3
+
+
+def test_documents_have_their_own_number_of_steps_here_and_for_a_client(encoder, released_model_dir, tmp_path):
+    shutil.copytree(released_model_dir, tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text()) | {"document_latent_steps": 0}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    with running(Encoder(tmp_path / "model")) as address:
+        document = {"input_type": "document"}
+        for options, steps in (({}, 8), (document, 0), ({**document, "latent_steps": 2}, 2)):
+            found = vectors(post(address, input="a", **options))
+            assert np.abs(found - encoder.encode(["a"], num_latent_steps=steps)).max() < TOLERANCE
+        remote = RemoteEncoder(address)
+        assert remote.document_latent_steps(4) == 0 and remote.latent_steps(4) == 4
 
 
 def test_the_model_says_what_it_is_and_how_long_a_text_is(server, encoder):

@@ -143,40 +143,69 @@ def _contest(
     on_progress: Callable[[int, int], None],
 ) -> Contestant:
     able = [n for n, task in enumerate(tasks) if all(embedder.supports(kind) for kind in _kinds_of(task))]
+    queries = {query.side for number in able for query in tasks[number].queries}
+    candidates = {side for number in able for side in tasks[number].candidates}
+    is_one_way = embedder.documents is embedder
+    total = len(queries | candidates) if is_one_way else len(queries) + len(candidates)
+    asked = _embedded(embedder, queries | candidates if is_one_way else queries, store, batch_size, on_progress, total)
+    answers = asked
+    if not is_one_way and asked.refusal is None:
+        answers = _embedded(embedder.documents, candidates, store, batch_size, on_progress, total, len(queries))
+    scores, failed = {}, {}
+    for number in able:
+        try:
+            for side in (asked, answers):
+                if side.refusal is not None:
+                    raise ValueError(side.refusal)
+            scores[number] = _score(tasks[number], _similarities(tasks[number], asked, answers))
+        except ValueError as error:
+            failed[number] = str(error)
+    sides = [asked] if is_one_way else [asked, answers]
+    num_items, seconds = sum(len(side.vectors) for side in sides), sum(side.seconds for side in sides)
+    facts = (embedder.name, embedder.fingerprint, embedder.paradigm, embedder.num_latent_steps, num_items, seconds)
+    written = None if embedder.written is None else replace(embedder.written)  # the embedder goes on counting
+    return Contestant(column_name(embedder), scores, failed, *facts, written=written)
+
+
+@dataclass
+class _Embedded:
+    """Vectors by side, why others have none, and why the model refused all of them."""
+
+    vectors: dict[Side, NDArray[np.float32]] = field(default_factory=dict)
+    failures: dict[Side, str] = field(default_factory=dict)
+    refusal: str | None = None
+    seconds: float = 0.0
+
+
+def _embedded(
+    embedder: Embedder,
+    sides: set[Side],
+    store: MediaStore,
+    batch_size: int,
+    on_progress: Callable[[int, int], None],
+    total: int,
+    done: int = 0,
+) -> _Embedded:
+    found = _Embedded()
     # Sorted, so that neighbours in a file are read together; the encoder itself makes batches of like size.
-    distinct = sorted(
-        {side for number in able for side in _sides(tasks[number])}, key=lambda s: (s.video, s.image, s.text)
-    )
-    vectors: dict[Side, NDArray[np.float32]] = {}
-    failures: dict[Side, str] = {}
-    seconds, refusal = 0.0, None
-    for part in _parts(distinct, store, failures):
+    distinct = sorted(sides, key=lambda s: (s.video, s.image, s.text))
+    for part in _parts(distinct, store, found.failures):
         begun = time.perf_counter()
         try:
             embedded, errors = embedder.embed_readable([item for _, item in part], batch_size)
         except ValueError as error:  # not one item's fault
-            refusal = str(error)
+            found.refusal = str(error)
             break
-        seconds += time.perf_counter() - begun
+        found.seconds += time.perf_counter() - begun
         for place, ((side, _), vector) in enumerate(zip(part, embedded, strict=True)):
             if place in errors:
-                failures[side] = errors[place]
+                found.failures[side] = errors[place]
             elif not np.isfinite(vector).all():
-                failures[side] = "its embedding is NaN or infinite"
+                found.failures[side] = "its embedding is NaN or infinite"
             else:
-                vectors[side] = vector
-        on_progress(len(vectors) + len(failures), len(distinct))
-    scores, failed = {}, {}
-    for number in able:
-        try:
-            if refusal is not None:
-                raise ValueError(refusal)
-            scores[number] = _score(tasks[number], _similarities(tasks[number], vectors, failures))
-        except ValueError as error:
-            failed[number] = str(error)
-    facts = (embedder.name, embedder.fingerprint, embedder.paradigm, embedder.num_latent_steps, len(vectors), seconds)
-    written = None if embedder.written is None else replace(embedder.written)  # the embedder goes on counting
-    return Contestant(column_name(embedder), scores, failed, *facts, written=written)
+                found.vectors[side] = vector
+        on_progress(done + len(found.vectors) + len(found.failures), total)
+    return found
 
 
 def _pixels(tasks: Sequence[Task], store: MediaStore) -> Contestant:
@@ -235,23 +264,21 @@ def _parts(
         yield part
 
 
-def _similarities(
-    task: Task, vectors: Mapping[Side, NDArray[np.float32]], failures: Mapping[Side, str]
-) -> Iterator[NDArray[np.float32]]:
+def _similarities(task: Task, asked: _Embedded, answers: _Embedded) -> Iterator[NDArray[np.float32]]:
     """For each query its similarity to the candidates of its pool, `[P]`.
 
     Raises:
         ValueError: a query or a candidate has no vector, with the reason.
     """
     queries = [query.side for query in task.queries]
-    for what, sides in (("query", queries), ("candidate", task.candidates)):
+    for what, sides, embedded in (("query", queries, asked), ("candidate", task.candidates, answers)):
         for number, side in enumerate(sides):
-            if side in failures:
-                raise ValueError(f"{what} {number}: {failures[side]}")
-    candidates = np.stack([vectors[side] for side in task.candidates])  # [N, D]
+            if side in embedded.failures:
+                raise ValueError(f"{what} {number}: {embedded.failures[side]}")
+    candidates = np.stack([answers.vectors[side] for side in task.candidates])  # [N, D]
     for query in task.queries:
         pool = candidates[list(query.pool)] if query.pool else candidates  # [P, D]
-        yield pool @ vectors[query.side]
+        yield pool @ asked.vectors[query.side]
 
 
 def _score(task: Task, similarities: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -96,13 +96,13 @@ class EmbeddingCache:
     def _embed(
         self, pool: Pool, items: Sequence[Item], parts: Path, batch_size: int, on_progress: Callable[[int, int], None]
     ) -> None:
-        starts = range(0, len(items), ITEMS_PER_PART)
+        starts, num_queries = range(0, len(items), ITEMS_PER_PART), len(pool.queries)
         for number in range(self.ranks.rank, len(starts), self.ranks.size):
             file, chunk = parts / f"{number:06d}.npz", items[starts[number] : starts[number] + ITEMS_PER_PART]
             if not file.is_file():
                 begun, cut_before = time.perf_counter(), self._num_cut()
                 try:
-                    vectors = self.embedder.embed([item.model_input() for item in chunk], batch_size)
+                    vectors = self._vectors(chunk, max(0, num_queries - starts[number]), batch_size)
                 except InputError as error:
                     raise ValueError(f"{_place(pool, starts[number] + error.index)}: {error.reason}") from error
                 broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -113,6 +113,17 @@ class EmbeddingCache:
                 _save_whole(file, vectors=vectors, seconds=seconds, cut=cut, warm=np.bool_(self._is_warm))
                 self._is_warm = True
             on_progress(min((number + 1) * ITEMS_PER_PART, len(items)), len(items))
+
+    def _vectors(self, chunk: Sequence[Item], num_queries: int, batch_size: int) -> NDArray[np.float32]:
+        """Of a chunk whose first `num_queries` items are queries, the others candidates."""
+        inputs = [item.model_input() for item in chunk]
+        if self.embedder.documents is self.embedder or num_queries >= len(inputs):
+            return self.embedder.embed(inputs, batch_size)
+        found = [self.embedder.embed(inputs[:num_queries], batch_size)] if num_queries else []
+        try:
+            return np.concatenate([*found, self.embedder.documents.embed(inputs[num_queries:], batch_size)])
+        except InputError as error:
+            raise InputError(num_queries + error.index, error.reason) from error
 
     def _num_cut(self) -> int:
         return 0 if self.embedder.written is None else self.embedder.written.num_cut

@@ -27,17 +27,28 @@ def evaluate(
     Raises:
         InputError: an input that cannot be embedded.
     """
-    inputs = {_key(item): item for task in tasks for item in (*task.queries, *task.candidates)}
-    keys = list(inputs)
-    total, done, found = len(keys) * len(embedders), 0, []
-    for embedder in embedders:
-        vectors: dict[str, NDArray[np.float32]] = {}
+    queries, candidates = (
+        {_key(item): item for task in tasks for item in items(task)}
+        for items in (lambda task: task.queries, lambda task: task.candidates)
+    )
+    both, done, found = queries | candidates, 0, []
+    is_one_way = [embedder.documents is embedder for embedder in embedders]
+    total = sum(len(both) if alike else len(queries) + len(candidates) for alike in is_one_way)
+
+    def embed(embedder: Embedder, inputs: dict[str, dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
+        nonlocal done
+        keys, vectors = list(inputs), {}
         for start in range(0, len(keys), 4 * batch_size):
             part = keys[start : start + 4 * batch_size]
             vectors |= dict(zip(part, embedder.embed([inputs[key] for key in part], batch_size), strict=True))
             done += len(part)
             on_progress(done, total)
-        found.append(Contestant(embedder.name, embedder.num_latent_steps, _all_ranks(tasks, vectors)))
+        return vectors
+
+    for embedder, alike in zip(embedders, is_one_way, strict=True):
+        of_queries = embed(embedder, both if alike else queries)
+        of_candidates = of_queries if alike else embed(embedder.documents, candidates)
+        found.append(Contestant(embedder.name, embedder.num_latent_steps, _all_ranks(tasks, of_queries, of_candidates)))
     return found
 
 
@@ -52,16 +63,19 @@ def stored_peers(tasks: Sequence[RankingTask], data: Path) -> list[Contestant]:
         stored = np.load(file)
         vectors = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
         vectors = {key.replace("image: ", f"image: {data}/", 1): vector for key, vector in vectors.items()}
-        found.append(Contestant(file.stem, None, _all_ranks(tasks, vectors)))
+        found.append(Contestant(file.stem, None, _all_ranks(tasks, vectors, vectors)))
     return found
 
 
-def _all_ranks(tasks: Sequence[RankingTask], vectors: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.int64]]:
+def _all_ranks(
+    tasks: Sequence[RankingTask], queries: dict[str, NDArray[np.float32]], candidates: dict[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.int64]]:
     ranks = {}
     for task in tasks:
-        keys = [[_key(item) for item in items] for items in (task.queries, task.candidates)]
-        if all(key in vectors for side in keys for key in side):
-            ranks[task.name] = task.ranks(*(np.stack([vectors[key] for key in side]) for side in keys))
+        keys = ([_key(item) for item in items] for items in (task.queries, task.candidates))
+        sides = list(zip(keys, (queries, candidates), strict=True))
+        if all(key in vectors for keys, vectors in sides for key in keys):
+            ranks[task.name] = task.ranks(*(np.stack([vectors[key] for key in keys]) for keys, vectors in sides))
     return ranks
 
 

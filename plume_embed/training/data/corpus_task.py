@@ -15,6 +15,7 @@ from plume_embed.training.curriculum import CurriculumState
 from plume_embed.training.data.augment import augment_side
 from plume_embed.training.data.corpus import Corpus, Pair, SubsetBalancedBatches, check_shares
 from plume_embed.training.data.folder_corpus import read_folder
+from plume_embed.training.data.start import model_of_folder
 from plume_embed.training.diagnostics import Sample
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side
@@ -79,13 +80,14 @@ class CorpusTask:
 
     def make_model(self) -> PlumeModel:
         """The model of the recipe: from its folder, or small and with random weights from the recipe's seed."""
-        settings, steps = self.recipe.model, self.curriculum.num_latent_steps
+        settings = self.recipe.model
         if settings.path is not None:
-            model = PlumeModel.from_pretrained(
-                settings.path, dtype=torch.float32, num_latent_steps=steps, **settings.plume
-            )
-        else:
-            model = make_model(self.processor, seed=self.recipe.seed, num_latent_steps=steps, **settings.fresh())
+            return model_of_folder(self.recipe)
+        steps = {
+            "num_latent_steps": self.curriculum.num_latent_steps,
+            "document_latent_steps": self.recipe.document_latent_steps,
+        }
+        model = make_model(self.processor, seed=self.recipe.seed, **steps | settings.fresh())
         if settings.freeze_vision:
             model.freeze_vision()
         return model

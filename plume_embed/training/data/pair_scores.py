@@ -55,11 +55,11 @@ class PairPool:
         self.where.setdefault(key, where)
         return key
 
-    def embedded(self, embed: Embed) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Vectors of the queries [Q, D] and of the pool [N, D]."""
-        sides = (self.queries, self.pool)
-        queries, pool = (embed(list(side.values()), [self.where[key] for key in side]) for side in sides)
-        return queries, pool
+    def embedded(self, queries: Embed, documents: Embed) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors of the queries [Q, D] and of the pool [N, D], each by its own function."""
+        sides = ((self.queries, queries), (self.pool, documents))
+        asked, pool = (embed(list(side.values()), [self.where[key] for key in side]) for side, embed in sides)
+        return asked, pool
 
     def scores(self, queries: NDArray[np.float32], pool: NDArray[np.float32]) -> dict[str, list[float]]:
         """Hits and NDCG in 0..1 of each query, by cosine; of a tie what comes first in the rows is first."""

@@ -47,14 +47,21 @@ def _opened(item: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def as_dict(
-    embedder: Embedder, pool: PairPool, embed: Embed, truncate: Sequence[int], resamples: int
+    embedder: Embedder,
+    pool: PairPool,
+    embed: Callable[[Embedder], Embed],
+    truncate: Sequence[int],
+    resamples: int,
 ) -> list[dict[str, Any]]:
     """A model's scores in 0..1, each with its 95 % bootstrap interval over queries: whole vectors, then shorter ones.
+
+    Args:
+        embed: [`embed_with`] of an embedder; candidates are embedded by `embedder.documents`.
 
     Raises:
         ValueError: as many dimensions as the model has, or more.
     """
-    queries, answers = pool.embedded(embed)
+    queries, answers = pool.embedded(embed(embedder), embed(embedder.documents))
     too_long = [size for size in truncate if size >= queries.shape[1]]
     if too_long:
         raise ValueError(f"--truncate must lie in 1..{queries.shape[1] - 1} for {embedder.name}, got {too_long[0]}.")

@@ -25,6 +25,7 @@ from plume_embed.training.data.pair_rows import (
     rows_of_dataset,
 )
 from plume_embed.training.data.pair_scores import SCORES, PairPool, mean_scores
+from plume_embed.training.data.start import model_of_folder
 from plume_embed.training.diagnostics import Sample
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side
@@ -117,11 +118,7 @@ class PairsTask:
 
     def make_model(self) -> PlumeModel:
         """The model of the recipe's folder, in float32."""
-        settings, steps = self.recipe.model, self.curriculum.num_latent_steps
-        model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, num_latent_steps=steps, **settings.plume)
-        if settings.freeze_vision:
-            model.freeze_vision()
-        return model
+        return model_of_folder(self.recipe)
 
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
         """The rows of this process in a step.
@@ -192,7 +189,11 @@ class PairsTask:
         own = self.curriculum.num_latent_steps
         found: dict[str, dict[str, float]] = {}
         for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps, *self.curriculum.anytime_steps)):
-            asked, answers = pool.embedded(lambda items, where, steps=steps: self._vectors(model, items, steps))
+            of_documents = steps if self.recipe.target_rollout else 0
+            asked, answers = pool.embedded(
+                lambda items, where, steps=steps: self._vectors(model, items, steps),
+                lambda items, where, steps=of_documents: self._vectors(model, items, steps),
+            )
             for size in (None, *(self.recipe.pairs.truncate if steps == own else ())):
                 name = f"K={steps}" + ("" if size is None else f", {size} dimensions")
                 found[name] = mean_scores(pool.scores(asked[:, :size], answers[:, :size]))

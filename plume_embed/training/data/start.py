@@ -1,0 +1,28 @@
+"""The model that a run goes on from, out of the folder that its recipe names."""
+
+import torch
+
+from plume_embed.model.configuration_plume import PlumeConfig
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.training.recipe import Recipe
+
+
+def model_of_folder(recipe: Recipe) -> PlumeModel:
+    """The model of `model.path`, in float32, with the recipe's K for queries and for documents.
+
+    Raises:
+        ValueError: it embeds documents in a single pass, and the recipe would train them with steps.
+    """
+    settings, steps = recipe.model, recipe.curriculum.num_latent_steps
+    assert settings.path is not None  # the tasks ask
+    known = PlumeConfig.from_pretrained(settings.path).document_latent_steps
+    if known is not None and recipe.target_rollout and "document_latent_steps" not in settings.plume:
+        raise ValueError(
+            f"{settings.path} embeds documents with {known} latent steps: go on with --set target_rollout=false, or "
+            "train them with steps by --set model.plume={document_latent_steps: null}."
+        )
+    fields = {"num_latent_steps": steps, "document_latent_steps": recipe.document_latent_steps, **settings.plume}
+    model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, **fields)
+    if settings.freeze_vision:
+        model.freeze_vision()
+    return model
