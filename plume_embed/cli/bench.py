@@ -13,18 +13,25 @@ app = typer.Typer(
 )
 
 _Threads = Annotated[int, typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured.")]
-_Shape = Annotated[str | None, typer.Option(help="12x512, or 2b for Qwen2-VL-2B's. Default: 2b on CUDA.")]
-_Batches = Annotated[str, typer.Option(help="Batch sizes, with commas.")]
+_Shape = Annotated[
+    str | None,
+    typer.Option(help="Backbone: 12x512 (layers x width), or 2b as Qwen2-VL-2B. Default: 12x512, or 2b on CUDA."),
+]
+_Batches = Annotated[str, typer.Option(help="Batch sizes, separated by commas.")]
 
 
 @app.command(epilog="Example: plume-embed bench rollout --batches 1,8 --json rollout.json")
 def rollout(
     shape: _Shape = None,
-    prefix: Annotated[int | None, typer.Option(min=16, help="Tokens. Default: 256, or 700 on CUDA.")] = None,
+    prefix: Annotated[
+        int | None, typer.Option(min=16, help="Tokens of the prefix. Default: 256, or 700 on CUDA.")
+    ] = None,
     kind: Annotated[str | None, typer.Option(help="text, image or video. Default: text, or image on CUDA.")] = None,
     batches: _Batches = "1,8,32",
-    cot: Annotated[bool, typer.Option(help="Whether to write explicit rationales, the slowest part.")] = True,
-    minutes: Annotated[float, typer.Option(min=0.1, help="About how long, rationales and compiling left out.")] = 6,
+    cot: Annotated[bool, typer.Option(help="Whether to time explicit rationales, the slowest part.")] = True,
+    minutes: Annotated[
+        float, typer.Option(min=0.1, help="Approximate duration, without rationales and compiling.")
+    ] = 6,
     json_file: JsonOption = None,
     device: DeviceOption = None,
     threads: _Threads = 1,
@@ -69,7 +76,7 @@ def encode(
     device: DeviceOption = None,
     threads: _Threads = 1,
 ) -> None:
-    """Items to vectors with a real model: what the processor takes, what the model takes, and both at the same time."""
+    """Items to vectors with a real model: time of the processor, of the model, and of both overlapped."""
     with heavy_imports():
         from plume_embed.bench.encode import encode_rows, padding_rows
         from plume_embed.encode.encoder import Encoder

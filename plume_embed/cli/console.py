@@ -82,7 +82,9 @@ def print_hits(console: Console, hits: "list[Hit]", with_folder: bool = False) -
     table.add_column("rank", justify="right", no_wrap=True, min_width=4)
     table.add_column("score", justify="right", no_wrap=True, min_width=6)
     table.add_column("file", overflow="fold")
-    table.add_column("text", overflow="fold")
+    has_text = any(hit.snippet for hit in hits)  # pictures have none: no empty column
+    if has_text:
+        table.add_column("text", overflow="fold")
     for rank, hit in enumerate(hits, start=1):
         snippet = one_line(hit.snippet)
         if len(snippet) > _SNIPPET_WIDTH:
@@ -90,7 +92,7 @@ def print_hits(console: Console, hits: "list[Hit]", with_folder: bool = False) -
         shown = one_line(f"{hit.folder}/") + place(hit) if with_folder else place(hit)
         if hit.copies:
             shown += f" (and {len(hit.copies):,} more)"
-        table.add_row(str(rank), f"{hit.score:.3f}", Text(shown), Text(snippet))
+        table.add_row(str(rank), f"{hit.score:.3f}", Text(shown), *([Text(snippet)] if has_text else []))
     console.print(table, soft_wrap=False)
 
 

@@ -19,10 +19,10 @@ from plume_embed.cli.options import (
 
 
 def embed(
-    source: Annotated[Path, typer.Argument(help="One JSON object a line.", metavar="INPUT.jsonl")],
+    source: Annotated[Path, typer.Argument(help="One JSON object per line.", metavar="INPUT.jsonl")],
     to: Annotated[Path, typer.Option(help="Parquet file with id and embedding.", metavar="OUT.parquet")],
     keep: Annotated[
-        list[str] | None, typer.Option(help="A further key that becomes a column; again for more.", metavar="KEY")
+        list[str] | None, typer.Option(help="Another key to keep as a column; repeatable.", metavar="KEY")
     ] = None,
     model: ModelOption = None,
     latent_steps: StepsOption = None,
@@ -36,7 +36,7 @@ def embed(
 ) -> None:
     """Embed the lines of a JSONL file: objects with text, image and video (one or a list), and an id if you like.
 
-    Paths are relative to the file's folder. It can be killed at any moment: run it again and it goes on.
+    Paths are relative to the folder of INPUT.jsonl. It can be interrupted at any moment: run it again and it continues.
     """
     if not source.is_file():
         raise ValueError(f"No such file: {source}")

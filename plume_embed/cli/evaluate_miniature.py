@@ -25,12 +25,14 @@ from plume_embed.cli.options import (
 
 @extra("eval")
 def miniature(
-    data: Annotated[Path, typer.Option(help="What `make miniature` wrote.", metavar="DIR")] = Path(".data/miniature"),
+    data: Annotated[Path, typer.Option(help="Folder that `make miniature` wrote.", metavar="DIR")] = Path(
+        ".data/miniature"
+    ),
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="PLUME model folder or Hub id; again for more. Default: $PLUME_MODEL, then plume-small. With @ behind "
-            "it, steps of its own, as in --steps: DIR@cot, DIR@0,8.",
+            help="PLUME model folder or Hub id; repeatable. Default: $PLUME_MODEL, then plume-small. "
+            "DIR@STEPS sets --steps for this model: DIR@cot, DIR@0,8.",
             metavar="DIR|ID[@STEPS]",
         ),
     ] = None,
@@ -46,16 +48,16 @@ def miniature(
     ] = None,
     max_new_tokens: MaxNewTokensOption = None,
     tasks: Annotated[
-        list[str] | None, typer.Option(help='Name of a task, e.g. "I-RET/edit hard"; again for more. Default: all.')
+        list[str] | None, typer.Option(help='Name of a task, e.g. "I-RET/edit hard"; repeatable. Default: all.')
     ] = None,
     meta: Annotated[str | None, typer.Option(help="Meta-tasks, e.g. I-CLS,VisDoc. Default: all nine.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw accuracy against latency: .svg, .png or .pdf.", metavar="FILE")
     ] = None,
     resamples: ResamplesOption = 2000,
-    latency_rounds: Annotated[int, typer.Option(min=0, help="How often latency is measured; 0: not at all.")] = 3,
+    latency_rounds: Annotated[int, typer.Option(min=0, help="Rounds of the latency measurement; 0 turns it off.")] = 3,
     keep: Annotated[
-        Path | None, typer.Option(help="Keep each model's scores here, and take those that are there.", metavar="DIR")
+        Path | None, typer.Option(help="Cache each model's scores here, and reuse those found.", metavar="DIR")
     ] = None,
     json_to: JsonOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @extra("eval")
 def mmeb_v2(
-    out: Annotated[Path, typer.Option(help="Where scores, predictions, summary and cached embeddings go.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output folder: scores, predictions, summary, cached embeddings.")] = Path(
         "mmeb-v2-results"
     ),
     media_dir: Annotated[
@@ -40,15 +40,17 @@ def mmeb_v2(
     hub_dir: Annotated[
         Path | None, typer.Option(help="Mirror of the data sets, ORG/NAME below it. Default: the Hub.", metavar="DIR")
     ] = None,
-    tasks: Annotated[str | None, typer.Option(help="Names of tasks, with commas between. Default: all 78.")] = None,
-    modality: Annotated[list[str] | None, typer.Option(help="image, video or visdoc; again for more.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Names of tasks, separated by commas. Default: all 78.")] = None,
+    modality: Annotated[
+        list[str] | None, typer.Option(help="image, video or visdoc; repeatable. Default: all.")
+    ] = None,
     variant: Annotated[
         str, typer.Option(help="Version of the benchmark: fixed (page labels of November 2025), original or plume.")
     ] = "fixed",
     check: Annotated[bool, typer.Option("--check", help="Only list what data and media are missing.")] = False,
     model: ModelOption = None,
     peer: Annotated[
-        str | None, typer.Option(help="Any model of sentence-transformers, instead of --model.", metavar="DIR|ID")
+        str | None, typer.Option(help="Another model of sentence-transformers, instead of --model.", metavar="DIR|ID")
     ] = None,
     embeddings_dir: Annotated[
         Path | None, typer.Option(help="Score stored embeddings: TASK.npz with TASK_cand_keys.json.", metavar="DIR")
@@ -63,7 +65,7 @@ def mmeb_v2(
 ) -> None:
     """Score a model on MMEB-v2, or stored embeddings without a model.
 
-    It can be killed at any moment: run it again and it goes on where it was. Exits with 1 if a task failed.
+    It can be interrupted at any moment: run it again and it continues. Exits with 1 if a task failed.
     """
     with heavy_imports():
         from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of

@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 @extra("train")
 def pairs(
     files: Annotated[
-        list[Path], typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet, as `train pairs` takes them.")
+        list[Path],
+        typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet, as for `train pairs`.", metavar="FILE..."),
     ],
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="PLUME model folder or Hub id; again for more. With @ behind it, several K: DIR@0,8. Default: "
-            "$PLUME_MODEL, then the bundled one.",
+            help="PLUME model folder or Hub id; repeatable. DIR@0,8 scores it with several K. Default: "
+            "$PLUME_MODEL, then plume-small.",
             metavar="DIR|ID[@STEPS]",
         ),
     ] = None,
     peer: PeersOption = None,
     truncate: Annotated[
-        str | None, typer.Option(help="Also score the first so many dimensions, e.g. 32,64.", metavar="D,D")
+        str | None, typer.Option(help="Also score vectors cut to these dimensions, e.g. 32,64.", metavar="D,D")
     ] = None,
     media_root: Annotated[
-        Path, typer.Option(help="What paths in FILE are relative to, below its folder.", metavar="DIR")
+        Path, typer.Option(help="Folder of the media, relative to the folder of FILE.", metavar="DIR")
     ] = Path(),
-    max_bad_lines: Annotated[int, typer.Option(min=0, help="How many bad rows may be left out.")] = 0,
+    max_bad_lines: Annotated[int, typer.Option(min=0, help="Most bad rows that are skipped before it stops.")] = 0,
     resamples: ResamplesOption = 2000,
     json_to: JsonOption = None,
     batch_size: BatchOption = BATCH_SIZE,

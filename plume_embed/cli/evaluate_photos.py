@@ -22,12 +22,12 @@ from plume_embed.cli.options import (
 
 @extra("eval")
 def photos(
-    data: Annotated[Path, typer.Option(help="What `make photos` wrote.", metavar="DIR")] = Path(".data/photos"),
+    data: Annotated[Path, typer.Option(help="Folder that `make photos` wrote.", metavar="DIR")] = Path(".data/photos"),
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="PLUME model folder or Hub id; again for more. With @ behind it, several K: DIR@0,8. Default: "
-            "$PLUME_MODEL, then the bundled one.",
+            help="PLUME model folder or Hub id; repeatable. DIR@0,8 scores it with several K. Default: "
+            "$PLUME_MODEL, then plume-small.",
             metavar="DIR|ID[@STEPS]",
         ),
     ] = None,

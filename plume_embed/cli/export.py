@@ -13,7 +13,9 @@ def export(
     out: OutArgument,
     model: ModelOption = None,
     base_model: Annotated[str | None, typer.Option(help="Hub id of the backbone, for the model card.")] = None,
-    license_id: Annotated[str, typer.Option("--license", help="Of the weights, for the model card.")] = "apache-2.0",
+    license_id: Annotated[
+        str, typer.Option("--license", help="License of the weights, for the model card.")
+    ] = "apache-2.0",
 ) -> None:
     """Write a self-contained folder for the Hub: weights, code, sentence-transformers files, model card."""
     with heavy_imports():

@@ -60,9 +60,9 @@ def index(
     dtype: DtypeOption = "auto",
     max_image_pixels: PixelsOption = None,
 ) -> None:
-    """Embed a folder into an index, or bring that up to date.
+    """Embed a folder into an index, or update that index.
 
-    It can be killed at any moment: run it again and it goes on where it was.
+    It can be interrupted at any moment: run it again and it continues.
     """
     folders = existing_folders(folder, also)
     with heavy_imports("Loading the model"):

@@ -13,13 +13,15 @@ def init(
     backbone: Annotated[str, typer.Argument(help="Folder or Hub id of a backbone.", metavar="BACKBONE")],
     out: OutArgument,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A field of PlumeConfig, again for more.", metavar="KEY=VALUE")
+        list[str] | None, typer.Option("--set", help="Set a field of PlumeConfig; repeatable.", metavar="KEY=VALUE")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the new weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the new weights.")] = 0,
     head: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of an untied output embedding that BACKBONE has left out.")
+        str | None, typer.Option(help="Folder or Hub id of the model to take lm_head from, if BACKBONE lacks its own.")
     ] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames for each second of a film, instead of 8 of each.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second of video. Default: 8 evenly spaced frames per video.")
+    ] = None,
 ) -> None:
     """Make a fresh PLUME model over a backbone, to be trained: Qwen2-VL, Qwen2.5-VL, Qwen3-VL, FastVLM."""
     with heavy_imports():

@@ -12,21 +12,21 @@ from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, M
 
 def mine(
     pairs: Annotated[Path, typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet.", metavar="PAIRS")],
-    corpus: Annotated[Path, typer.Option(help="An indexed folder, where negatives are found.", metavar="FOLDER")],
+    corpus: Annotated[Path, typer.Option(help="Indexed folder to take negatives from.", metavar="FOLDER")],
     out: Annotated[Path, typer.Option(help="The pairs with their negatives, as JSONL.", metavar="OUT.jsonl")],
     to: DatabaseOption = None,
-    count: Annotated[int, typer.Option(min=1, help="Most negatives of a query.")] = 4,
+    count: Annotated[int, typer.Option(min=1, help="Most negatives per query.")] = 4,
     margin: Annotated[
-        float, typer.Option(help="How far a negative's cosine is below the positive's, at least.")
+        float, typer.Option(help="Least difference between the positive's cosine and a negative's.")
     ] = 0.05,
-    skip: Annotated[int, typer.Option(min=0, help="How many of the nearest candidates are passed over.")] = 0,
-    media_root: Annotated[Path, typer.Option(help="What paths in PAIRS are relative to, below its folder.")] = Path(),
+    skip: Annotated[int, typer.Option(min=0, help="Skip this many of the nearest candidates.")] = 0,
+    media_root: Annotated[Path, typer.Option(help="Folder of the media, relative to the folder of PAIRS.")] = Path(),
     model: ModelOption = None,
     latent_steps: StepsOption = None,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Add hard negatives to pairs: what an index holds near a query that is not its answer.
+    """Add hard negatives to pairs: items of an index that are near a query but not its answer.
 
     Index the folder first, with the same model: plume-embed index FOLDER.
     """

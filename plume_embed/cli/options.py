@@ -40,38 +40,41 @@ DatabaseOption = Annotated[
         metavar="DB",
     ),
 ]
-FolderArgument = Annotated[
-    Path, typer.Argument(help="What to search: texts, pictures, videos and PDFs.", metavar="FOLDER")
-]
-# How an index is brought up to date.
+FolderArgument = Annotated[Path, typer.Argument(help="Folder with texts, pictures, videos and PDFs.", metavar="FOLDER")]
+# How an index is updated.
 AlsoOption = Annotated[
     list[Path] | None,
-    typer.Option("--also", help="Another folder in the same index; again for more.", metavar="FOLDER"),
+    typer.Option("--also", help="Another folder in the same index; repeatable.", metavar="FOLDER"),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Leave out what matches, in the syntax of .gitignore; again for more. It is remembered; '' drops it. A "
-        "file .plumeignore does the same.",
+        help="Leave out what matches, in the syntax of .gitignore; repeatable. The index remembers it; '' "
+        "clears it. A file .plumeignore does the same.",
         metavar="PATTERN",
     ),
 ]
 PruneOption = Annotated[
-    bool, typer.Option("--prune", help="Remove what is gone even if nothing is left: no drive is away.")
+    bool,
+    typer.Option(
+        "--prune", help="Remove missing files from the index even if none are left. Only if no drive is unmounted."
+    ),
 ]
-MovedOption = Annotated[bool, typer.Option("--moved", help="FOLDER was indexed at another place and has moved.")]
+MovedOption = Annotated[bool, typer.Option("--moved", help="FOLDER was indexed under another path: keep its vectors.")]
 VerifyOption = Annotated[
-    bool, typer.Option("--verify", help="Read every file, also those of the same size and date; try unreadable ones.")
+    bool,
+    typer.Option(
+        "--verify", help="Read every file, also those with the same size and date, and retry unreadable ones."
+    ),
 ]
-VerboseOption = Annotated[
-    bool, typer.Option("--verbose", help="List all unreadable files, not only those that are new.")
-]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="List all unreadable files. Default: only new ones.")]
 
 OutArgument = Annotated[Path, typer.Argument(help="Where to write.", metavar="OUT_DIR")]
 
-# Of evaluations.
+# Options of evaluations.
 PeersOption = Annotated[
-    list[str] | None, typer.Option(help="Any model of sentence-transformers; again for more.", metavar="DIR|ID")
+    list[str] | None,
+    typer.Option(help="Another model of sentence-transformers to compare with; repeatable.", metavar="DIR|ID"),
 ]
 ParadigmOption = Annotated[
     str,
@@ -79,7 +82,9 @@ ParadigmOption = Annotated[
         help="latent (K steps), single (one pass), cot (explicit rationale), or read elsewhere: anchor, state (z(K))."
     ),
 ]
-MaxNewTokensOption = Annotated[int | None, typer.Option(min=1, help="Where a rationale of cot is cut. Default: 512.")]
+MaxNewTokensOption = Annotated[int | None, typer.Option(min=1, help="Most tokens of a rationale (cot). Default: 512.")]
 ResamplesOption = Annotated[int, typer.Option(min=1, help="Bootstrap samples for the intervals.")]
-TrustCodeOption = Annotated[bool, typer.Option("--trust-remote-code", help="Let a peer run code of its own folder.")]
+TrustCodeOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Let a --peer run code from its own folder.")
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Also write the figures here.", metavar="FILE")]

@@ -14,23 +14,29 @@ from plume_embed.cli.loading import heavy_imports
 @extra("rationales")
 def rationalize(
     pairs: Annotated[Path, typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet.", metavar="PAIRS")],
-    model: Annotated[str, typer.Option(help="Name of the model on the server; without one, a folder or Hub id.")],
+    model: Annotated[
+        str, typer.Option(help="Name of the model on the server; without --endpoint, a folder or Hub id.")
+    ],
     out: Annotated[Path, typer.Option(help="The training corpus, as JSONL.", metavar="OUT.jsonl")],
     endpoint: Annotated[
-        str | None, typer.Option(help="A server with OpenAI's chat interface, up to /v1.", metavar="URL")
+        str | None,
+        typer.Option(
+            help="Base URL of a server with OpenAI's chat API, up to /v1. Default: run the model here.", metavar="URL"
+        ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 4,
-    tries: Annotated[int, typer.Option(min=1, help="Answers asked for one input before it is given up.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="How long one answer may take.")] = 120,
+    jobs: Annotated[int, typer.Option(min=1, help="Concurrent requests.")] = 4,
+    tries: Annotated[int, typer.Option(min=1, help="Attempts per input before it is left out.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Timeout of one answer.")] = 120,
     max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Ask for nothing more once all requests have cost so many tokens.")
+        int | None,
+        typer.Option(min=1, help="Stop once the requests have used this many tokens in all. Default: no limit."),
     ] = None,
-    media_root: Annotated[Path, typer.Option(help="What paths in PAIRS are relative to, below its folder.")] = Path(),
+    media_root: Annotated[Path, typer.Option(help="Folder of the media, relative to the folder of PAIRS.")] = Path(),
     dataset_name: Annotated[str, typer.Option(help="Name of the sub-dataset in the corpus.")] = "pairs",
 ) -> None:
     """Have a vision-language model write the rationales that the curriculum needs, for pairs of your own.
 
-    The key of the server is read from $PLUME_API_KEY. It can be killed at any moment: run it again and it goes on.
+    $PLUME_API_KEY holds the key of the server. It can be interrupted at any moment: run it again and it continues.
     """
     with heavy_imports():
         from plume_embed.training.data.pair_rows import read_pairs

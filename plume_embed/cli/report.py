@@ -16,9 +16,11 @@ def report(
         Path | None, typer.Option(help="Run of stage 0 only (curriculum.stages=[0]), for comparison.", metavar="DIR")
     ] = None,
     to: Annotated[Path | None, typer.Option(help="Where to write. Default: RUN_DIR/report.", metavar="DIR")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Queries for the cosines; ten times as many for experts.")] = 200,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Queries for the cosines; ten times as many for the experts.")
+    ] = 200,
 ) -> None:
-    """Draw what a run did: loss and stages, cosine of the latent states to the target, use of the experts."""
+    """Plot a finished run: loss and stages, cosine of the latent states to the target, use of the experts."""
     with heavy_imports():
         from plume_embed.training.report import write_report
     for path in write_report(run_dir, to or run_dir / "report", explicit, samples):

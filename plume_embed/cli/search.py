@@ -47,29 +47,33 @@ class _Kind(StrEnum):
 def search(
     folder: FolderArgument,
     query: Annotated[
-        str | None, typer.Argument(help="Always text, even if a file has that name.", metavar="QUERY")
+        str | None, typer.Argument(help="The query, as text, even if a file has that name.", metavar="QUERY")
     ] = None,
     image: Annotated[Path | None, typer.Option(help="A picture as the query, or as part of it.")] = None,
     video: Annotated[Path | None, typer.Option(help="A video as the query, or as part of it.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many results.")] = 5,
     kind: Annotated[
-        list[_Kind] | None, typer.Option(help="Only text, image, video or page (of a PDF); again for more.")
+        list[_Kind] | None,
+        typer.Option(
+            help="Only results of this kind: text, image, video or page (of a PDF); repeatable. Default: all."
+        ),
     ] = None,
     min_score: Annotated[
-        float | None, typer.Option(min=-1, max=1, help="Only results with at least this cosine similarity.")
+        float | None,
+        typer.Option(min=-1, max=1, help="Only results with at least this cosine similarity. Default: no limit."),
     ] = None,
     also: AlsoOption = None,
     to: DatabaseOption = None,
-    update: Annotated[bool, typer.Option(help="Bring the index up to date first, or rank what it holds.")] = True,
+    update: Annotated[bool, typer.Option(help="Update the index first, or rank what it already holds.")] = True,
     exclude: ExcludeOption = None,
     prune: PruneOption = False,
     moved: MovedOption = False,
     verify: VerifyOption = False,
     verbose: VerboseOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")] = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Print the paths alone, each file once, one a line.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, one per line, each file once.")] = False,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="As --paths, each path ended by a NUL, for xargs -0.")
+        bool, typer.Option("--null", "-0", help="As --paths, but end each path with a NUL, for xargs -0.")
     ] = False,
     open_first: Annotated[bool, typer.Option("--open", help="Open the first result in the desktop's viewer.")] = False,
     model: ModelOption = None,
@@ -82,7 +86,7 @@ def search(
 ) -> None:
     """Rank what is in a folder by a text, a picture, a video or a combination, best first.
 
-    The first time the folder is indexed; later only what has changed. The same content in several files is one result.
+    The first search indexes the folder, later ones only what has changed. Files of equal content are one result.
     """
     content = _content(query, image, video)
     folders = existing_folders(folder, also)

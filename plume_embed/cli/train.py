@@ -19,13 +19,19 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, again for more, e.g. curriculum.stages=[0,4].", metavar="KEY=VALUE"
+            "--set",
+            help="Change a setting of the recipe; repeatable, e.g. curriculum.stages=[0,4].",
+            metavar="KEY=VALUE",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="A random 2-layer backbone and made-up data: does it start?")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check that it starts: random 2-layer backbone, made-up data, output in OUTPUT_DIR-dry-run.",
+        ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in output_dir.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in output_dir.")] = False,
 ) -> None:
     """Train a model by a recipe; the folder output_dir gets log.jsonl, checkpoints, model/ and results.json.
 

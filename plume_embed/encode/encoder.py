@@ -31,10 +31,10 @@ from plume_embed.model.inputs_plume import ItemError
 
 _CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
-BUNDLED_MODEL = _CHECKPOINTS / "plume-tiny"  # knows drawings: for tests, and for the Space's drawings
+BUNDLED_MODEL = _CHECKPOINTS / "plume-tiny"  # trained on drawings: for tests, and for the Space's drawings
 DEFAULT_MODEL_KNOWS = (
-    "plume-small knows things in photographs by their English names; it is weak at scenes, relations, text in pictures "
-    "and other languages. --model or PLUME_MODEL takes a larger model."
+    "plume-small finds objects in photographs by their English names; it is weak at scenes, relations, text in "
+    "pictures and other languages. Choose a larger model with --model or PLUME_MODEL."
 )
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 # All that decides a vector, code aside; the weights come on top.
@@ -283,7 +283,10 @@ def resolve_model(model: str | Path | None = None) -> Path:
         return Path(snapshot_download(model, allow_patterns=_HUB_FILES))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{model} is neither a folder nor a model that the Hub gives: {reason}") from error
+        raise ValueError(
+            f"{model} is neither a folder nor a model on the Hub; check the name and the network, or pass a local "
+            f"folder ({reason})."
+        ) from error
 
 
 def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:
