@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .configuration_plume import PlumeConfig
+
 
 class PlumeExperts(nn.Module):
     """E two-layer experts D -> H -> D in stacked weights; the shared expert, where there is one, comes first."""
@@ -52,7 +54,7 @@ class PlumeAdapter(nn.Module):
         config ([`PlumeConfig`]): `adapter_type` and the fields after it choose the variant.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: PlumeConfig):
         super().__init__()
         hidden_size = config.hidden_size
         self.adapter_type = config.adapter_type

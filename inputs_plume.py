@@ -25,17 +25,17 @@ class ItemError(ValueError):
     Args:
         reason (`str`): What is wrong with it, and what to do.
         shown (`str`): How the item looks, in short; see [`describe`].
-        place (`int`, *optional*): Where it stands in the list that the user handed over.
+        index (`int`, *optional*): Its index in the list that the user handed over.
     """
 
-    def __init__(self, reason: str, shown: str = "", place: int | None = None):
-        super().__init__(reason, shown, place)
-        self.reason, self.shown, self.place = reason, shown, place
+    def __init__(self, reason: str, shown: str = "", index: int | None = None):
+        super().__init__(reason, shown, index)
+        self.reason, self.shown, self.index = reason, shown, index
 
     def __str__(self) -> str:
-        place = "" if self.place is None else f"Item {self.place}: "
+        position = "" if self.index is None else f"Item {self.index}: "
         shown = f" [{self.shown}]" if self.shown and self.shown not in self.reason else ""
-        return f"{place}{self.reason}{shown}"
+        return f"{position}{self.reason}{shown}"
 
 
 def describe(item: Any, depth: int = _DEPTH) -> str:

@@ -36,9 +36,9 @@ from .prompt_plume import (
 from .resizing_plume import shrunk
 from .sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES, PlumeBatch, write_sentence_transformers_files
 
-# Characters for each token of the limit that are cut into tokens to find a text far beyond it.
+# Characters per token of the limit that are tokenised to detect a text far beyond it.
 _CHARACTERS_TRIED = 16
-# What chat models take and an embedding does not depend on: the prompt is one, and rows are padded on the left.
+# Arguments of chat models that do not change an embedding: the prompt is fixed, and rows are padded on the left.
 _CHAT_ARGUMENTS = frozenset(
     {"add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "load_audio_from_video", "tools"}
     | {"documents", "return_assistant_tokens_mask"}
@@ -53,29 +53,30 @@ class PlumeProcessor(ProcessorMixin):
     One item is a string, a PIL image or `pathlib.Path`, the bytes of a picture's file (or a binary file, or the dict
     with "bytes" and "path" that `datasets` gives undecoded), a uint8 array (three axes: image, four: video), a list of
     images (the frames of a video), a dict with the keys text, image, video (a list for several; `None` is not there),
-    a chat message or a list of chat messages. A string is always text; a path as string, and the bytes of a film, are
-    read where they stand under a media key.
+    a chat message or a list of chat messages. A string is always text: give a path as
+    string, or the bytes of a video, under a media key.
 
     Args:
         image_processor, tokenizer, video_processor: The backbone's own. Their `size` limits the pixels.
         chat_template (`str`, *optional*): The prompt, as a Jinja template. Defaults to [`build_chat_template`].
         backbone_type (`str`, defaults to `"qwen2_vl"`): Model type of the backbone, which decides the positions.
-        backbone_settings (`dict`, *optional*): What else decides them, of the backbone's config: see the family.
+        backbone_settings (`dict`, *optional*): Further values of the backbone's config that decide the positions, as
+            `BackboneFamily.settings` gives them.
         vision_position_advance (`str`, defaults to `"max_hw"`): See [`PlumeConfig`]; must be the same there.
         blank_image_for_text (`bool`, defaults to `False`): Whether inputs without media get a white 28 x 28 image in
             front: part of the protocol of converted checkpoints.
         num_frames (`int`, *optional*): Evenly spaced frames taken of a video file; 8, unless there is `fps`.
-        fps (`float`, *optional*): Frames taken for each second of a video file, instead of `num_frames`.
-        frames_fps (`float`, defaults to 2.0): How many frames a second a caller's own frames are taken for, whose times
-            nobody knows. It counts for backbones that see times: it is Qwen's assumption too.
+        fps (`float`, *optional*): Frames per second taken of a video file, instead of `num_frames`.
+        frames_fps (`float`, defaults to 2.0): Frame rate assumed for a video given as frames, as Qwen does. It matters
+            for backbones that encode times.
         max_frames (`int`, defaults to 256): Most frames that a caller may hand over for one video.
         max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
             It is the tokenizer's `model_max_length`, so that libraries show it, and what they set there
             (`max_seq_length` of sentence-transformers) holds.
         max_image_pixels (`int`, defaults to 100 million): Most pixels of a picture, or of a film's frame, before it is
             resized; a larger one is refused before it is decoded.
-        page_words (`int`, defaults to 0): Words from the top of a page's text layer that go with its picture where
-            pages are read from files: a model that cannot read finds a page by what it says.
+        page_words (`int`, defaults to 0): Words from the top of a page's text layer that are embedded with its picture
+            where pages are read from files, for models that cannot read text in pictures.
     """
 
     model_input_names = [*_TOKEN_ARGUMENTS, *MEDIA_ARGUMENTS]
@@ -234,8 +235,8 @@ class PlumeProcessor(ProcessorMixin):
             media, the family's `media_arguments`.
 
         Raises:
-            ItemError: an item that is no valid input, naming its place in the batch and how it looks. It is a
-                ValueError, as is what is raised for a batch or for options that are not valid.
+            ItemError: an item that is no valid input, with its index in the batch and a short description. It is a
+                ValueError, as is every error about the batch or the options.
         """
         if inputs is None or set(kwargs) - {"return_tensors"}:
             raise ValueError(
@@ -244,8 +245,8 @@ class PlumeProcessor(ProcessorMixin):
             )
         items = inputs if isinstance(inputs, list) and not is_conversation(inputs) else [inputs]
         conversations = []
-        for place, item in enumerate(items):
-            with _naming_the_item(item, place):
+        for index, item in enumerate(items):
+            with _naming_the_item(item, index):
                 conversations.append(to_conversation(item))
         batch = self._batch(conversations, images_kwargs, videos_kwargs, is_in_order=True)
         return _as_tensors(batch, kwargs.get("return_tensors"))
@@ -278,7 +279,7 @@ class PlumeProcessor(ProcessorMixin):
         if chat_template is not None and chat_template != self.chat_template:
             raise ValueError("The prompt is part of the model; set processor.chat_template to change it for good.")
         processor_kwargs = dict(processor_kwargs or {})
-        for name in [name for name in kwargs if name not in _CHAT_ARGUMENTS]:  # before, they all stood at the top
+        for name in [name for name in kwargs if name not in _CHAT_ARGUMENTS]:  # older transformers pass them unnested
             processor_kwargs[name] = kwargs.pop(name)
         common = processor_kwargs.pop("common_kwargs", {}) | processor_kwargs.pop("text_kwargs", {})
         options = {name: processor_kwargs.pop(name, None) for name in ("images_kwargs", "videos_kwargs")}
@@ -312,13 +313,13 @@ class PlumeProcessor(ProcessorMixin):
         videos_kwargs: dict | None,
         is_in_order: bool = False,
     ) -> BatchFeature:
-        """A batch of conversations; `is_in_order` where no library has sorted them, so that places may be named."""
+        """A batch of conversations; `is_in_order` where no library has sorted them, so that errors can give indices."""
         if not conversations:
             raise ValueError("The batch is empty.")
-        places = range(len(conversations)) if is_in_order else [None] * len(conversations)
+        indices = range(len(conversations)) if is_in_order else [None] * len(conversations)
         rows, tensors, spans = [], defaultdict(list), []
-        for place, conversation in zip(places, conversations, strict=True):
-            with _naming_the_item(conversation, place):
+        for index, conversation in zip(indices, conversations, strict=True):
+            with _naming_the_item(conversation, index):
                 rows.append(self._with_blank_image(normalize_conversation(conversation)))
                 self._check_length(rows[-1])
                 spans.append([])
@@ -330,7 +331,7 @@ class PlumeProcessor(ProcessorMixin):
             f"num_{kind}s_per_sample": [len(content_parts(row, kind)) for row in rows] for kind in ("image", "video")
         }
         return PlumeBatch(
-            {**self._tokens(rows, spans, places), **_joined(tensors)},
+            {**self._tokens(rows, spans, indices), **_joined(tensors)},
             {name: torch.tensor(numbers) for name, numbers in counts.items()},
         )
 
@@ -357,13 +358,13 @@ class PlumeProcessor(ProcessorMixin):
         sampling = sampling or {"num_frames": self.num_frames, "fps": self.fps}
         num_frames, fps = sampling.get("num_frames"), sampling.get("fps")
         frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, fps)
-        if times is None:  # frames whose times nobody knows
+        if times is None:  # the caller gave frames, which have no times
             times = tuple(index / self.frames_fps for index in range(len(frames)))
         rate = (len(times) - 1) / times[-1] if times[-1] > 0 else self.frames_fps
         return Film(frames, times, rate)
 
     def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The item with its pictures at the size at which the model looks at them, so that many can wait in memory.
+        """The item with its pictures resized to what the model sees, so that many can wait in memory.
 
         Its vector is the same to the bit; see [`shrunk`] of resizing_plume.
         """
@@ -380,16 +381,16 @@ class PlumeProcessor(ProcessorMixin):
         return [*conversation, {"role": "user", "content": [blank]}]
 
     def _tokens(
-        self, rows: list[list[dict]], spans: list[list[MediaSpan]], places: Sequence[int | None]
+        self, rows: list[list[dict]], spans: list[list[MediaSpan]], indices: Sequence[int | None]
     ) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` [B, L] and `position_ids` [B, 3, L], padded on the left."""
         all_ids, all_positions = [], []
-        for place, row, of_row in zip(places, rows, spans, strict=True):
-            ids = self._with_media(self._prompts.encode(self._prompts.render(row, self.chat_template)), of_row)
+        for index, row, row_spans in zip(indices, rows, spans, strict=True):
+            ids = self._with_media(self._prompts.encode(self._prompts.render(row, self.chat_template)), row_spans)
             if len(ids) > self.max_length:
-                raise ItemError(self._too_long(f"{len(ids)}"), describe(row), place)
+                raise ItemError(self._too_long(f"{len(ids)}"), describe(row), index)
             all_ids.append(torch.tensor(ids))
-            blocks = [block for span in of_row for block in span.blocks]
+            blocks = [block for span in row_spans for block in span.blocks]
             is_visual = [token_id in self._media_ids for token_id in ids]
             all_positions.append(self.family.prefix_positions(is_visual, blocks, self.vision_position_advance))
         return self._padded(all_ids, all_positions)
@@ -441,7 +442,7 @@ class PlumeProcessor(ProcessorMixin):
         return ids
 
     def _check_length(self, row: list[dict]) -> None:
-        """Refuses texts far beyond the limit by their first tokens; to cut all of them into tokens takes minutes."""
+        """Refuses a text far beyond the limit by its first tokens: to tokenise all of it can take minutes."""
         text, tried = "".join(content_parts(row, "text")).strip(), _CHARACTERS_TRIED * self.max_length
         if len(text) <= tried:
             return
@@ -471,7 +472,9 @@ def _sampling(videos_kwargs: dict) -> tuple[dict, dict]:
     if len(sampling) == 2 or any(value <= 0 for value in sampling.values()):
         raise ValueError(f"A film is sampled by num_frames or by fps, one of them and above 0; got {sampling}.")
     if videos_kwargs.get("do_sample_frames"):
-        raise ValueError("do_sample_frames is not for the library here; say num_frames or fps in videos_kwargs.")
+        raise ValueError(
+            "PlumeProcessor samples frames itself: instead of do_sample_frames pass num_frames or fps in videos_kwargs."
+        )
     kept_back = ("num_frames", "fps", "video_metadata")
     return sampling, {name: value for name, value in videos_kwargs.items() if name not in kept_back}
 
@@ -480,18 +483,20 @@ def _joined(media: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The media of all rows, one after the other."""
     for name, tensors in media.items():
         if len({tensor.shape[1:] for tensor in tensors}) > 1:
-            raise ValueError(f"Pictures and frames come to several sizes ({name}); leave images_kwargs out.")
+            raise ValueError(
+                f"Pictures and frames have different sizes after resizing ({name}); leave images_kwargs out."
+            )
     return {name: torch.cat(tensors) for name, tensors in media.items()}
 
 
 @contextmanager
-def _naming_the_item(item: Any, place: int | None = None) -> Iterator[None]:
+def _naming_the_item(item: Any, index: int | None = None) -> Iterator[None]:
     try:
         yield
     except ItemError:
         raise
     except ValueError as error:
-        raise ItemError(str(error), describe(item), place) from error
+        raise ItemError(str(error), describe(item), index) from error
 
 
 PlumeProcessor.register_for_auto_class()

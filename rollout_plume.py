@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
-# Each falls through to the one behind it, the last one to PlumeModel's own loop.
+# Each falls back to the next one, the last one to PlumeModel's own loop.
 FAST_IMPLEMENTATIONS = ("cuda_graph", "compiled", "static")
 ROLLOUT_IMPLEMENTATIONS = ("auto", *FAST_IMPLEMENTATIONS, "reference")
 # The product of one row with a weight matrix as a loop of Inductor's own, which reads the weights twice as fast as the
@@ -122,8 +122,8 @@ def unsupported_reason(model: "PlumeModel", prefix: "PlumePrefix") -> str | None
 class RolloutEngine:
     """Buckets, compiled layer and graphs for one model, from [`rollout_engine`]; safe to use from several threads.
 
-    A change of the weights in place, by loading or by moving, is seen. A model with peft layers is not captured. After
-    another change that no weight shows, such as one of `adapter.num_experts_per_tok`, call [`release`].
+    Weights that are replaced, by loading or by moving the model, are noticed. A model with peft layers is not captured.
+    After a change that shows in no weight, such as one of `adapter.num_experts_per_tok`, call [`release`].
 
     Args:
         memory_limit (`int`, *optional*): Bytes that the buckets may take; the least recently used go first. By default
@@ -136,7 +136,7 @@ class RolloutEngine:
         self._buckets: OrderedDict[BucketKey, Bucket] = OrderedDict()
         self._layer_functions: dict[tuple[torch.device, torch.dtype], Callable] = {}
         self._failed: dict[str, str] = {}
-        self._fall_throughs: list[str] = []
+        self._fallbacks: list[str] = []
         self._pool: Any = None
         self._weights: tuple[int, ...] = ()
         self._last_run: torch.cuda.Event | None = None
@@ -148,10 +148,10 @@ class RolloutEngine:
             return list(self._buckets)
 
     @property
-    def fall_throughs(self) -> list[str]:
-        """What ran otherwise than asked for, and why, each reason once; as logged."""
+    def fallbacks(self) -> list[str]:
+        """What ran instead of the implementation asked for, and why; each reason once, as logged."""
         with self._lock:
-            return list(self._fall_throughs)
+            return list(self._fallbacks)
 
     @property
     def num_bytes(self) -> int:
@@ -204,13 +204,13 @@ class RolloutEngine:
             self._drop(list(self._buckets))
             self._layer_functions.clear()
             self._failed.clear()
-            self._fall_throughs.clear()
+            self._fallbacks.clear()
             self._pool, self._weights, self._last_run = None, (), None
 
     def _run_first_available(
         self, model: "PlumeModel", prefix: "PlumePrefix", key: BucketKey, wanted: str
     ) -> RolloutOutput:
-        """Runs `wanted` or what it falls through to."""
+        """Runs `wanted` or what it falls back to."""
         first = FAST_IMPLEMENTATIONS.index(wanted)
         for name, following in zip(FAST_IMPLEMENTATIONS[first:], FAST_IMPLEMENTATIONS[first + 1 :], strict=False):
             reason = self._failed.get(name) or self._unavailable_reason(name, key, model)
@@ -220,8 +220,8 @@ class RolloutEngine:
                 except torch.OutOfMemoryError:
                     raise
                 except Exception as error:
-                    # Compilers fail in many ways. What is not their fault shows again in "static", which is the same
-                    # function and is not caught.
+                    # Compilers fail in many ways. An error of our own shows again in "static", which runs the same
+                    # function uncaught.
                     reason = self._failed[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             self._log_once(f"The rollout runs as {following!r}, not as {name!r}: {reason}.")
         return self._run(model, prefix, key, "static")
@@ -302,9 +302,9 @@ class RolloutEngine:
 
     def _log_once(self, message: str) -> None:
         with self._lock:
-            if message in self._fall_throughs:
+            if message in self._fallbacks:
                 return
-            self._fall_throughs.append(message)
+            self._fallbacks.append(message)
         logger.warning(message)
 
 

@@ -300,7 +300,8 @@ def main(
     for path in pages():
         before = path.read_text()
         after = rendered(before)
-        missing = [phrase for phrase in figures().get(str(path.relative_to(ROOT)), []) if phrase not in after]
+        prose = " ".join(after.split())  # a phrase may be wrapped
+        missing = [phrase for phrase in figures().get(str(path.relative_to(ROOT)), []) if phrase not in prose]
         for phrase in missing:
             typer.echo(f"{path.relative_to(ROOT)} lacks: {phrase}")
         if after != before or missing:

@@ -245,8 +245,8 @@ def _run_alone(model: PlumeModel, prefix: Any, steps: int, name: str) -> None:
 
 @contextmanager
 def _as_asked(model: PlumeModel) -> Iterator[None]:
-    """Raises where the engine falls through: a benchmark must not time something else than it says."""
-    before = len(model.rollout_engine.fall_throughs)
+    """Raises where the engine falls back: a benchmark must not time something else than it says."""
+    before = len(model.rollout_engine.fallbacks)
     yield
-    for reason in model.rollout_engine.fall_throughs[before:]:
+    for reason in model.rollout_engine.fallbacks[before:]:
         raise NotAvailableError(reason)

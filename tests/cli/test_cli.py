@@ -20,7 +20,7 @@ from plume_embed.cli.main import app, main
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import Hit
 
-COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "mine", "rationalize", "report")
+COMMANDS = ("search", "index", "embed", "convert", "init", "export", "train", "mine", "rationalize", "report", "serve")
 
 
 class Result:
@@ -104,6 +104,13 @@ def test_long_names_and_texts_hide_no_column(width: int):
     file, text = header.index("file"), header.index("text")
     assert "".join(row[file:text].strip() for row in rows) == "folder/" * 9 + "file.txt#chars=0-1200"
     assert "words words" in rows[0][text:]
+
+
+def test_a_table_of_pictures_has_no_empty_text_column():
+    output = io.StringIO()
+    print_hits(Console(file=output, width=80), [Hit(0.5, "cat.jpg", "", "image", "")])
+    header, _, row = [line.split() for line in output.getvalue().splitlines() if line.strip()]
+    assert header == ["rank", "score", "file"] and row == ["1", "0.500", "cat.jpg"]
 
 
 def test_json_is_all_that_json_prints(run, folder: Path):

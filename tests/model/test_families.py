@@ -89,7 +89,7 @@ def test_the_rollout_equals_a_reference_without_any_cache(any_tiny, implementati
     items = [random_item(rng) for _ in range(5)]
     batch = any_tiny.processor(items)
     output = any_tiny.model(**batch, output_latent_states=True)
-    assert any_tiny.model.rollout_engine.fall_throughs == []
+    assert any_tiny.model.rollout_engine.fallbacks == []
     for index, item in enumerate(items):
         embedding, latents = naive_embedding(any_tiny, any_tiny.processor([item]), 3)
         torch.testing.assert_close(output.embeddings[index], embedding, **TOLERANCE)

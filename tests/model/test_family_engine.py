@@ -38,7 +38,7 @@ def test_a_layer_compiles_as_one_graph_and_gives_the_references_vectors(name, mo
     for seed in range(3):
         expected = embeddings(name, "reference", seed)
         torch.testing.assert_close(embeddings(name, "compiled", seed), expected, atol=1e-5, rtol=0)
-    assert engine.fall_throughs == []
+    assert engine.fallbacks == []
     engine.release()
 
 
@@ -49,7 +49,7 @@ def test_the_compiled_layer_gives_the_references_vectors(name):
     for seed in range(3):
         expected = embeddings(name, "reference", seed)
         torch.testing.assert_close(embeddings(name, "compiled", seed), expected, atol=1e-5, rtol=0)
-    assert tiny(name).model.rollout_engine.fall_throughs == []
+    assert tiny(name).model.rollout_engine.fallbacks == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="capturing a CUDA graph needs an NVIDIA GPU")
@@ -64,4 +64,4 @@ def test_the_captured_rollout_gives_the_references_vectors(name):
             expected = model(**batch).embeddings
             model.rollout_implementation = "cuda_graph"
             torch.testing.assert_close(model(**batch).embeddings, expected, atol=1e-5, rtol=0)
-    assert model.rollout_engine.fall_throughs == []
+    assert model.rollout_engine.fallbacks == []

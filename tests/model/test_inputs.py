@@ -82,7 +82,7 @@ def test_options_for_films_that_cannot_be_followed_are_refused(processor, pictur
     for options in ({"num_frames": 4, "fps": 1}, {"num_frames": 0}, {"fps": -1}):
         with pytest.raises(ValueError, match="one of them and above 0"):
             processor([{"video": path}], videos_kwargs=options)
-    with pytest.raises(ValueError, match="do_sample_frames is not for the library"):
+    with pytest.raises(ValueError, match="instead of do_sample_frames pass"):
         processor([{"video": path}], videos_kwargs={"do_sample_frames": True})
     with pytest.raises(ValueError, match="over the limit of 256"):
         processor([{"video": path}], videos_kwargs={"num_frames": 257})
@@ -138,7 +138,7 @@ def test_an_item_is_described_in_a_few_words(picture):
 
 def test_an_item_error_survives_another_process():
     error = pickle.loads(pickle.dumps(ItemError("It is empty.", "text ''", 3)))
-    assert str(error) == "Item 3: It is empty. [text '']" and (error.reason, error.place) == ("It is empty.", 3)
+    assert str(error) == "Item 3: It is empty. [text '']" and (error.reason, error.index) == ("It is empty.", 3)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
