@@ -130,8 +130,8 @@ def _shortened(path: str) -> str:
 
 def main(
     folder: Annotated[Path, typer.Option(help="Whose pictures are searched.", metavar="DIR")] = PICTURES,
-    query: Annotated[list[str] | None, typer.Option(help="A text to search with; again for more.")] = None,
-    picture: Annotated[list[Path] | None, typer.Option(help="A picture to search with; again for more.")] = None,
+    query: Annotated[list[str] | None, typer.Option(help="A text to search with; repeatable.")] = None,
+    picture: Annotated[list[Path] | None, typer.Option(help="A picture to search with; repeatable.")] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub id. Default: that of `search`.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Results a query.")] = 5,
     to: Annotated[Path, typer.Option(help="The image; the JSON has its name.")] = PICTURE_OF_THE_README,

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(
     kills: Annotated[int, typer.Option(help="Of `index`, and as many of `embed`.")] = 50,
     size: Annotated[int, typer.Option(help="Items in the folder, about, and lines of the JSONL file.")] = 80,
-    only: Annotated[list[str] | None, typer.Option(help="Names of parts; again for more. Default: all.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names of parts; repeatable. Default: all.")] = None,
     model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "checkpoints" / "plume-tiny",
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the result; parts join it.")] = None,

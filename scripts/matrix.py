@@ -42,7 +42,7 @@ def columns() -> dict[str, list[str]]:
 
 
 def run(
-    only: Annotated[list[str] | None, typer.Option(help="Names of columns, again for more. Default: all.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Names of columns; repeatable. Default: all.")] = None,
     keep: Annotated[Path | None, typer.Option(help="Folder for the environments; used again if there.")] = None,
     tests: Annotated[list[str] | None, typer.Option(help="Tests to run instead of the core.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the results.")] = None,

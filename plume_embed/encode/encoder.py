@@ -148,7 +148,7 @@ class Encoder:
                 memory. An item above it has a pass to itself.
 
         Raises:
-            ValueError: an item that cannot be embedded, naming its place.
+            ValueError: an item that cannot be embedded, with its index.
         """
         vectors, errors = self.encode_readable(items, batch_size, num_latent_steps, token_budget)
         for index in sorted(errors):

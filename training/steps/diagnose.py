@@ -97,7 +97,7 @@ def mean_of(values: np.ndarray) -> list[float]:
 
 
 def main(
-    run: Annotated[list[Path] | None, typer.Option(help="Finished run of hops or hops_mixed; again for more.")] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="Finished run of hops or hops_mixed; repeatable.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A model of pictures, e.g. checkpoints/plume-tiny.")] = None,
     pictures: Annotated[Path, typer.Option(help="The checkpoint's named pictures.")] = Path("examples"),
     miniature: Annotated[Path | None, typer.Option(help="What `make miniature` wrote. Default: left out.")] = None,
