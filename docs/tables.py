@@ -169,6 +169,18 @@ def house() -> str:
     return markdown(read("benchmarks/results/house.json"))
 
 
+def kills() -> str:
+    from scripts.kills import markdown
+
+    return markdown(read("docs/results/kills.json"))
+
+
+def soak() -> str:
+    from scripts.soak import markdown
+
+    return markdown(read("docs/results/soak.json"))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -191,6 +203,8 @@ TABLES: dict[str, Callable[[], str]] = {
         house,
         photographs,
         plume_small_stages,
+        kills,
+        soak,
     )
 }
 

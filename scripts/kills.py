@@ -54,33 +54,28 @@ def is_right(part: str, result: Any) -> bool:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The result as a table, a line for each part."""
+    """The result as a table, a line for each part that was run."""
     lines = ["| what was done | how often | rows lost | rows too many | otherwise wrong |", "|---|---|---:|---:|---:|"]
-    for row in (found["kill_index"], found["kill_embed"]):
+    cells: list[tuple[Any, ...]] = []
+    for row in (found[part] for part in ("kill_index", "kill_embed") if part in found):
         often = f"{row['kills']} kills in {row['rounds']} rounds, {row['rows']:,} rows"
-        lines.append(
-            f"| `{row['command']}` killed | {often} | {row['lost']} | {row['extra']} | {row['redone']} done twice |"
-        )
+        cells.append((f"`{row['command']}` killed, then continued", often, row["lost"], row["extra"], row["redone"]))
     for command in ("index", "embed"):
-        rows = [row for row in found["full_disk"] if row["command"] == command]
-        full = sum(row["code"] != 0 for row in rows)
-        how = rows[0]["stand_in"] or "a full disk (tmpfs)"
-        wrong = sum(not row["is_right"] for row in rows)
-        lost, extra = (sum(row[name] for row in rows) for name in ("lost", "extra"))
-        lines.append(
-            f"| `{command}` on {how}, then with room | {full} of {len(rows)} ran full | {lost} | {extra} | {wrong} |"
-        )
-    if found["read_only"]:
-        wrong = sum(not row["is_right"] for row in found["read_only"])
-        lines.append(f"| a read-only disk | {len(found['read_only'])} cases | 0 | 0 | {wrong} |")
-    for row in found["two_writers"]:
+        if rows := [row for row in found.get("full_disk", ()) if row["command"] == command]:
+            how = rows[0]["stand_in"] or "a full disk (tmpfs)"
+            often = f"{sum(row['code'] != 0 for row in rows)} of {len(rows)} ran full"
+            lost, extra = (sum(row[name] for row in rows) for name in ("lost", "extra"))
+            wrong = sum(not row["is_right"] for row in rows)
+            cells.append((f"`{command}` on {how}, then with room", often, lost, extra, wrong))
+    if rows := found.get("read_only"):
+        cells.append(("a read-only disk", f"{len(rows)} cases", 0, 0, sum(not row["is_right"] for row in rows)))
+    for row in found.get("two_writers", ()):
         often = f"{row['times']} pairs, {row['refused']} refused"
-        cells = (row["lost"], row["extra"], int(not row["is_right"]))
-        lines.append(f"| two `{row['command']}` at once | {often} | {' | '.join(map(str, cells))} |")
-    reader = found["reader"]
-    often = f"{reader['reads']} reads and {reader['searches']} commands"
-    lines.append(f"| `search` beside `index` | {often} | - | - | {reader['wrong']} |")
-    return "\n".join(lines)
+        cells.append((f"two `{row['command']}` at once", often, row["lost"], row["extra"], int(not row["is_right"])))
+    if row := found.get("reader"):
+        often = f"{row['reads']} reads and {row['searches']} commands"
+        cells.append(("`search` beside `index`", often, "-", "-", row["wrong"]))
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in cells)])
 
 
 PARTS: dict[str, Callable[[Path, Path, int, int, int], Iterable[Any]]] = {  # each gives what it has found so far

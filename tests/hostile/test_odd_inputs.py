@@ -50,7 +50,7 @@ def test_there_are_more_than_two_hundred():
     assert len(ODD) > 200
 
 
-@pytest.mark.parametrize("odd", part_slow(ODD, 2), ids=lambda odd: odd.name)
+@pytest.mark.parametrize("odd", part_slow(ODD, 3), ids=lambda odd: odd.name)
 def test_an_odd_input_has_its_vector_or_one_error_that_names_it(odd: Odd, encoder: Encoder, neighbours, tmp_path):
     with within_limits(odd.name):
         batch = [NEIGHBOURS[0], odd.make(tmp_path), NEIGHBOURS[1]]
@@ -71,7 +71,7 @@ def test_an_odd_input_has_its_vector_or_one_error_that_names_it(odd: Odd, encode
     np.testing.assert_allclose(vectors[1], same, atol=1e-5)
 
 
-@pytest.mark.parametrize("odd", part_slow(ODD, 4), ids=lambda odd: odd.name)
+@pytest.mark.parametrize("odd", part_slow(ODD, 6), ids=lambda odd: odd.name)
 def test_sentence_transformers_gives_the_same_vector_or_an_error(odd: Odd, encoder, sentence, tmp_path):
     item = odd.make(tmp_path)
     is_message = isinstance(item, dict) and "role" in item
