@@ -78,6 +78,7 @@ class SmallSizes:
         vision_size, vision_depth (`int`): Of the tower, where it has them to choose.
         initializer_range (`float`): Standard deviation of the weights.
         temporal_patch_size (`int`): Frames of a film that share their visual tokens.
+        heads, key_value_heads, vision_heads (`int`, *optional*): By default as the sizes suggest.
     """
 
     hidden_size: int
@@ -87,6 +88,9 @@ class SmallSizes:
     vision_depth: int
     initializer_range: float
     temporal_patch_size: int = 2
+    heads: int | None = None
+    key_value_heads: int | None = None
+    vision_heads: int | None = None
 
 
 class BackboneFamily:
@@ -265,7 +269,7 @@ class BackboneFamily:
 def small_text_config(model_type: str, vocabulary: dict[str, int], sizes: SmallSizes) -> dict[str, Any]:
     """What the language models of all families have in their config, for a small one."""
     head_size = 48 if sizes.hidden_size % 48 == 0 else 64
-    heads = sizes.hidden_size // head_size
+    heads = sizes.heads or sizes.hidden_size // head_size
     return {
         "model_type": model_type,
         "vocab_size": len(vocabulary),
@@ -273,7 +277,7 @@ def small_text_config(model_type: str, vocabulary: dict[str, int], sizes: SmallS
         "intermediate_size": sizes.intermediate_size,
         "num_hidden_layers": sizes.layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": max(1, heads // 2),
+        "num_key_value_heads": sizes.key_value_heads or max(1, heads // 2),
         "max_position_embeddings": 4096,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "rms_norm_eps": 1e-6,

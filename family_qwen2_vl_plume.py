@@ -75,7 +75,7 @@ class Qwen2VLFamily(BackboneFamily):
         return {
             "depth": sizes.vision_depth,
             "embed_dim": sizes.vision_size,
-            "num_heads": sizes.vision_size // 32,
+            "num_heads": sizes.vision_heads or sizes.vision_size // 32,
             "hidden_size": sizes.hidden_size,
             "mlp_ratio": 4,
             "patch_size": 14,

@@ -48,7 +48,7 @@ class Qwen3VLFamily(Qwen2VLFamily):
             "depth": sizes.vision_depth,
             "hidden_size": sizes.vision_size,
             "intermediate_size": 4 * sizes.vision_size,
-            "num_heads": sizes.vision_size // 32,
+            "num_heads": sizes.vision_heads or sizes.vision_size // 32,
             "out_hidden_size": sizes.hidden_size,
             "patch_size": self.patch_size,
             "temporal_patch_size": sizes.temporal_patch_size,

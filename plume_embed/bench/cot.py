@@ -3,19 +3,24 @@
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Qwen2VLForConditionalGeneration
+from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, PreTrainedModel
 
+from plume_embed.model.families_plume import backbone_family
 from plume_embed.model.modeling_plume import PlumeModel
 
 NUM_TOKENS = 403  # the mean length of UME-R1's rationales (paper, table of inference costs)
 
 
-def language_model(model: PlumeModel) -> Qwen2VLForConditionalGeneration:
-    """The backbone of `model` with a tied language-modelling head; shares all weights."""
+def language_model(model: PlumeModel) -> PreTrainedModel:
+    """The library's own generating model over the backbone of `model` and its output embedding; shares all weights."""
+    config = model.config.backbone_config
+    known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    generating = next(known[each] for each in type(config).__mro__ if each in known)
     with torch.device("meta"):
-        generator = Qwen2VLForConditionalGeneration(model.config.backbone_config)
+        generator = generating(config)
     generator.register_module("model", model.backbone)
-    generator.lm_head.weight = model.get_input_embeddings().weight
+    head = model.get_input_embeddings() if model.lm_head is None else model.lm_head
+    generator.lm_head.weight = head.weight
     return generator.eval()
 
 
@@ -31,14 +36,14 @@ def write_rationale(
     Args:
         static_cache (`bool`): transformers' preallocated cache instead of the growing one; uncompiled in both cases.
     """
-    config = generator.config
-    ids = batch["input_ids"]
-    types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()  # [B, L]
+    config, ids = generator.config, batch["input_ids"]
     inputs = {name: tensor for name, tensor in batch.items() if name != "position_ids"}
+    if "image_grid_thw" in backbone_family(config.model_type).media_arguments:
+        types = (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int()  # [B, L]
+        inputs["mm_token_type_ids"] = types
     generate: Any = generator.generate  # its mixin asks for attributes that type stubs do not show
     out = generate(
         **inputs,
-        mm_token_type_ids=types,
         do_sample=False,
         min_new_tokens=num_tokens,
         max_new_tokens=num_tokens,

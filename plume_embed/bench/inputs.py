@@ -1,59 +1,41 @@
 """Random models and batches of exact sizes, straight on the device: speed does not depend on what the weights say."""
 
+import math
+
 import torch
 
 from plume_embed.model.configuration_plume import PlumeConfig
-from plume_embed.model.family_plume import VisionBlock
+from plume_embed.model.families_plume import backbone_family
+from plume_embed.model.family_plume import SmallSizes, VisionBlock
 from plume_embed.model.modeling_plume import PlumeModel
 
 KINDS = ("text", "image", "video")
 FIRST_TEXT_ID = 16  # below are the control tokens
-_IDS = {"image_token_id": 1, "video_token_id": 2, "vision_start_token_id": 3, "vision_end_token_id": 4}
+_CONTROL_TOKENS = {"<|image_pad|>": 1, "<|video_pad|>": 2, "<|vision_start|>": 3, "<|vision_end|>": 4, "<image>": 1}
+_CONTROL_TOKENS |= {"<|im_end|>": 11, "<|endoftext|>": 12}
 _ANCHOR, _SLT, _ELT, _GEN, _THINK_END, _LINE_END = 5, 6, 7, 8, 9, 10
+_STRIDE = 32  # of a convolutional tower: pixels of a picture's side for one token
 
-# Text: hidden, layers, inner, heads, key heads, vocabulary. Vision: depth, width, heads. Both as in config.json.
+# The vocabulary, and sizes with an initializer of 0.02. A tower of timm has its own.
 SHAPES = {
-    "12x512": {
-        "text": (512, 12, 2048, 8, 2, 32_000),
-        "vision": (2, 128, 4),
-        "sections": [8, 12, 12],
-    },
-    "2b": {
-        "text": (1536, 28, 8960, 12, 2, 151_936),
-        "vision": (32, 1280, 16),
-        "sections": [16, 24, 24],
-    },
-    "test": {
-        "text": (64, 2, 96, 4, 2, 500),
-        "vision": (1, 32, 1),
-        "sections": [2, 3, 3],
-    },
+    "12x512": (32_000, SmallSizes(512, 12, 2048, 128, 2, 0.02, heads=8, key_value_heads=2, vision_heads=4)),
+    "2b": (151_936, SmallSizes(1536, 28, 8960, 1280, 32, 0.02, heads=12, key_value_heads=2, vision_heads=16)),
+    "test": (500, SmallSizes(64, 2, 96, 32, 1, 0.02, heads=4, key_value_heads=2, vision_heads=1)),
 }
 
 
-def random_model(shape: str, device: str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0) -> PlumeModel:
-    """A PLUME model of one of `SHAPES` with random weights, made on the device, in eval mode."""
-    hidden, layers, inner, heads, key_heads, vocabulary = SHAPES[shape]["text"]
-    depth, width, vision_heads = SHAPES[shape]["vision"]
-    text_config = {
-        "model_type": "qwen2_vl_text",
-        "vocab_size": vocabulary,
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": key_heads,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": SHAPES[shape]["sections"]},
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-        "tie_word_embeddings": True,
-    }
-    vision_config = {"depth": depth, "embed_dim": width, "num_heads": vision_heads, "hidden_size": hidden}
-    backbone = {"model_type": "qwen2_vl", **_IDS, "tie_word_embeddings": True}
-    backbone |= {"text_config": text_config, "vision_config": {**vision_config, "mlp_ratio": 4}}
+def random_model(
+    shape: str, device: str = "cpu", dtype: torch.dtype = torch.float32, seed: int = 0, family: str = "qwen2_vl"
+) -> PlumeModel:
+    """A PLUME model of one of `SHAPES` with random weights, made on the device, in eval mode.
+
+    Args:
+        family (`str`): Model type of the backbone.
+    """
+    vocabulary_size, sizes = SHAPES[shape]
+    vocabulary = _CONTROL_TOKENS | {f"token {index}": index for index in range(vocabulary_size - len(_CONTROL_TOKENS))}
     config = PlumeConfig(
-        backbone_config=backbone,
+        backbone_config=backbone_family(family).small_config(vocabulary, sizes),
         anchor_token_id=_ANCHOR,
         latent_start_token_id=_SLT,
         latent_end_token_id=_ELT,
@@ -80,21 +62,18 @@ def media_grid(kind: str, prefix: int) -> tuple[int, int, int]:
 def random_batch(
     model: PlumeModel, batch: int, prefix: int, kind: str = "text", seed: int = 0, lengths: list[int] | None = None
 ) -> dict[str, torch.Tensor]:
-    """Inputs of `model` on its device: `batch` rows of `prefix` tokens with one image or video each, or text only.
+    """Inputs of `model` on its device: `batch` rows of `prefix` tokens, text only or with media in about 70 % of them.
 
     Args:
         lengths (`list[int]`, *optional*): Shorter rows, padded on the left; for text only.
     """
     generator = torch.Generator().manual_seed(seed)
-    config, vision = model.config.backbone_config, model.config.backbone_config.vision_config
     vocabulary = model.config.get_text_config().vocab_size
-    media, grids, blocks = [], [], []
-    if kind != "text":
-        frames, height, width = media_grid(kind, prefix)
-        token = _IDS[f"{kind}_token_id"]
-        media = [_IDS["vision_start_token_id"], *[token] * (frames * height * width), _IDS["vision_end_token_id"]]
-        grids = [[frames, height * vision.spatial_merge_size, width * vision.spatial_merge_size]]
-        blocks = [VisionBlock(frames, height, width)]
+    media, blocks, tensors = [], [], {}
+    if kind != "text" and "image_grid_thw" in model.family.media_arguments:
+        media, blocks, tensors = _patches(model, batch, prefix, kind, generator)
+    elif kind != "text":
+        media, tensors = _pictures(model, batch, prefix, generator)
     ids = torch.zeros(batch, prefix, dtype=torch.long)
     mask = torch.zeros(batch, prefix, dtype=torch.long)
     positions = torch.zeros(batch, 3, prefix, dtype=torch.long)
@@ -105,14 +84,35 @@ def random_batch(
         text = torch.randint(FIRST_TEXT_ID, vocabulary, (free,), generator=generator).tolist()
         tokens = [*media, *text[: free // 2], _ANCHOR, *text[free // 2 :], _SLT]
         ids[row, -length:], mask[row, -length:] = torch.tensor(tokens), 1
-        is_visual = [token in (config.image_token_id, config.video_token_id) for token in tokens]
+        is_visual = [token in (_CONTROL_TOKENS["<|image_pad|>"], _CONTROL_TOKENS["<|video_pad|>"]) for token in tokens]
         advance = model.config.vision_position_advance
         positions[row, :, -length:] = model.family.prefix_positions(is_visual, blocks, advance)
-    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    if grids:
-        grid = torch.tensor(grids * batch)
-        patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
-        pixels = torch.randn(int(grid.prod(dim=1).sum()), patch, generator=generator).to(model.dtype)
-        names = ("pixel_values", "image_grid_thw") if kind == "image" else ("pixel_values_videos", "video_grid_thw")
-        inputs |= dict(zip(names, (pixels, grid), strict=True))
+    inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, **tensors}
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
+
+
+def _patches(
+    model: PlumeModel, batch: int, prefix: int, kind: str, generator: torch.Generator
+) -> tuple[list[int], list[VisionBlock], dict[str, torch.Tensor]]:
+    """One image or film a row, as patches and grids: its tokens, their blocks, and the tensors of all rows."""
+    vision = model.config.backbone_config.vision_config
+    frames, height, width = media_grid(kind, prefix)
+    grid = torch.tensor([[frames, height * vision.spatial_merge_size, width * vision.spatial_merge_size]])
+    runs = int(model.family.runs_of(grid))  # a film may have one for each block of frames
+    block = VisionBlock(frames // runs, height, width)
+    start, end = _CONTROL_TOKENS["<|vision_start|>"], _CONTROL_TOKENS["<|vision_end|>"]
+    run = [start, *[_CONTROL_TOKENS[f"<|{kind}_pad|>"]] * (block.t * height * width), end]
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    pixels = torch.randn(batch * int(grid.prod()), patch, generator=generator).to(model.dtype)
+    names = ("pixel_values", "image_grid_thw") if kind == "image" else ("pixel_values_videos", "video_grid_thw")
+    return run * runs, [block] * runs, dict(zip(names, (pixels, grid.repeat(batch, 1)), strict=True))
+
+
+def _pictures(
+    model: PlumeModel, batch: int, prefix: int, generator: torch.Generator
+) -> tuple[list[int], dict[str, torch.Tensor]]:
+    """Pictures of one size, or frames of a film, as many as fit: the tokens of a row, and the pixels of all rows."""
+    config = model.config.backbone_config
+    count, side = max(1, int(0.7 * prefix) // config.image_seq_length), _STRIDE * math.isqrt(config.image_seq_length)
+    pixels = torch.randn(batch * count, 3, side, side, generator=generator).to(model.dtype)
+    return [config.image_token_id] * (count * config.image_seq_length), {"pixel_values": pixels}

@@ -18,15 +18,18 @@ _GRIDS = {"image_grid_thw": "pixel_values", "video_grid_thw": "pixel_values_vide
 
 @torch.no_grad()
 def embed_one_by_one(model: PlumeModel, batch: dict[str, torch.Tensor], num_latent_steps: int = 8) -> torch.Tensor:
-    """Embeddings [B, D] of a batch whose rows have one image, one video or no media each, and no padding."""
-    rows = []
-    for row in range(len(batch["input_ids"])):
+    """Embeddings [B, D] of a batch whose rows have one image, one video, equally many pictures or no media each, and
+    no padding."""
+    rows, count = [], len(batch["input_ids"])
+    for row in range(count):
         one = {name: batch[name][row : row + 1] for name in ("input_ids", "attention_mask", "position_ids")}
         for grid, pixels in _GRIDS.items():
             if grid in batch:
                 sizes = batch[grid].prod(dim=1).tolist()
                 one[grid] = batch[grid][row : row + 1]
                 one[pixels] = batch[pixels][sum(sizes[:row]) : sum(sizes[: row + 1])]
+        if "pixel_values" in batch and "image_grid_thw" not in batch:
+            one["pixel_values"] = batch["pixel_values"].chunk(count)[row]
         rows.append(_embed_one(model, one, num_latent_steps))
     return torch.cat(rows)
 
@@ -36,7 +39,7 @@ def _embed_one(model: PlumeModel, one: dict[str, torch.Tensor], num_latent_steps
     backbone: Any = model.backbone
     to_backbone_layout = model.family.to_backbone_positions
     ids, mask, position_ids = one["input_ids"], one["attention_mask"], one["position_ids"]
-    media = {name: one[name] for pair in _GRIDS.items() for name in pair if name in one}
+    media = {name: one[name] for name in model.family.media_arguments if name in one}
     cache = DynamicCache(config=config.get_text_config())
 
     def run(**inputs) -> torch.Tensor:

@@ -18,6 +18,9 @@ _Shape = Annotated[
     typer.Option(help="Backbone: 12x512 (layers x width), or 2b as Qwen2-VL-2B. Default: 12x512, or 2b on CUDA."),
 ]
 _Batches = Annotated[str, typer.Option(help="Batch sizes, separated by commas.")]
+_Family = Annotated[
+    str, typer.Option(help="Kind of backbone: qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_vl_moe or fast_vlm.")
+]
 
 
 @app.command(epilog="Example: plume-embed bench rollout --batches 1,8 --json rollout.json")
@@ -28,6 +31,7 @@ def rollout(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="text, image or video. Default: text, or image on CUDA.")] = None,
     batches: _Batches = "1,8,32",
+    family: _Family = "qwen2_vl",
     cot: Annotated[bool, typer.Option(help="Whether to time explicit rationales, the slowest part.")] = True,
     minutes: Annotated[
         float, typer.Option(min=0.1, help="Approximate duration, without rationales and compiling.")
@@ -48,7 +52,7 @@ def rollout(
         raise ValueError(f"--shape must be one of {', '.join(SHAPES)} and --kind one of {', '.join(KINDS)}.")
     prefix = prefix or (700 if on_cuda else 256)
     sizes = _sizes(batches)
-    model = random_model(shape, str(where), _dtype(where))
+    model = random_model(shape, str(where), _dtype(where), family=family)
     rows = []
     for batch in sizes:
         typer.echo(f"batch {batch} ...", err=True)
@@ -65,7 +69,7 @@ def rollout(
         )
         if cot and small:
             rows += cot_rows(model, batch, prefix, kind, measured_tokens=403 if batch == 1 or on_cuda else 48)
-    _finish({"benchmark": "rollout", "shape": shape}, rows, where, json_file)
+    _finish({"benchmark": "rollout", "shape": shape, "family": family}, rows, where, json_file)
 
 
 @app.command(epilog="Example: plume-embed bench encode --model checkpoints/plume-tiny --batches 1,16")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Audio, Dataset, Features, Image, Value, Video
+from model.families import NAMES, make_tiny
 from PIL import Image as Picture
 
 mteb = pytest.importorskip("mteb")
@@ -230,3 +231,19 @@ def test_the_meta_names_modalities_and_a_revision_of_the_weights(model):
     meta = model.mteb_model_meta
     assert meta.modalities == ["text", "image", "video"] and meta.name == "plume-embed/PLUME"
     assert meta.revision == model.model.fingerprint[:16]
+
+
+@pytest.mark.parametrize("family", [name for name in NAMES if name != "qwen2_vl"])
+def test_mteb_gets_the_processors_vectors_of_every_family(family, tmp_path):
+    made = make_tiny(family)
+    made.model.save_pretrained(tmp_path)
+    made.processor.save_pretrained(tmp_path)
+    model = PlumeMteb(PlumeEmbedder(tmp_path, num_latent_steps=2, device="cpu"))
+    scores = evaluated(model, EditedColours(), 3)
+    queries = [{"text": f"Find the same colour. all {c}", "image": picture(c, 60)} for c in COLOURS]
+    similarity = model.model.embed(queries, 8) @ model.model.embed([{"image": picture(c)} for c in COLOURS], 8).T
+    ranks = (similarity >= similarity.diagonal()[:, None]).sum(axis=1)
+    assert scores["mrr_at_10"] == pytest.approx((1 / ranks).mean(), abs=1e-4)
+    with torch.inference_mode():
+        expected = made.model(**made.processor(queries), num_latent_steps=2).embeddings
+    np.testing.assert_allclose(model.model.embed(queries, 3), expected.numpy(), atol=1e-5)
