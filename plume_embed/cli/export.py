@@ -17,7 +17,7 @@ def export(
         str, typer.Option("--license", help="License of the weights, for the model card.")
     ] = "apache-2.0",
 ) -> None:
-    """Write a self-contained folder for the Hub: weights, code, sentence-transformers files, model card."""
+    """Write a self-contained folder for the Hub: weights, code, sentence-transformers files, handler.py, model card."""
     with heavy_imports():
         from plume_embed.hub.export import export_model
         from plume_embed.quiet import quiet_libraries

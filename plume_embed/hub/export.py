@@ -9,6 +9,19 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 
 PAPER = "https://arxiv.org/abs/2604.02073"
+_HANDLER = Path(__file__).with_name("handler.py")
+# What the model's files import, for an endpoint to install; a test compares it with pyproject.toml.
+HANDLER_REQUIREMENTS = (
+    "torch>=2.11",
+    "torchvision>=0.26",
+    "transformers>=5.17",
+    "huggingface_hub>=1.5",
+    "safetensors>=0.8",
+    "timm>=1.0.20",
+    "numpy>=2.2",
+    "pillow>=11.0",
+    "av>=14.0",
+)
 _TAGS = [
     "plume",
     "transformers",
@@ -27,7 +40,9 @@ def export_model(
     base_model: str | None = None,
     license_id: str = "apache-2.0",
 ) -> Path:
-    """Writes weights, configuration, code, sentence-transformers files and a model card; no links, nothing else needed.
+    """Writes weights, configuration, code, sentence-transformers files, a handler for Inference Endpoints and a card.
+
+    No links, nothing else needed.
 
     Args:
         out (`Path`): Must not hold a model yet.
@@ -48,6 +63,8 @@ def export_model(
     plume, processor = load_model(folder), PlumeProcessor.from_pretrained(folder)
     plume.save_pretrained(out)
     processor.save_pretrained(out)
+    (out / "handler.py").write_text(_HANDLER.read_text())
+    (out / "requirements.txt").write_text("".join(f"{one}\n" for one in HANDLER_REQUIREMENTS))
     (out / "README.md").write_text(model_card(plume, processor, out.resolve().name, base_model, license_id))
     return out
 
@@ -137,6 +154,12 @@ model = SentenceTransformer("{name}", trust_remote_code=True)
 vectors = model.encode(["a red bicycle", Image.open("bicycle.jpg")])
 quick = model.encode(["a red bicycle"], num_latent_steps=0)
 ```
+
+## Use as an endpoint
+
+`handler.py` answers on Inference Endpoints: `{{"inputs": ["a red bicycle", {{"image": "<base64>"}}], "parameters":
+{{"latent_steps": {steps}}}}}` gives one vector an item. `pip install "plume-embed[serve]"` and
+`plume-embed serve --model {name}` give OpenAI's `/v1/embeddings` on a machine of your own.
 
 ## What K does
 

@@ -1,0 +1,114 @@
+"""The handler of Inference Endpoints. `plume-embed export` copies this file into a model's folder as handler.py.
+
+There it stands beside the model and nothing else: it imports what transformers' users have, and no package of ours.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from transformers import AutoModel, AutoProcessor
+
+_KEYS = {"text", "image", "video"}
+_PARAMETERS = {"latent_steps", "dimensions", "batch_size"}
+_BATCH_SIZE = 16
+
+
+class EndpointHandler:
+    """A PLUME model as an endpoint calls it: `EndpointHandler(path)` once, then `handler(data)` for each request.
+
+    Args:
+        path (`str`): Folder of the model.
+
+    Raises:
+        ValueError: weights are missing in the folder.
+    """
+
+    def __init__(self, path: str = ""):
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, info = AutoModel.from_pretrained(path, trust_remote_code=True, dtype="auto", output_loading_info=True)
+        if info["missing_keys"] or info["unexpected_keys"]:
+            raise ValueError(f"The weights in {path} do not fit the model: {info}.")
+        self.model = model.to(device).eval()
+        self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
+
+    def __call__(self, data: dict[str, Any]) -> list[list[float]]:
+        """Vectors of unit norm, one for each item.
+
+        Args:
+            data (`dict`): "inputs" holds an item or a list of items. An item is a text, a PIL picture (what an endpoint
+                makes of a request with a picture as its body), or an object with text, image and video. A picture or
+                film in it is base64 or a data URL; a list of pictures under video are frames. "parameters" may hold
+                latent_steps (K), dimensions (the first so many values, normalised again) and batch_size.
+
+        Raises:
+            ValueError: no valid request, with the remedy.
+        """
+        parameters = data.get("parameters") or {}
+        if unknown := set(parameters) - _PARAMETERS:
+            raise ValueError(
+                f"parameters holds {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_PARAMETERS))}."
+            )
+        if "inputs" not in data:
+            raise ValueError('A request is {"inputs": an item or a list of items, "parameters": {...}}.')
+        inputs = data["inputs"]
+        items = [_item(one) for one in (inputs if isinstance(inputs, list) else [inputs])]
+        if not items:
+            raise ValueError("inputs is empty: there is nothing to embed.")
+        vectors = self._vectors(items, parameters)
+        dimensions = parameters.get("dimensions", vectors.shape[1])
+        if not 1 <= dimensions <= vectors.shape[1]:
+            raise ValueError(f"This model has vectors of {vectors.shape[1]} dimensions, got {dimensions}.")
+        return F.normalize(vectors[:, :dimensions], dim=-1).tolist()
+
+    @torch.inference_mode()
+    def _vectors(self, items: list[dict[str, Any]], parameters: dict[str, Any]) -> torch.Tensor:
+        """[N, D], float32; pictures are batched with pictures and texts with texts, so that little is padding."""
+        steps, size = parameters.get("latent_steps"), parameters.get("batch_size", _BATCH_SIZE)
+        places = sorted(range(len(items)), key=lambda place: (sorted(items[place]), len(items[place].get("text", ""))))
+        found: dict[int, torch.Tensor] = {}
+        for start in range(0, len(places), size):
+            some = places[start : start + size]
+            batch = self.processor([items[place] for place in some]).to(self.model.device)
+            found |= zip(some, self.model(**batch, num_latent_steps=steps).embeddings.float().cpu(), strict=True)
+        return torch.stack([found[place] for place in range(len(items))])
+
+
+def _item(given: Any) -> dict[str, Any]:
+    """An item for the processor. A string in a request never opens a file of the endpoint."""
+    if isinstance(given, str):
+        return {"text": given}
+    if isinstance(given, Image.Image):
+        return {"image": given}
+    if not isinstance(given, dict) or not given or set(given) - _KEYS:
+        raise ValueError(f"An item is a text or an object with {', '.join(sorted(_KEYS))}, got {_shown(given)}.")
+    item: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "text":
+            item[key] = value
+        elif isinstance(value, list):
+            item[key] = list(_files(key, value))
+        else:
+            item[key] = next(_files(key, [value]))
+    return item
+
+
+def _files(key: str, values: list[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, Image.Image):
+            yield value
+        elif isinstance(value, str) and "://" not in value:
+            try:
+                yield base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value, validate=True)
+            except binascii.Error as error:
+                raise ValueError(f"{key} holds no valid base64: {error}.") from error
+        else:
+            raise ValueError(f"{key} takes base64 or a data URL; addresses are not fetched. Got {_shown(value)}.")
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]

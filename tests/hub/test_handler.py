@@ -1,0 +1,105 @@
+"""handler.py of an exported folder, called as Inference Endpoints calls it, where plume_embed cannot be imported."""
+
+import base64
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_files import write_video
+
+from plume_embed.encode.encoder import Encoder
+from plume_embed.hub.export import HANDLER_REQUIREMENTS, export_model
+from plume_embed.hub.handler import EndpointHandler
+
+ROOT = Path(__file__).parent.parent.parent
+CACTUS = ROOT / "examples" / "queries" / "cactus.png"
+# As the toolkit does it: the file is loaded by its path, the class is called with the folder, requests are JSON.
+PROGRAM = """
+import importlib.util, json, sys
+sys.modules["plume_embed"] = None
+folder = sys.argv[1]
+spec = importlib.util.spec_from_file_location("handler", f"{folder}/handler.py")
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+handler = module.EndpointHandler(folder)
+print(json.dumps([handler(data) for data in json.load(sys.stdin)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(released_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_model(tmp_path_factory.mktemp("hub") / "model", released_model_dir)
+
+
+@pytest.fixture(scope="module")
+def handler(exported: Path) -> EndpointHandler:
+    return EndpointHandler(str(exported))
+
+
+def base64_of(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
+
+
+def test_a_process_without_this_package_gives_the_vectors_of_encode(exported, tmp_path):
+    film, encoder = write_video(tmp_path / "film.mp4"), Encoder(exported)
+    inputs = ["a", {"image": base64_of(CACTUS), "text": "b"}, {"video": f"data:video/mp4;base64,{base64_of(film)}"}]
+    inputs += [{"text": "a longer text than the first"}, {"video": [base64_of(CACTUS)] * 2}]
+    items = ["a", {"image": CACTUS, "text": "b"}, {"video": film}, inputs[3], {"video": [CACTUS] * 2}]
+    requests = [
+        {"inputs": inputs},
+        {"inputs": "a", "parameters": {"latent_steps": 2}},
+        {"inputs": inputs, "parameters": {"dimensions": 16, "batch_size": 2}},
+    ]
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM, str(exported)],
+        input=json.dumps(requests),
+        cwd=tmp_path,
+        env={"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    many, one, short = map(np.array, json.loads(done.stdout.splitlines()[-1]))
+    expected = encoder.encode(items)
+    assert np.abs(many - expected).max() < 1e-5
+    assert np.abs(one - encoder.encode(["a"], num_latent_steps=2)).max() < 1e-5
+    cut = expected[:, :16] / np.linalg.norm(expected[:, :16], axis=1, keepdims=True)
+    assert np.abs(short - cut).max() < 1e-5
+
+
+def test_a_picture_as_the_body_is_an_item(handler, exported):
+    with Image.open(CACTUS) as picture:
+        found = handler({"inputs": picture})
+    assert np.abs(np.array(found) - Encoder(exported).encode([{"image": CACTUS}])).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, "inputs"),
+        ({"inputs": []}, "empty"),
+        ({"inputs": 5}, "a text or an object"),
+        ({"inputs": {"audio": "x"}}, "a text or an object"),
+        ({"inputs": {"image": "https://example.org/a.png"}}, "not fetched"),
+        ({"inputs": {"image": "/etc/passwd"}}, "Cannot read|base64"),
+        ({"inputs": {"image": "A*"}}, "base64"),
+        ({"inputs": "a", "parameters": {"k": 1}}, "latent_steps"),
+        ({"inputs": "a", "parameters": {"latent_steps": 99}}, "latent"),
+        ({"inputs": "a", "parameters": {"dimensions": 65}}, "64 dimensions"),
+    ],
+)
+def test_a_request_that_is_none_is_refused_with_the_remedy(handler, data, words):
+    with pytest.raises(ValueError, match=words):
+        handler(data)
+
+
+def test_the_requirements_are_those_that_the_package_declares(exported):
+    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    lines = (exported / "requirements.txt").read_text().splitlines()
+    assert tuple(lines) == HANDLER_REQUIREMENTS and set(lines) <= declared
