@@ -46,7 +46,7 @@ class Load:
         answered, failed (`int`): Requests.
         latencies: Seconds of each answer.
         cpu_seconds (`float`): Of the server's process.
-        memory: Its resident bytes, once a second.
+        memory: Its resident bytes, once a second. The median of the first third and of the last are reported.
     """
 
     seconds: float = 0.0
@@ -117,6 +117,22 @@ def ask(host: str, bodies: list[bytes], first: int, ends: float, load: Load, loc
     connection.close()
 
 
+def send(
+    host: str, bodies: list[bytes], clients: int, ends: float, load: Load, process: psutil.Process | None = None
+) -> list[int]:
+    """All clients until a moment; returns the resident bytes of a process meanwhile."""
+    lock, memory = threading.Lock(), []
+    threads = [threading.Thread(target=ask, args=(host, bodies, 8 * n, ends, load, lock)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    while process is not None and time.perf_counter() < ends:
+        memory.append(process.memory_info().rss)
+        time.sleep(_SAMPLE_SECONDS)
+    for thread in threads:
+        thread.join()
+    return memory
+
+
 def measure(model: Path, texts_only: bool, clients: int, seconds: float) -> Load:
     """Starts a server, sends it the load and stops it."""
     command = [sys.executable, "-m", "plume_embed", "serve", "--model", str(model), "--port", "0"]
@@ -124,21 +140,11 @@ def measure(model: Path, texts_only: bool, clients: int, seconds: float) -> Load
     try:
         assert server.stdout is not None
         host = server.stdout.readline().partition("http://")[2].partition("/")[0]
-        bodies, load, lock = [body(item) for item in items(texts_only)], Load(), threading.Lock()
-        ask(host, bodies, 0, time.perf_counter() + 5, Load(), lock)  # warm
+        bodies, load = [body(item) for item in items(texts_only)], Load()
+        send(host, bodies, clients, time.perf_counter() + seconds / 4, Load())  # warm, batches of every size included
         process = psutil.Process(server.pid)
         before, started = sum(process.cpu_times()[:2]), time.perf_counter()
-        ends = started + seconds
-        threads = [
-            threading.Thread(target=ask, args=(host, bodies, 8 * number, ends, load, lock)) for number in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        while time.perf_counter() < ends:
-            load.memory.append(process.memory_info().rss)
-            time.sleep(_SAMPLE_SECONDS)
-        for thread in threads:
-            thread.join()
+        load.memory = send(host, bodies, clients, started + seconds, load, process)
         load.seconds = time.perf_counter() - started
         load.cpu_seconds = sum(process.cpu_times()[:2]) - before
     finally:
@@ -154,7 +160,7 @@ def report(load: Load, alone: list[tuple[float, float]]) -> dict[str, Any]:
     by_clock, by_cpu = load.answered / load.seconds, load.answered / load.cpu_seconds
     encode_by_clock, encode_by_cpu = (statistics.mean(rates) for rates in zip(*alone, strict=True))
     ordered = sorted(load.latencies)
-    settled = load.memory[len(load.memory) // 6 :]  # after a sixth of the time
+    third = len(load.memory) // 3
     return {
         "requests": load.answered,
         "failed": load.failed,
@@ -167,7 +173,7 @@ def report(load: Load, alone: list[tuple[float, float]]) -> dict[str, Any]:
         "cpu_ratio": round(by_cpu / encode_by_cpu, 2),
         "median_ms": round(1000 * ordered[len(ordered) // 2]),
         "p99_ms": round(1000 * ordered[int(0.99 * len(ordered))]),
-        "memory_mb": [round(settled[0] / 1e6), round(settled[-1] / 1e6)],
+        "memory_mb": [round(statistics.median(part) / 1e6) for part in (load.memory[:third], load.memory[-third:])],
     }
 
 

@@ -31,6 +31,7 @@ OPTIONAL = {
     "lancedb": ("lancedb",),
     "llama_index": ("llama-index-core", "llama-index-embeddings-huggingface"),
     "mteb": ("mteb",),
+    "openai": ("openai",),
     "qdrant_client": ("qdrant-client",),
     "sentence_transformers": ("sentence-transformers",),
 }

@@ -86,6 +86,23 @@ def speed_rollout() -> str:
     return markdown(read("benchmarks/results/amd-epyc-cpu.json"))
 
 
+def serve_load() -> str:
+    """A server under load beside `encode`."""
+    result = read("benchmarks/results/serve_load.json")
+    lines = [
+        f"| {result['clients']} clients, {result['model']} | requests | failed | items a second, and of `encode` "
+        "| items a CPU second, and of `encode` | median | memory |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, load in result["loads"].items():
+        rates = [(load[f"items_per_{kind}"], load[f"encode_items_per_{kind}"]) for kind in ("second", "cpu_second")]
+        shown = [f"{ours:.0f} and {alone:.0f}: {ours / alone:.2f}" for ours, alone in rates]
+        memory = " to ".join(f"{size:,}" for size in load["memory_mb"])
+        cells = [name, f"{load['requests']:,}", load["failed"], *shown, f"{load['median_ms']:,} ms", f"{memory} MB"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def padding() -> str:
     """How much of all positions is padding, by how batches are cut."""
     rows = [row for row in read("benchmarks/results/amd-epyc-cpu-encode.json")["rows"] if row.get("num_batches")]
@@ -194,6 +211,7 @@ TABLES: dict[str, Callable[[], str]] = {
         miniature_tasks,
         speed_rollout,
         padding,
+        serve_load,
         training_memory,
         libraries,
         plume_tiny_runs,

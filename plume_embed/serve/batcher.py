@@ -20,8 +20,8 @@ from plume_embed.encode.encoder import Encoder, without_place
 from plume_embed.serve.metrics import Metrics
 from plume_embed.serve.settings import Limits
 
-# How long a batch that is not full waits for texts that are being processed at this moment.
-_GATHER_SECONDS = 0.01
+# How long a batch waits to become as full as the last one was: a part of what that one took, and at most so long.
+_GATHER_SHARE, _GATHER_SECONDS = 0.1, 0.1
 # Processed items wait in memory; beyond so many batches of tokens the threads ahead pause.
 _BATCHES_AHEAD = 8
 
@@ -71,8 +71,10 @@ class Incoming:
 
 @dataclass(eq=False)
 class _Job:
-    incoming: Incoming
+    incoming: Incoming | None  # until it leaves: a future and what is called when it is done keep each other alive
     num_latent_steps: int
+    num_bytes: int
+    is_text: bool
     future: Future[Embedded] = field(default_factory=Future)
     batch: BatchFeature | None = None
     num_tokens: int = 0
@@ -93,7 +95,7 @@ class Batcher:
         self._ready: list[_Job] = []  # the oldest first
         self._num_items = self._num_bytes = self._texts_ahead = 0
         self._is_stopping = self._last_was_long = False
-        self._seconds_per_item = 0.0
+        self._last_rows, self._last_seconds, self._seconds_per_item = 0, 0.0, 0.0
         self._texts = ThreadPoolExecutor(1, thread_name_prefix="plume-texts")
         self._media = ThreadPoolExecutor(limits.threads, thread_name_prefix="plume-media")
         self._model = threading.Thread(target=self._run, name="plume-model", daemon=True)
@@ -114,7 +116,7 @@ class Batcher:
             QueueFullError: there is no room for them now.
             StoppedError: the server is stopping.
         """
-        jobs = [_Job(item, num_latent_steps) for item in items]
+        jobs = [_Job(item, num_latent_steps, item.num_bytes, not item.has_media) for item in items]
         num_bytes = sum(item.num_bytes for item in items)
         with self._changed:
             if self._is_stopping:
@@ -125,10 +127,10 @@ class Batcher:
             ):
                 raise QueueFullError(max(1, round(self._num_items * self._seconds_per_item)))
             self._count(len(jobs), num_bytes)
-            self._texts_ahead += sum(not item.has_media for item in items)
+            self._texts_ahead += sum(job.is_text for job in jobs)
             for job in jobs:
                 job.future.add_done_callback(lambda _, job=job: self._leave(job))
-                (self._media if job.incoming.has_media else self._texts).submit(self._process, job)
+                (self._texts if job.is_text else self._media).submit(self._process, job)
         return [job.future for job in jobs]
 
     def stop(self) -> None:
@@ -152,26 +154,28 @@ class Batcher:
         self._metrics.waiting.set(self._num_items)
 
     def _leave(self, job: _Job) -> None:
+        job.incoming = job.batch = None
         with self._changed:
-            self._count(-1, -job.incoming.num_bytes)
+            self._count(-1, -job.num_bytes)
             self._changed.notify_all()
 
     def _process(self, job: _Job) -> None:
         """One item through the processor, in a thread ahead of the model."""
-        is_text = not job.incoming.has_media
+        batch, incoming = None, job.incoming
         try:
-            if not job.future.cancelled():
-                self._wait_for_room(is_text)
-                content = job.incoming.content() if callable(job.incoming.content) else job.incoming.content
-                job.batch = self._encoder.process([content])
-                job.num_tokens = int(job.batch["attention_mask"].sum())
+            if incoming is not None:
+                self._wait_for_room(job.is_text)
+                content = incoming.content() if callable(incoming.content) else incoming.content
+                batch = self._encoder.process([content])
+                job.num_tokens = int(batch["attention_mask"].sum())
         except ValueError as error:
             _fail(job, ItemFailedError(without_place(error)))
         except BaseException as error:
             _fail(job, error)
         with self._changed:
-            self._texts_ahead -= is_text
-            if job.batch is not None:
+            self._texts_ahead -= job.is_text
+            if batch is not None and not job.future.done():
+                job.batch = batch
                 self._ready.append(job)
             self._changed.notify_all()
 
@@ -189,7 +193,8 @@ class Batcher:
                 self._changed.wait_for(lambda: self._ready or self._is_done())
                 if not self._ready:
                     return
-                self._changed.wait_for(self._is_enough, timeout=_GATHER_SECONDS)
+                wait = min(_GATHER_SECONDS, _GATHER_SHARE * self._last_seconds)
+                self._changed.wait_for(self._is_enough, timeout=wait)
                 jobs = self._take_batch()
                 self._changed.notify_all()
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
@@ -200,7 +205,9 @@ class Batcher:
         return self._is_stopping and self._num_items == 0
 
     def _is_enough(self) -> bool:
-        return not self._texts_ahead or len(self._ready) >= self._limits.batch_size or self._is_stopping
+        """Whether waiting is of no use: clients that were answered just now ask again, and then all together."""
+        ready, most = len(self._ready), self._limits.batch_size
+        return self._is_stopping or ready >= most or (not self._texts_ahead and ready >= self._last_rows)
 
     def _take_batch(self) -> list[_Job]:
         """The next batch: the oldest job and those that go best with it, of one K and like length.
@@ -239,11 +246,11 @@ class Batcher:
                 _fail(job, error)
             return
         seconds = time.perf_counter() - started
+        self._last_rows, self._last_seconds = len(jobs), seconds
         self._seconds_per_item += 0.1 * (seconds / len(jobs) - self._seconds_per_item)
         num_tokens = [job.num_tokens for job in jobs]
         self._metrics.batch(num_tokens, seconds)
         for job, vector, number in zip(jobs, vectors, num_tokens, strict=True):
-            job.batch = None
             job.future.set_result(Embedded(vector, number))
 
     def _vectors(self, jobs: list[_Job]) -> np.ndarray:

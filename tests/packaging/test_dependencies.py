@@ -38,9 +38,11 @@ ALLOWED = {
 NOT_IMPORTED = {
     "timm": "transformers needs it for FastVLM's tower",
     "hatchling": "builds",
+    "httptools": "uvicorn reads HTTP with it where it is there",
     "pyright": "a command",
     "pytest-xdist": "an option of pytest",
     "ruff": "a command",
+    "uvloop": "uvicorn runs on it where it is there",
 }
 # Modules that no package of ours may ask for: fetched at run time, or there on a ZeroGPU machine alone.
 FETCHED = {"efficientnet_lite_pytorch", "library_tests", "spaces"}
