@@ -1,11 +1,13 @@
-"""`plume-embed embed INPUT.jsonl --to OUT.parquet`."""
+"""`plume-embed embed SOURCE --to OUT`."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plume_embed.cli.console import counted, make_console, one_line, progress_bar
+from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports, load_encoder
 from plume_embed.cli.options import (
     BATCH_SIZE,
@@ -17,13 +19,35 @@ from plume_embed.cli.options import (
     StepsOption,
 )
 
+if TYPE_CHECKING:
+    from plume_embed.corpus.embed import Engine
+
+_BAD_SHOWN = 20
+
+
+class _Engine(StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
+
 
 def embed(
-    source: Annotated[Path, typer.Argument(help="One JSON object per line.", metavar="INPUT.jsonl")],
-    to: Annotated[Path, typer.Option(help="Parquet file with id and embedding.", metavar="OUT.parquet")],
+    source: Annotated[
+        str, typer.Argument(help="A .jsonl or .parquet file, a folder, or an id for datasets.", metavar="SOURCE")
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(help="OUT.parquet, OUT.lance, or a folder for Parquet parts.", metavar="OUT[.parquet|.lance]"),
+    ],
     keep: Annotated[
         list[str] | None, typer.Option(help="Another key to keep as a column; repeatable.", metavar="KEY")
     ] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Only the first so many dimensions.")] = None,
+    instruction: Annotated[str, typer.Option(help="Stands in front of every text.")] = "",
+    engine: Annotated[_Engine, typer.Option(help="local: this process. ray: a cluster (extra ray).")] = _Engine.LOCAL,
+    workers: Annotated[int, typer.Option(min=1, help="Of ray: processes that hold the model.")] = 1,
+    gpus_per_worker: Annotated[float, typer.Option(min=0, help="Of ray: 0.5 puts two on a GPU.")] = 0.0,
+    address: Annotated[str | None, typer.Option(help="Of ray: a cluster that runs. Default: this machine.")] = None,
+    shard_rows: Annotated[int, typer.Option(min=1, help="Rows (files of a folder) of a shard.")] = 256,
     model: ModelOption = None,
     latent_steps: StepsOption = None,
     documents: Annotated[
@@ -34,29 +58,40 @@ def embed(
     dtype: DtypeOption = "auto",
     max_image_pixels: PixelsOption = None,
 ) -> None:
-    """Embed the lines of a JSONL file: objects with text, image and video (one or a list), and an id if you like.
+    """Embed a corpus: rows with text, image and video (one or a list), and an id if you like; or the files of a folder.
 
-    Paths are relative to the folder of INPUT.jsonl. It can be interrupted at any moment: run it again and it continues.
+    Paths are relative to the file's folder. It can be interrupted at any moment: run it again, with either engine, and
+    it continues. What cannot be embedded is in OUT.bad.parquet with the reason.
     """
-    if not source.is_file():
-        raise ValueError(f"No such file: {source}")
-    with heavy_imports("Loading the model"):
-        from plume_embed.index.jsonl import embed_jsonl
+    with extra("train"), heavy_imports("Loading the model"):
+        from plume_embed.corpus.embed import EmbedOptions, embed_corpus
+        from plume_embed.corpus.output import bad_file
+        from plume_embed.corpus.sources import open_source
 
+        opened = open_source(source, keep or ())
         encoder = load_encoder(model, device, dtype, max_image_pixels)
-    console = make_console()
+    chosen: Engine | None = None
+    if engine is _Engine.RAY:
+        with extra("ray"):
+            from plume_embed.corpus.ray_engine import RayEngine, RayOptions
+
+        cluster = RayOptions(workers, gpus_per_worker, address, device, dtype, max_image_pixels)
+        chosen = RayEngine(encoder.folder.resolve(), cluster)
+    steps = encoder.document_latent_steps(latent_steps) if documents else latent_steps
+    console, shown = make_console(), 0
+    options = EmbedOptions(steps, dimensions, instruction, batch_size, shard_rows)
+
+    def tell(bad) -> None:
+        nonlocal shown
+        shown += 1
+        if shown <= _BAD_SHOWN:
+            console.print(f"skipped: {one_line(f'{bad.where}: {bad.reason}')}")
+
     with progress_bar("embedding", "rows") as on_progress:
-        report = embed_jsonl(
-            source,
-            to,
-            encoder,
-            encoder.document_latent_steps(latent_steps) if documents else latent_steps,
-            batch_size,
-            on_progress,
-            keep=keep or (),
-            on_skipped=lambda line, why: console.print(f"skipped: {one_line(f'{source}:{line}: {why}')}"),
-        )
+        report = embed_corpus(opened, to, encoder, options, chosen, on_progress, tell)
+    if shown > _BAD_SHOWN:
+        console.print(f"... {shown - _BAD_SHOWN:,} more in {bad_file(to)}")
     console.print(
         f"{counted(report.num_rows, 'row')} in {to}; {report.embedded:,} embedded now; {report.resumed:,} there "
-        f"already; {counted(len(report.skipped), 'line')} skipped"
+        f"already; {counted(report.num_bad, 'row')} skipped"
     )

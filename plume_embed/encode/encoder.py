@@ -19,15 +19,12 @@ from plume_embed.encode.batching import (
     THREADS_AHEAD,
     TOKEN_BUDGET,
     PaddingReport,
-    ProcessorCopies,
-    plan_batches,
     run_ahead,
 )
+from plume_embed.encode.prepare import Prepared, Preparer, without_place
 from plume_embed.encode.read_out import ReadOut, read_vectors
-from plume_embed.encode.sizes import TokenEstimate
 from plume_embed.model import PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
-from plume_embed.model.inputs_plume import ItemError
 
 _CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
@@ -43,7 +40,7 @@ _HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
 _MUST_BE_EMPTY = ("missing_keys", "unexpected_keys", "mismatched_keys")
 
 
-class Encoder:
+class Encoder(Preparer):
     """A PLUME model ready to embed. Where documents have a K of their own, `document_latent_steps()` says which.
 
     Args:
@@ -75,12 +72,11 @@ class Encoder:
         self.name = str(model or self.folder)
         loaded: Any = load_model(self.folder, dtype)  # transformers' `to` has no type that pyright follows
         self.model: PlumeModel = loaded.to(self.device)
-        self.processor = PlumeProcessor.from_pretrained(self.folder)
+        processor = PlumeProcessor.from_pretrained(self.folder)
         if max_image_pixels is not None:
-            self.processor.max_image_pixels = max_image_pixels
+            processor.max_image_pixels = max_image_pixels
+        super().__init__(processor)
         self.padding = PaddingReport()
-        self.num_tokens = TokenEstimate(self.processor)
-        self._processors = ProcessorCopies(self.processor)
 
     @property
     def dimension(self) -> int:
@@ -96,10 +92,6 @@ class Encoder:
     def _fingerprint(self) -> str:
         return hashlib.sha256(f"{fingerprint(self.folder)} {self.model.dtype}".encode()).hexdigest()
 
-    @cached_property
-    def _prompt_length(self) -> int:
-        return self.process([""])["input_ids"].shape[1]
-
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.
 
@@ -112,12 +104,6 @@ class Encoder:
             raise ValueError(f"This model takes 0 to {config.num_step_embeddings} latent steps, got {steps}.")
         return steps
 
-    def row_tokens(self, text: str) -> int:
-        """Tokens of a row that holds this text alone, its prompt included."""
-        with self._processors.borrow() as processor:
-            length = len(processor.tokenizer.encode(text, add_special_tokens=False))
-        return length + self._prompt_length
-
     def document_latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K of documents: the model's own where it has one for them, else as of queries.
 
@@ -126,10 +112,6 @@ class Encoder:
         """
         own = self.model.config.document_latent_steps
         return self.latent_steps(num_latent_steps) if own is None else own
-
-    def fits(self, text: str) -> bool:
-        """Whether the text fits into one row of the processor."""
-        return self.row_tokens(text) <= self.processor.max_length
 
     def encode(
         self,
@@ -170,7 +152,7 @@ class Encoder:
         """
         vectors = np.full((len(items), self.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
-        groups = plan_batches([self.num_tokens(item) for item in items], token_budget, batch_size)
+        groups = self.plan(items, batch_size, token_budget)
         batches = [[items[place] for place in places] for places in groups]
         num_threads = min(THREADS_AHEAD, len(groups) - 1)
         results = self.encode_batches(batches, num_latent_steps, num_threads, read_out)
@@ -219,10 +201,25 @@ class Encoder:
                     errors[index] = without_place(error)
             yield vectors, errors
 
-    def process(self, items: list[Any]) -> BatchFeature:
-        """A batch of the processor, of a copy of its own: several threads may ask at once."""
-        with self._processors.borrow() as processor:
-            return processor(items)
+    def encode_prepared(
+        self, batches: Sequence[Prepared], num_latent_steps: int | None = None
+    ) -> tuple[np.ndarray, dict[int, str]]:
+        """As [`encode_readable`], for items that [`Preparer.prepare`] has seen, here or on another machine.
+
+        A batch that the model fails at, as one that does not fit into memory, gives the reason for each of its places.
+        """
+        steps = self.latent_steps(num_latent_steps)
+        vectors = self._not_a_vector(sum(len(one.places) for one in batches))
+        reasons: dict[int, str] = {}
+        for one in batches:
+            if one.batch is None:
+                reasons[one.places[0]] = one.reason
+                continue
+            try:
+                vectors[one.places] = self.embed(one.batch, steps)
+            except ValueError as error:
+                reasons |= dict.fromkeys(one.places, str(error))
+        return vectors, reasons
 
     def _process_any(self, items: list[Any]) -> BatchFeature | None:
         return self.process(items) if items else None
@@ -333,8 +330,3 @@ def _checked_device(device: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"No such device: {device!r} ({str(error).splitlines()[0]})") from error
     return torch.device(device)
-
-
-def without_place(error: ValueError) -> str:
-    """The message of an error of the processor, without the item's place in the batch and its looks."""
-    return error.reason if isinstance(error, ItemError) else str(error)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from transformers import BatchFeature
 
 from plume_embed.encode.batching import TOKEN_BUDGET, plan_batches
-from plume_embed.encode.encoder import Encoder, without_place
+from plume_embed.encode.encoder import Encoder
+from plume_embed.encode.prepare import without_place
 from plume_embed.model.modeling_plume import PlumeModel
 
 MAX_NEW_TOKENS = 512

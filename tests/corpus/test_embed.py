@@ -1,6 +1,7 @@
 """plume-embed embed: every valid line becomes a row, once, whatever happens in between."""
 
 import json
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from small_files import write_picture, write_video
 from transformers import BatchFeature
 
 from plume_embed.cli.main import main
+from plume_embed.corpus import plan as plans
+from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
+from plume_embed.corpus.plan import MadeBy, make_plan
+from plume_embed.corpus.sources import open_source
 from plume_embed.encode.encoder import Encoder
 from plume_embed.encode.read_out import ReadOut
-from plume_embed.index.jsonl import EmbedReport, embed_jsonl
-from plume_embed.index.jsonl_lines import scan_lines
 from plume_embed.index.table import BusyError
 
 
@@ -46,8 +49,10 @@ def write_lines(path: Path, *lines: object) -> Path:
     return path
 
 
-def embed(source: Path, encoder: Encoder, **options) -> EmbedReport:
-    return embed_jsonl(source, source.with_name("out.parquet"), encoder, num_latent_steps=2, batch_size=2, **options)
+def embed(source: Path, encoder: Encoder, keep=(), steps: int = 2, out: str = "out.parquet", **options) -> EmbedReport:
+    """In batches of two and shards of eight rows."""
+    chosen = EmbedOptions(steps, batch_size=2, shard_rows=8)
+    return embed_corpus(open_source(str(source), keep), source.with_name(out), encoder, chosen, **options)
 
 
 def rows_of(source: Path) -> dict[str, list[float]]:
@@ -68,7 +73,7 @@ def test_each_line_gets_the_vector_of_the_encoder_in_its_order(tmp_path: Path, e
         {"video": ["a.png", "b.png"], "id": "frames"},
     )
     report = embed(source, encoder)
-    assert (report.num_rows, report.embedded, report.resumed, report.skipped) == (5, 5, 0, [])
+    assert (report.num_rows, report.embedded, report.resumed, report.num_bad) == (5, 5, 0, 0)
     expected = encoder.encode(
         [
             "a longer text than the others, to be sorted first or last",
@@ -114,11 +119,11 @@ def test_a_bad_line_is_skipped_with_its_number_and_reason(
     (tmp_path / "text.png").write_text("not a picture")
     source = write_lines(tmp_path / "in.jsonl", {"text": "good", "id": "first"}, line, {"text": "good too"})
     seen = []
-    report = embed(source, encoder, on_skipped=lambda number, why: seen.append((number, why)))
-    assert report.skipped == seen and [number for number, _ in seen] == [2]
-    with pytest.raises(ValueError, match=reason):
-        raise ValueError(seen[0][1])
+    report = embed(source, encoder, on_bad=seen.append)
+    assert report.num_bad == 1 and [bad.where for bad in seen] == [f"{source}:2"]
+    assert re.search(reason, seen[0].reason)
     assert list(rows_of(source)) == ["first", "3"]
+    assert pq.read_table(tmp_path / "out.bad.parquet").to_pylist() == [vars(seen[0])]
 
 
 def test_an_interrupted_run_goes_on_and_the_output_appears_whole(tmp_path: Path, encoder: CountingEncoder):
@@ -142,22 +147,24 @@ def test_an_interrupted_run_goes_on_and_the_output_appears_whole(tmp_path: Path,
     assert list(rows_of(source)) == list(rows_of(whole)) == [str(i) for i in range(1, 51)]
 
 
-def test_lines_may_change_between_interruption_and_resumption(tmp_path: Path, encoder: CountingEncoder):
+def test_a_shard_whose_lines_changed_is_made_again_and_the_others_stay(tmp_path: Path, encoder: CountingEncoder):
     picture = write_picture(tmp_path / "a.png")
-    source = write_lines(tmp_path / "in.jsonl", {"image": "a.png"}, *({"text": f"text {i}"} for i in range(9)))
+    texts = [{"text": f"text {i}"} for i in range(23)]
+    source = write_lines(tmp_path / "in.jsonl", *texts[:20], {"image": "a.png"}, *texts[20:])
 
     def stop(done: int, total: int) -> None:
-        if done:
+        if done >= 16:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         embed(source, encoder, on_progress=stop)
     write_picture(picture, seed=9, size=(50, 50))
-    write_lines(source, {"text": "new"}, {"image": "a.png"}, *({"text": f"text {i}"} for i in range(3, 9)))
+    write_lines(source, *texts[:10], {"text": "new"}, *texts[11:20], {"image": "a.png"}, *texts[20:])
     encoder.num_embedded = 0
-    embed(source, encoder)
-    assert encoder.num_embedded == 4  # the new text, the changed picture, and two that were left
-    expected = encoder.encode(["new", picture, *(f"text {i}" for i in range(3, 9))], num_latent_steps=2)
+    assert embed(source, encoder).resumed == 8
+    assert encoder.num_embedded == 16  # the second shard has another text, and the third was not there
+    items = [*(f"text {i}" for i in range(10)), "new", *(f"text {i}" for i in range(11, 20)), picture]
+    expected = encoder.encode([*items, *(f"text {i}" for i in range(20, 23))], num_latent_steps=2)
     np.testing.assert_allclose(np.array(list(rows_of(source).values())), expected, atol=1e-5)
 
 
@@ -174,13 +181,13 @@ def test_a_finished_output_stays_and_a_foreign_one_is_refused(tmp_path: Path, en
     report = embed(source, encoder)
     assert encoder.num_embedded == 0 and (report.num_rows, report.resumed, report.embedded) == (2, 2, 0)
     with pytest.raises(ValueError, match="there already and comes from another input, model or K"):
-        embed_jsonl(source, tmp_path / "out.parquet", encoder, num_latent_steps=3)
+        embed(source, encoder, steps=3)
     (tmp_path / "out.parquet").write_text("something else")
     with pytest.raises(ValueError, match="there already"):
         embed(source, encoder)
 
 
-def test_the_journal_of_another_k_is_refused(tmp_path: Path, encoder: CountingEncoder):
+def test_the_shards_of_another_k_are_refused(tmp_path: Path, encoder: CountingEncoder):
     source = write_lines(tmp_path / "in.jsonl", *({"text": f"text {i}"} for i in range(20)))
 
     def stop(done: int, total: int) -> None:
@@ -190,11 +197,11 @@ def test_the_journal_of_another_k_is_refused(tmp_path: Path, encoder: CountingEn
     with pytest.raises(KeyboardInterrupt):
         embed(source, encoder, on_progress=stop)
     with pytest.raises(ValueError, match=r"another model or K; delete it"):
-        embed_jsonl(source, tmp_path / "out.parquet", encoder, num_latent_steps=3)
+        embed(source, encoder, steps=3)
     assert embed(source, encoder).resumed == 8
 
 
-def test_the_journal_of_version_0_1_is_refused_with_the_remedy(tmp_path: Path, encoder: CountingEncoder):
+def test_what_version_0_1_left_is_refused_with_the_remedy(tmp_path: Path, encoder: CountingEncoder):
     source = write_lines(tmp_path / "in.jsonl", {"text": "one"})
     (tmp_path / "out.parquet.partial").write_bytes(b'{"plume_embed_journal": 1}\n')
     with pytest.raises(ValueError, match=r"left of a run of version 0.1; delete it"):
@@ -222,8 +229,9 @@ def test_further_keys_are_kept_as_columns(tmp_path: Path, encoder: CountingEncod
         {"text": "c", "other": 1},
     )
     names = ("title", "price", "is_new", "tags", "mixed", "large", "gone")
-    report = embed(source, encoder, keep=names)
-    assert [line for line, _ in report.skipped] == [3] and "unknown keys ['other']" in report.skipped[0][1]
+    bad = []
+    report = embed(source, encoder, keep=names, on_bad=bad.append)
+    assert report.num_bad == 1 and "unknown keys ['other']" in bad[0].reason
     table = pq.read_table(tmp_path / "out.parquet")
     assert table.column_names == ["id", *names, "embedding"]
     assert table.drop_columns(["id", "embedding"]).to_pylist() == [
@@ -264,22 +272,31 @@ def test_a_file_that_changes_while_it_is_embedded_is_refused(tmp_path: Path, enc
     assert embed(source, encoder).num_rows == 20
 
 
-def test_a_line_costs_few_bytes_of_memory(tmp_path: Path):
-    """However long its text is: ten million lines must fit."""
-    text = "x" * 2000
-    with (tmp_path / "in.jsonl").open("w") as file:
-        file.writelines(json.dumps({"text": f"{i} {text}", "id": f"the id {i}"}) + "\n" for i in range(20_000))
-    tracemalloc.start()
-    lines = scan_lines(tmp_path / "in.jsonl", (), lambda line, reason: pytest.fail(reason))
-    held, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(lines.numbers) == 20_000 and held < 50 * 20_000 and peak < 300 * 20_000
+def test_the_memory_of_a_plan_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plans, "_IDS_IN_MEMORY", 2000)
+    peaks = []
+    for count in (5_000, 40_000):
+        path = tmp_path / f"{count}.jsonl"
+        with path.open("w") as file:
+            ids = (i if i != count - 1 else 7 for i in range(count))
+            file.writelines(json.dumps({"text": f"{i} {'x' * 200}", "id": f"the id {i}"}) + "\n" for i in ids)
+        tracemalloc.start()
+        plan = make_plan(open_source(str(path)), MadeBy("x", 8), 256, tmp_path / "plan.jsonl")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert plan.num_rows == count
+        assert [one.repeated for one in plan.slices() if one.repeated] == [{(count - 1) % 256: "line 8"}]
+    assert peaks[1] < 1.5 * peaks[0] and peaks[1] < 3_000_000
 
 
-def test_no_valid_line_is_an_error_and_leaves_nothing_behind(tmp_path: Path, encoder: CountingEncoder):
+def test_nothing_to_embed_is_an_error_and_leaves_nothing_behind(tmp_path: Path, encoder: CountingEncoder):
     (tmp_path / "text.png").write_text("not a picture")
-    for lines, reason in ((["{}"], "No valid line"), ([{"image": "text.png"}], "No readable line")):
-        with pytest.raises(ValueError, match=rf"{reason} in .*\(1 skipped\)"):
+    for lines, reason in (
+        (["{}"], r"can be embedded \(1 bad\)"),
+        ([{"image": "text.png"}], r"can be embedded \(1 bad\)"),
+        ([""], "source is empty"),
+    ):
+        with pytest.raises(ValueError, match=reason):
             embed(write_lines(tmp_path / "in.jsonl", *lines), encoder)
     assert not list(tmp_path.glob("out*"))
 
@@ -291,7 +308,7 @@ def test_the_command_reports_and_resumes(tmp_path: Path, released_model_dir: Pat
         main(command)
     out, err = capsys.readouterr()
     assert end.value.code == 0 and err == ""
-    assert f"skipped: {source}:2: not JSON" in out and "2 rows in" in out and "1 line skipped" in out
+    assert f"skipped: {source}:2: not JSON" in out and "2 rows in" in out and "1 row skipped" in out
     with pytest.raises(SystemExit) as end:
         main([*command[:2], "--to", str(tmp_path / "gone" / "out.parquet"), *command[4:]])
     assert end.value.code == 2 and "No such folder" in capsys.readouterr().err

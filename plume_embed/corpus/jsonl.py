@@ -1,0 +1,200 @@
+"""A JSONL file as a source: one object a line, with text, image, video and an id."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
+from plume_embed.encode.prepare import Preparer
+
+MEDIA_KEYS = ("image", "video")
+KNOWN_KEYS = ("id", "text", *MEDIA_KEYS)
+_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+
+
+@dataclass
+class JsonlSource:
+    """The lines of a file.
+
+    Args:
+        path (`Path`): The file; paths in it are relative to its folder.
+        keep: Further keys that become columns.
+    """
+
+    path: Path
+    keep: tuple[str, ...] = ()
+    _kinds: dict[str, set[str]] = field(default_factory=dict)
+    _digest: str = ""
+
+    def slices(self, size: int) -> Iterator[Draft]:
+        """See [`Source`]; a blank line is passed over."""
+        self._kinds = {name: set() for name in self.keep}
+        whole, part = hashlib.sha256(json.dumps(self.keep).encode()), hashlib.sha256()
+        draft, offset = Draft({"offset": 0, "line": 1, "lines": 0}, 0, ""), 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                offset += len(line)
+                draft.spec["lines"] += 1
+                if line.strip():
+                    row = self._parsed(line, number, draft.count)
+                    part.update(_identity(row))
+                    whole.update(_identity(row))
+                    if isinstance(row, Row):
+                        draft.ids.append((row.place, hash_of(row.id), f"line {number}"))
+                        for name, value in row.kept.items():
+                            self._kinds[name].add(_kind(value))
+                    draft.count += 1
+                if draft.count == size:
+                    yield _closed(draft, part.hexdigest())
+                    draft, part = Draft({"offset": offset, "line": number + 1, "lines": 0}, 0, ""), hashlib.sha256()
+        if draft.count:
+            yield _closed(draft, part.hexdigest())
+        self._digest = whole.hexdigest()
+
+    def digest(self) -> str:
+        """See [`Source`]: of ids, contents, sizes and dates of media, and kept values."""
+        return self._digest
+
+    def columns(self) -> dict[str, pa.DataType]:
+        """See [`Source`]; values of several kinds become JSON texts."""
+        return {name: _type(kinds) for name, kinds in self._kinds.items()}
+
+    def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
+        """See [`Source`]."""
+        found, digest = [], hashlib.sha256()
+        with self.path.open("rb") as file:
+            file.seek(spec["offset"])
+            for number in range(spec["line"], spec["line"] + spec["lines"]):
+                line = file.readline()
+                if line.strip():
+                    found.append(self._parsed(line, number, len(found)))
+                    digest.update(_identity(found[-1]))
+        if digest.hexdigest() != spec["digest"]:
+            raise ValueError(f"{self.path} or a file in it changed while it was read; run again.")
+        as_json = {name for name, kinds in self._kinds.items() if _type(kinds) == pa.string() and kinds != {"str"}}
+        for row in found:
+            yield replace(row, kept=_as_texts(row.kept, as_json)) if isinstance(row, Row) and as_json else row
+
+    def _parsed(self, line: bytes, number: int, place: int) -> Row | BadRow:
+        try:
+            return parse_line(line, number, place, self.path, self.keep)
+        except ValueError as error:
+            return BadRow(str(number), f"{self.path}:{number}", str(error))
+
+
+def check_keep(keep: Sequence[str]) -> None:
+    """Refuses further keys that have a meaning of their own."""
+    taken = sorted({*KNOWN_KEYS, "embedding"} & set(keep))
+    if taken:
+        raise ValueError(f"--keep takes further keys; {', '.join(taken)} {'is' if len(taken) == 1 else 'are'} used.")
+
+
+def parse_line(line: bytes, number: int, place: int, path: Path, keep: Sequence[str] = ()) -> Row:
+    """A line of a file as a row.
+
+    Raises:
+        ValueError: the reason why it is none.
+    """
+    record = _record(line)
+    unknown = sorted(set(record) - {*KNOWN_KEYS, *keep})
+    if unknown:
+        raise ValueError(f"unknown keys {unknown}; the keys are text, image, video and id, and those of --keep")
+    row_id = record.get("id")
+    if isinstance(row_id, bool) or not isinstance(row_id, str | int | None):
+        raise ValueError(f"the id must be a string or a whole number, got {row_id!r}")
+    content: dict[str, Any] = {}
+    for name in ("text", *MEDIA_KEYS):
+        value = record.get(name)
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(one, str) for one in values):
+            raise ValueError(f"{name} must be a string or a list of strings")
+        values = [local_path(one, path.parent) for one in values] if name in MEDIA_KEYS else values
+        content[name] = values if isinstance(value, list) else values[0]
+    if not content:
+        raise ValueError("none of text, image, video")
+    kept = {name: record[name] for name in keep if record.get(name) is not None}
+    own_id = str(number) if row_id is None else str(row_id)
+    return Row(place, own_id, f"{path}:{number}", content, content_key(content), kept)
+
+
+def local_path(path: str, folder: Path) -> Path:
+    """A path of a source, below its folder.
+
+    Raises:
+        ValueError: it is an address.
+    """
+    if _REMOTE.match(path):
+        raise ValueError(f"a remote address, and nothing is downloaded: {path[:100]}; fetch the file and name its path")
+    return folder / path
+
+
+def content_key(content: dict[str, Any]) -> bytes:
+    """A hash of the text and of the paths of media, with their sizes and dates.
+
+    Raises:
+        ValueError: a file that is not there.
+    """
+    parts: list[Any] = [content.get("text")]
+    for name in MEDIA_KEYS:
+        value = content.get(name, [])
+        for path in value if isinstance(value, list) else [value]:
+            try:
+                status = path.stat()
+                if not path.is_file():
+                    raise ValueError(f"no regular file: {path}")
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise ValueError(f"no such file: {path}") from error
+            except OSError as error:  # the name is too long, or the disk fails
+                raise ValueError(f"{error.strerror}: {str(path)[:100]}") from error
+            parts.append([name, str(path), status.st_size, status.st_mtime_ns])
+    return hash_of(parts)
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a string holds half a surrogate pair, which is no character") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"not a JSON object but a {type(record).__name__}")
+    return record
+
+
+def _identity(row: Row | BadRow) -> bytes:
+    if isinstance(row, BadRow):
+        return hash_of([row.id, row.reason])
+    return row.key + hash_of([row.id, row.kept])
+
+
+def _closed(draft: Draft, digest: str) -> Draft:
+    draft.digest = draft.spec["digest"] = digest
+    return draft
+
+
+def _as_texts(kept: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    texts = {name: json.dumps(kept[name], ensure_ascii=False) for name in names & set(kept)}
+    return kept | texts
+
+
+def _kind(value: Any) -> str:
+    is_too_large = isinstance(value, int) and not -(2**63) <= value < 2**63
+    return "large" if is_too_large else type(value).__name__
+
+
+def _type(kinds: set[str]) -> pa.DataType:
+    """The type of a column whose values are of these kinds; a string, of JSON, where they have no other in common."""
+    if kinds == {"int", "float"}:
+        return pa.float64()
+    return _TYPES.get(next(iter(kinds)), pa.string()) if len(kinds) == 1 else pa.string()

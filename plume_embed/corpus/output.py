@@ -1,0 +1,126 @@
+"""All shards -> the output: one Parquet file, a folder of Parquet parts, or a LanceDB table; it appears whole."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plume_embed.atomic import replacing, write_json
+from plume_embed.corpus.plan import Plan
+from plume_embed.corpus.rows import BadRow
+from plume_embed.corpus.shards import BAD_SCHEMA, METADATA_KEY, Job
+
+STAMP_FILE = "_plume.json"  # of a folder; readers of Parquet folders pass over names that begin with _
+BAD_FILE = "_bad.parquet"
+
+
+def rows_there(out: Path, origin: dict[str, Any]) -> int:
+    """The number of rows of an output that is there.
+
+    Raises:
+        ValueError: it comes from something else.
+    """
+    found, num_rows = _stamp_of(out)
+    if found != origin:
+        raise ValueError(
+            f"{out} is there already and comes from another input, model or K; delete it or rename it, or write to "
+            "another one."
+        )
+    return num_rows
+
+
+def write_output(out: Path, job: Job, plan: Plan) -> int:
+    """Puts the shards together; returns the number of rows. Nothing is written if there are none."""
+    num_rows = sum(pq.read_metadata(job.shards / one.name).num_rows for one in plan.slices())
+    if num_rows == 0:
+        return 0
+    stamp = {METADATA_KEY: json.dumps(plan.origin)}
+    bad = list_bad(job, plan)
+    if out.suffix == ".parquet":
+        _write_bad(bad_file(out), bad)
+        _join(out, job, plan, stamp)
+    elif out.suffix == ".lance":
+        _write_bad(bad_file(out), bad)
+        _load_lance(out, job, plan, stamp)
+    else:
+        _write_bad(job.shards / BAD_FILE, bad)
+        write_json(job.shards / STAMP_FILE, {"origin": plan.origin, "rows": num_rows})
+        job.shards.rename(out)
+    return num_rows
+
+
+def bad_file(out: Path) -> Path:
+    """Where an output's table of what could not be embedded is."""
+    is_folder = out.suffix not in (".parquet", ".lance")
+    return out / BAD_FILE if is_folder else out.with_name(f"{out.stem}.bad.parquet")
+
+
+def list_bad(job: Job, plan: Plan) -> Iterator[BadRow]:
+    """What could not be embedded, in the order of the source."""
+    for one in plan.slices():
+        if (job.bad / one.name).exists():
+            for row in pq.read_table(job.bad / one.name).to_pylist():
+                yield BadRow(**row)
+
+
+def _write_bad(path: Path, bad: Iterator[BadRow]) -> None:
+    """A table of them; none where there are none."""
+    first = next(bad, None)
+    if first is None:
+        path.unlink(missing_ok=True)
+        return
+    with replacing(path) as partial, pq.ParquetWriter(partial, BAD_SCHEMA) as writer:
+        waiting = [vars(first)]
+        for row in bad:
+            waiting.append(vars(row))
+            if len(waiting) == 4096:
+                writer.write_table(pa.Table.from_pylist(waiting, schema=BAD_SCHEMA))
+                waiting = []
+        writer.write_table(pa.Table.from_pylist(waiting, schema=BAD_SCHEMA))
+
+
+def _tables(job: Job, plan: Plan) -> Iterator[pa.Table]:
+    for one in plan.slices():
+        table = pq.read_table(job.shards / one.name, schema=job.schema())
+        if len(table):
+            yield table
+
+
+def _join(out: Path, job: Job, plan: Plan, stamp: dict[bytes, str]) -> None:
+    schema = job.schema().with_metadata(stamp)
+    with replacing(out) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for table in _tables(job, plan):
+            writer.write_table(table.replace_schema_metadata(stamp))
+
+
+def _load_lance(out: Path, job: Job, plan: Plan, stamp: dict[bytes, str]) -> None:
+    """A table in the database that is the output's folder, loaded anew beside it and renamed."""
+    schema = job.schema().with_metadata(stamp)
+    fresh = job.work / "lance"
+    shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed here
+    batches = (batch for table in _tables(job, plan) for batch in table.replace_schema_metadata(stamp).to_batches())
+    reader = pa.RecordBatchReader.from_batches(schema, batches)
+    lancedb.connect(str(fresh)).create_table(out.stem, data=reader, schema=schema)
+    os.rename(fresh / out.name, out)
+
+
+def _stamp_of(out: Path) -> tuple[Any, int]:
+    """What an output says it comes from, and its rows; (None, 0) for anything else."""
+    try:
+        if out.suffix == ".lance":
+            table = lancedb.connect(str(out.parent)).open_table(out.stem)
+            return json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"null")), table.count_rows()
+        if out.is_dir():
+            stamp = json.loads((out / STAMP_FILE).read_text())
+            return stamp["origin"], stamp["rows"]
+        parquet = pq.ParquetFile(out)
+        found = json.loads((parquet.schema_arrow.metadata or {}).get(METADATA_KEY, b"null"))
+        return found, parquet.metadata.num_rows
+    except (pa.ArrowInvalid, OSError, ValueError, RuntimeError, KeyError):
+        return None, 0

@@ -1,0 +1,218 @@
+"""Parquet files and data sets as sources: the columns text, image, video, an id, and those that are kept."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from plume_embed.corpus.jsonl import MEDIA_KEYS, content_key, local_path
+from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
+from plume_embed.encode.prepare import Preparer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_CONTENT = ("text", *MEDIA_KEYS)
+
+
+@dataclass
+class ParquetSource:
+    """Parquet files, one after the other; their media are paths, bytes, or {"bytes", "path"} as `datasets` writes them.
+
+    Args:
+        files (`tuple[Path]`): Paths in them are relative to the folder of each.
+        keep: Further columns.
+    """
+
+    files: tuple[Path, ...]
+    keep: tuple[str, ...] = ()
+    _columns: dict[str, pa.DataType] = field(default_factory=dict)
+    _digest: str = ""
+
+    def slices(self, size: int) -> Iterator[Draft]:
+        """See [`Source`]. Only ids are read, where there are any."""
+        whole, row = hashlib.sha256(json.dumps(self.keep).encode()), 0
+        self._columns = {}
+        for number, path in enumerate(self.files):
+            file, stamp = pq.ParquetFile(path), _stamp(path)
+            whole.update(json.dumps(stamp).encode())
+            self._note_columns(path, file.schema_arrow)
+            ids = _ids(file, size) if "id" in file.schema_arrow.names else None
+            for start in range(0, file.metadata.num_rows, size):
+                count = min(size, file.metadata.num_rows - start)
+                spec = {"file": number, "start": start, "count": count, "row": row, "stamp": stamp}
+                draft = Draft(spec, count, hash_of(spec).hex())
+                if ids is not None:
+                    names = list(next(ids))
+                    draft.ids = [(n, hash_of(str(v)), f"row {row + n}") for n, v in enumerate(names) if v is not None]
+                yield draft
+                row += count
+        self._digest = whole.hexdigest()
+
+    def _note_columns(self, path: Path, schema: pa.Schema) -> None:
+        _check_columns(schema.names, self.keep, str(path))
+        found = {name: schema.field(name).type for name in self.keep}
+        if self._columns and found != self._columns:
+            raise ValueError(f"{path}: the kept columns have other types than in {self.files[0]}.")
+        self._columns = found
+
+    def digest(self) -> str:
+        """See [`Source`]: of the files' names, sizes and dates."""
+        return self._digest
+
+    def columns(self) -> dict[str, pa.DataType]:
+        """See [`Source`]."""
+        return self._columns
+
+    def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
+        """See [`Source`]."""
+        path = self.files[spec["file"]]
+        if _stamp(path) != spec["stamp"]:
+            raise ValueError(f"{path} changed while it was read; run again.")
+        names = [name for name in ("id", *_CONTENT, *self.keep) if name in pq.read_schema(path).names]
+        records = _rows_between(pq.ParquetFile(path), spec["start"], spec["count"], names)
+        for place, record in enumerate(records):
+            yield _row(
+                record, place, spec["row"] + place, f"{path}: row {spec['start'] + place}", path.parent, self.keep
+            )
+
+
+@dataclass
+class DatasetSource:
+    """A data set of `datasets`: an id of the Hub, a folder that it reads, or one of `save_to_disk`.
+
+    Args:
+        name (`str`): What `datasets.load_dataset` takes; the split "train".
+        keep: Further columns.
+    """
+
+    name: str
+    keep: tuple[str, ...] = ()
+
+    def _data(self) -> "Dataset":
+        import datasets
+
+        from plume_embed.local_datasets import load_local
+
+        if (Path(self.name) / "state.json").is_file():
+            data = datasets.load_from_disk(self.name)
+        else:
+            load = load_local if Path(self.name).exists() else datasets.load_dataset
+            data = load(self.name, split="train")
+        _check_columns(data.column_names, self.keep, self.name)
+        for column, feature in data.features.items():
+            if isinstance(feature, datasets.Image | datasets.Video):
+                data = data.cast_column(column, type(feature)(decode=False))
+        return data.select_columns([name for name in ("id", *_CONTENT, *self.keep) if name in data.column_names])
+
+    def slices(self, size: int) -> Iterator[Draft]:
+        """See [`Source`]."""
+        data = self._data()
+        for start in range(0, len(data), size):
+            spec = {"start": start, "count": min(size, len(data) - start), "fingerprint": data._fingerprint}
+            draft = Draft(spec, spec["count"], hash_of(spec).hex())
+            if "id" in data.column_names:
+                values = data.with_format(None)[start : start + size]["id"]
+                draft.ids = [(n, hash_of(str(v)), f"row {start + n}") for n, v in enumerate(values) if v is not None]
+            yield draft
+
+    def digest(self) -> str:
+        """See [`Source`]: the fingerprint of `datasets`."""
+        return hash_of([self._data()._fingerprint, self.keep]).hex()
+
+    def columns(self) -> dict[str, pa.DataType]:
+        """See [`Source`]."""
+        schema = self._data().features.arrow_schema
+        return {name: schema.field(name).type for name in self.keep}
+
+    def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
+        """See [`Source`]."""
+        data = self._data()
+        if data._fingerprint != spec["fingerprint"]:
+            raise ValueError(f"{self.name} changed while it was read; run again.")
+        for place in range(spec["count"]):
+            row = spec["start"] + place
+            yield _row(data[row], place, row, f"{self.name}: row {row}", Path(), self.keep)
+
+
+def _check_columns(names: list[str], keep: tuple[str, ...], where: str) -> None:
+    if not set(_CONTENT) & set(names):
+        raise ValueError(f"{where} has no column {', '.join(_CONTENT)}; it has {', '.join(names)}. Rename one of them.")
+    missing = sorted(set(keep) - set(names))
+    if missing:
+        raise ValueError(f"{where} has no column {missing[0]} for --keep; it has {', '.join(names)}.")
+
+
+def _stamp(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _ids(file: pq.ParquetFile, size: int) -> Iterator[list[Any]]:
+    """The ids in lists of `size`, whatever the row groups are."""
+    waiting: list[Any] = []
+    for batch in file.iter_batches(columns=["id"]):
+        waiting += batch["id"].to_pylist()
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if waiting:
+        yield waiting
+
+
+def _rows_between(file: pq.ParquetFile, start: int, count: int, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Rows of the row groups that overlap, in small batches."""
+    first, groups = 0, []
+    skip = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        if first < start + count and first + rows > start:
+            if not groups:
+                skip = start - first
+            groups.append(group)
+        first += rows
+    for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=names):
+        for record in batch.to_pylist():
+            if skip:
+                skip -= 1
+            elif count:
+                count -= 1
+                yield record
+
+
+def _row(
+    record: dict[str, Any], place: int, number: int, where: str, folder: Path, keep: tuple[str, ...]
+) -> Row | BadRow:
+    row_id = str(number) if record.get("id") is None else str(record["id"])
+    try:
+        content = {name: _value(record[name], name, folder) for name in _CONTENT if record.get(name) is not None}
+        if not content:
+            raise ValueError("none of text, image, video")
+        has_paths = all(isinstance(content[name], Path) for name in MEDIA_KEYS if name in content)
+        key = content_key(content) if has_paths else b""
+    except ValueError as error:
+        return BadRow(row_id, where, str(error))
+    return Row(place, row_id, where, content, key, {name: record[name] for name in keep if record[name] is not None})
+
+
+def _value(value: Any, name: str, folder: Path) -> Any:
+    if name == "text":
+        if not isinstance(value, str):
+            raise ValueError(f"text must be a string, got {type(value).__name__}")
+        return value
+    if isinstance(value, list):
+        return [_value(one, name, folder) for one in value]
+    if isinstance(value, dict) and value.get("bytes") is None and value.get("path"):
+        value = value["path"]
+    if isinstance(value, str):
+        return local_path(value, folder)
+    if isinstance(value, dict) and value.get("bytes"):
+        return value["bytes"]
+    if isinstance(value, bytes):
+        return value
+    raise ValueError(f"{name} must be a path or bytes, got {type(value).__name__}")

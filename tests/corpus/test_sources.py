@@ -1,0 +1,143 @@
+"""Sources other than JSONL, and outputs other than one file: the same rows with the same vectors."""
+
+from pathlib import Path
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, Features, Value
+from datasets import Image as Picture
+from PIL import Image
+from small_files import write_pdf, write_picture
+
+from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
+from plume_embed.corpus.output import bad_file
+from plume_embed.corpus.sources import open_source
+from plume_embed.encode.encoder import Encoder
+
+
+@pytest.fixture(scope="module")
+def encoder(released_model_dir: Path) -> Encoder:
+    return Encoder(released_model_dir, device="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    return [write_picture(tmp_path / f"{n}.png", seed=n) for n in range(3)]
+
+
+def embed(source: Path | str, out: Path, encoder: Encoder, keep=(), **options) -> EmbedReport:
+    chosen = EmbedOptions(**{"num_latent_steps": 1, "shard_rows": 2, **options})
+    return embed_corpus(open_source(str(source), keep), out, encoder, chosen)
+
+
+def rows_of(table: pa.Table) -> dict[str, np.ndarray]:
+    return {row["id"]: np.array(row["embedding"], np.float32) for row in table.to_pylist()}
+
+
+def check(rows: dict[str, np.ndarray], encoder: Encoder, items: dict[str, object]) -> None:
+    assert list(rows) == list(items)
+    expected = encoder.encode(list(items.values()), num_latent_steps=1)
+    np.testing.assert_allclose(np.array(list(rows.values())), expected, atol=1e-5)
+
+
+def test_parquet_holds_texts_paths_and_bytes(tmp_path: Path, encoder: Encoder, pictures: list[Path]):
+    table = pa.table(
+        {
+            "id": ["a", "b", "c", "a", "e"],
+            "text": ["one", None, "three", "four", None],
+            "image": [None, {"bytes": pictures[1].read_bytes()}, {"path": "2.png"}, None, {"path": "none.png"}],
+            "price": [1.5, 2.5, None, 4.5, 5.5],
+            "unused": [1, 2, 3, 4, 5],
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    report = embed(tmp_path / "in.parquet", tmp_path / "out.parquet", encoder, keep=["price"])
+    assert (report.num_rows, report.num_bad) == (3, 2)
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found["price"].to_pylist() == [1.5, 2.5, None]
+    items = {"a": "one", "b": pictures[1], "c": {"text": "three", "image": pictures[2]}}
+    check(rows_of(found), encoder, items)
+    bad = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
+    assert [row["id"] for row in bad] == ["a", "e"]
+    assert "the id 'a' was used in row 0" in bad[0]["reason"] and "no such file" in bad[1]["reason"]
+
+
+def test_a_folder_of_parquet_and_a_data_set_give_the_rows_of_one_file(tmp_path: Path, encoder: Encoder):
+    rows = {"text": [f"text {n}" for n in range(7)]}
+    items = {str(n): text for n, text in enumerate(rows["text"])}
+    (tmp_path / "parts").mkdir()
+    for number, some in enumerate((slice(0, 3), slice(3, 7))):
+        pq.write_table(pa.table({"text": rows["text"][some]}), tmp_path / "parts" / f"{number}.parquet")
+    pictures = [Image.new("RGB", (40, 40), (30 * n, 0, 0)) for n in range(7)]
+    features = Features({"text": Value("string"), "image": Picture()})
+    Dataset.from_dict(rows | {"image": pictures}, features).save_to_disk(tmp_path / "saved")
+    embed(tmp_path / "parts", tmp_path / "a.parquet", encoder)
+    check(rows_of(pq.read_table(tmp_path / "a.parquet")), encoder, items)
+    embed(tmp_path / "saved", tmp_path / "b.parquet", encoder)
+    both = {str(n): {"text": text, "image": pictures[n]} for n, text in enumerate(rows["text"])}
+    check(rows_of(pq.read_table(tmp_path / "b.parquet")), encoder, both)
+
+
+def test_a_folder_of_media_gives_an_item_for_each_page(tmp_path: Path, encoder: Encoder):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    picture = write_picture(folder / "a.png")
+    write_pdf(folder / "b.pdf", num_pages=2)
+    (folder / "c.txt").write_text("a text")
+    (folder / "d.png").write_text("no picture")
+    report = embed(folder, tmp_path / "out", encoder)
+    assert (report.num_rows, report.num_bad) == (4, 1)
+    rows = rows_of(pq.read_table(tmp_path / "out"))
+    assert list(rows) == ["a.png", "b.pdf#page=1", "b.pdf#page=2", "c.txt"]
+    check({name: rows[name] for name in ("a.png", "c.txt")}, encoder, {"a.png": picture, "c.txt": "a text"})
+    (bad,) = pq.read_table(bad_file(tmp_path / "out")).to_pylist()
+    assert bad["id"] == "d.png" and bad["reason"]
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out", "out.lance"])
+def test_an_output_that_is_there_stays_and_another_run_into_it_is_refused(
+    tmp_path: Path, encoder: Encoder, pictures: list[Path], name: str
+):
+    pq.write_table(pa.table({"id": list("abc"), "image": [path.name for path in pictures]}), tmp_path / "in.parquet")
+    out = tmp_path / name
+    assert embed(tmp_path / "in.parquet", out, encoder).embedded == 3
+    items = dict(zip("abc", pictures, strict=True))
+    if name == "out.lance":
+        check(rows_of(lancedb.connect(tmp_path).open_table("out").to_arrow()), encoder, items)
+    else:
+        check(rows_of(pq.read_table(out)), encoder, items)
+    again = embed(tmp_path / "in.parquet", out, encoder)
+    assert (again.num_rows, again.embedded, again.resumed) == (3, 0, 3)
+    for other in ({"num_latent_steps": 2}, {"dimensions": 16}, {"instruction": "Find it."}):
+        with pytest.raises(ValueError, match="is there already and comes from another input, model or K"):
+            embed(tmp_path / "in.parquet", out, encoder, **other)
+    assert sorted(path.name for path in tmp_path.glob("out*")) == [name]
+
+
+def test_an_instruction_stands_in_front_and_dimensions_cut(tmp_path: Path, encoder: Encoder, pictures: list[Path]):
+    pq.write_table(pa.table({"text": ["a", None], "image": [None, pictures[0].name]}), tmp_path / "in.parquet")
+    embed(tmp_path / "in.parquet", tmp_path / "out.parquet", encoder, instruction="Find it.", dimensions=16)
+    found = np.array(list(rows_of(pq.read_table(tmp_path / "out.parquet")).values()))
+    items = ["Find it.\na", {"text": "Find it.", "image": pictures[0]}]
+    expected = encoder.encode(items, num_latent_steps=1)[:, :16]
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+    with pytest.raises(ValueError, match=r"dimensions must lie in 1\.\.63, got 64"):
+        embed(tmp_path / "in.parquet", tmp_path / "more.parquet", encoder, dimensions=64)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.jsonl", "No such file"),
+        ("in.txt", "a corpus is a .jsonl or .parquet file"),
+        ("other.parquet", "no column"),
+    ],
+)
+def test_what_is_no_corpus_is_refused(tmp_path: Path, encoder: Encoder, name: str, message: str):
+    (tmp_path / "in.txt").write_text("x")
+    pq.write_table(pa.table({"caption": ["x"]}), tmp_path / "other.parquet")
+    with pytest.raises(ValueError, match=message):
+        embed(tmp_path / name, tmp_path / "out.parquet", encoder)
