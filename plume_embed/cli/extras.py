@@ -17,6 +17,7 @@ PACKAGES = {
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "starlette": "starlette",
+    "ray": "ray",
     "tokenizers": "tokenizers",
     "uvicorn": "uvicorn",
     "yaml": "pyyaml",

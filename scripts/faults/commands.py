@@ -1,4 +1,4 @@
-"""`plume-embed` as a process of its own, and what it left: rows of an index, of a journal, of a Parquet file."""
+"""`plume-embed` as a process of its own, and what it left: rows of an index and of a Parquet file, shards."""
 
 import os
 import subprocess
@@ -118,15 +118,11 @@ def stored_items(db: Path) -> dict[tuple[str, int], Any]:
     return found
 
 
-def journal_keys(out: Path) -> set[bytes]:
-    """The contents whose vectors an unfinished `embed` keeps."""
-    journal = out.with_name(f"{out.name}.partial")
-    if not (journal / "vectors.lance").is_dir():
-        return set()
-    keys = lancedb.connect(str(journal)).open_table("vectors").search().limit(None).to_arrow()["key"].to_pylist()
-    if len(set(keys)) < len(keys):
-        raise RuntimeError(f"{len(keys) - len(set(keys))} rows are doubled")
-    return set(keys)
+def shards_there(out: Path) -> dict[str, int]:
+    """The shards that an unfinished `embed` keeps, and when each was written."""
+    folder = out.with_name(f"{out.name}.partial") / "shards"
+    files = [path for path in folder.glob("*.parquet") if not path.name.startswith(".")] if folder.is_dir() else []
+    return {path.name: path.stat().st_mtime_ns for path in files}
 
 
 def parquet_rows(out: Path) -> Rows:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.faults.commands import Command, Ended, Rows, compare, index_rows, journal_keys, parquet_rows, stored_items
+from scripts.faults.commands import Command, Ended, Rows, compare, index_rows, parquet_rows, shards_there, stored_items
 from scripts.faults.inputs import change_folder, write_folder, write_jsonl
 
 # A run is killed in the first part of the time that the whole work takes, so that most runs are, and a round has
@@ -104,12 +104,12 @@ def kill_embed(work: Path, model: Path, kills: int, size: int, seed: int) -> Ite
     command.wait_for_lock(work / "whole.parquet.partial")
     seconds, whole = _success(command).seconds, parquet_rows(work / "whole.parquet")
     out = work / "out.parquet"
-    seen: dict[bytes, bool] = {}
+    seen: dict[str, int] = {}
 
-    def kept() -> dict[bytes, bool]:
+    def kept() -> dict[str, int]:
         nonlocal seen
-        if not out.exists():  # else the journal may be gone, as it should be
-            seen = dict.fromkeys(journal_keys(out), True)
+        if not out.exists():  # else the shards are gone, as they should be
+            seen = shards_there(out)
         return seen
 
     job = Job(_embed(source, out, model), work / "out.parquet.partial", kept)
@@ -147,4 +147,4 @@ def _index(folder: Path, db: Path, model: Path) -> tuple[Any, ...]:
 
 
 def _embed(source: Path, out: Path, model: Path) -> tuple[Any, ...]:
-    return ("embed", source, "--to", out, "--model", model, "--batch-size", 1)
+    return ("embed", source, "--to", out, "--model", model, "--batch-size", 1, "--shard-rows", 8)

@@ -19,6 +19,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 ALLOWED = {
     "plume_embed": (),
     "plume_embed/local_datasets.py": ("train",),  # which is in both extras that read data sets
+    "plume_embed/corpus/ray_engine.py": ("ray",),
+    "plume_embed/corpus/tables.py": ("train",),  # data sets of `datasets`
     "plume_embed/model": ("photos",),
     "plume_embed/serve": ("serve",),
     "plume_embed/training": ("train",),
@@ -27,7 +29,7 @@ ALLOWED = {
     "plume_embed/evaluation/metrics": ("train",),  # `evaluate` is in both extras: pairs are scored by it
     "training": ("experiments",),
     "evaluation": ("experiments",),
-    "benchmarks": ("experiments", "dev"),
+    "benchmarks": ("experiments", "ray", "dev"),
     "docs": ("train", "eval", "dev"),
     "examples": (),
     "scripts": ("experiments", "dev"),
