@@ -1,6 +1,6 @@
 """Throughput of `plume-embed embed --engine ray` with one worker and with two: `python -m benchmarks.corpus`.
 
-Only the ratio says something of a machine with few cores. The start of the cluster and of the models is left out: rows a
+Only the ratio says something of a machine with few cores. The start of the cluster and the models is left out: rows a
 second are counted from the first shard of a run to its last one.
 """
 
