@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from typing import Any
 
 from plume_embed.corpus.leases import Leases
 from plume_embed.corpus.rows import Slice
@@ -47,7 +48,8 @@ def _make(job: Job, one: Slice, encoder: Encoder, leases: Leases, on_shard: Call
             on_shard(one, 0)
             return True
         writer = ShardWriter(job, one)
-        with closing(read_ahead(read_chunks(job, one, encoder), 1)) as chunks:
+        ahead: Any = read_ahead(read_chunks(job, one, encoder), 1)  # a generator, whose thread ends with it
+        with closing(ahead) as chunks:
             for chunk in chunks:
                 vectors, reasons = encoder.encode_readable(chunk.items, job.batch_size, job.made_by.num_latent_steps)
                 writer.add(chunk, vectors, reasons)

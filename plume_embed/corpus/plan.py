@@ -133,7 +133,7 @@ class _Ids:
             first = np.maximum.accumulate(np.where(is_new, np.arange(len(rows)), 0))
             for row in np.flatnonzero(~is_new):
                 places = found.setdefault(int(rows["slice"][row]), {})
-                places[int(rows["place"][row])] = rows["name"][first[row]].decode()
+                places[int(rows["place"][row])] = bytes(rows["name"][first[row]]).decode()
         return found
 
     def _parts(self) -> Iterator[np.ndarray]:

@@ -4,6 +4,7 @@ The driver hands out shards. Whoever dies, Ray tells, and the shard is handed ou
 nothing depends on Ray's own bookkeeping, and a run may go on with the local engine, or the other way round.
 """
 
+import logging
 import queue
 import threading
 import warnings
@@ -77,7 +78,7 @@ class RayEngine:
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="lancedb fork support")  # Ray's processes never call it
-                ray.init(address=options.address, log_to_driver=False, logging_level="error", **own)
+                ray.init(address=options.address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, RuntimeError) as error:
             raise ValueError(f"Ray cannot start or be reached ({str(error).splitlines()[0]}).") from error
         there = ray.cluster_resources()
@@ -215,8 +216,10 @@ class _Run:
 
     def _new_worker(self) -> Any:
         options = self._options
-        resources = {"num_gpus": options.gpus_per_worker} if options.gpus_per_worker else {}
-        actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD", **resources)(_Worker)
+        resources: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
+        if options.gpus_per_worker:
+            resources["num_gpus"] = options.gpus_per_worker
+        actor: Any = ray.remote(**resources)(_Worker)
         return actor.remote(self._job, self._folder, options.device, options.dtype)
 
     def _take(self) -> tuple[Slice, int] | None:
@@ -256,7 +259,8 @@ class _Run:
         """Hands the chunks of a slice from the reader to the worker, whose model never waits for the driver."""
         reader = _read.options(num_returns="streaming", _generator_backpressure_num_objects=_CHUNKS_AHEAD)
         previous = None
-        for part in reader.remote(self._job, self._folder, one, batch_size):
+        parts: Any = reader.remote(self._job, self._folder, one, batch_size)  # references, as they come
+        for part in parts:
             following = worker.add.remote(part)
             if previous is not None and not ray.get(previous):
                 return False

@@ -99,6 +99,7 @@ class DatasetSource:
 
         from plume_embed.local_datasets import load_local
 
+        data: Any
         if (Path(self.name) / "state.json").is_file():
             data = datasets.load_from_disk(self.name)
         else:
