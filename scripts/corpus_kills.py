@@ -30,6 +30,8 @@ _KILLS_PER_ROUND = 7
 _SHARD_ROWS = 8
 _LONGEST_PAUSE = 6.0  # seconds until the next kill
 _SHARE_OF_DRIVERS = 0.35
+# Not the agents of a node: with one of them goes the node, and that is a whole cluster here.
+_WORKER_NAMES = ("ray::_Worker", "ray::_read", "ray::IDLE")
 
 
 def kill_corpus(work: Path, model: Path, kills: int, rows: int, seed: int = 0) -> dict[str, Any]:
@@ -107,11 +109,11 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 
 def _workers_of(driver: int) -> list[psutil.Process]:
-    """Processes of actors and tasks that a driver's own cluster runs; Ray names them after what they do."""
+    """Processes of actors and tasks of a driver's own cluster; Ray names them after what they do."""
     found = []
     for process in psutil.Process(driver).children(recursive=True):
         try:
-            if process.name().startswith("ray::") or (process.cmdline() or [""])[0].startswith("ray::"):
+            if process.name().startswith(_WORKER_NAMES):
                 found.append(process)
         except psutil.NoSuchProcess:
             continue

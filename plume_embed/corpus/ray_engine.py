@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class RayOptions:
         workers (`int`): Actors, each with the model.
         gpus_per_worker (`float`): 0 for CPUs; a part of 1 shares a GPU.
         address (`str`, *optional*): Of a cluster that runs, or "auto"; by default one on this machine.
-        device, dtype: Of the model, see [`Encoder`].
+        device, dtype, max_image_pixels: Of the model, see [`Encoder`].
     """
 
     workers: int = 1
@@ -44,6 +45,17 @@ class RayOptions:
     address: str | None = None
     device: str | None = None
     dtype: str = "auto"
+    max_image_pixels: int | None = None
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What workers load; see [`Encoder`]."""
+
+    folder: Path
+    device: str | None
+    dtype: str
+    max_image_pixels: int | None
 
 
 class RayEngine:
@@ -91,30 +103,29 @@ class RayEngine:
 
 
 @ray.remote(num_cpus=1, max_retries=2)
-def _read(job: Job, folder: Path, one: Slice, batch_size: int) -> Iterator[tuple[Chunk, list[Prepared]]]:
+def _read(job: Job, model: _Model, one: Slice, batch_size: int) -> Iterator[tuple[Chunk, list[Prepared]]]:
     """The rows of a slice, read, decoded and prepared for the model, chunk by chunk."""
-    preparer = _preparer(folder)
+    preparer = _preparer(model)
     for chunk in read_chunks(job, one, preparer):
         yield chunk.without_contents(), list(preparer.prepare(chunk.items, batch_size))
 
 
-_PREPARERS: dict[Path, Preparer] = {}  # of this process, which reads many slices
-
-
-def _preparer(folder: Path) -> Preparer:
-    if folder not in _PREPARERS:
-        _PREPARERS[folder] = Preparer(PlumeProcessor.from_pretrained(folder))
-    return _PREPARERS[folder]
+@cache  # for this process, which reads many slices
+def _preparer(model: _Model) -> Preparer:
+    processor = PlumeProcessor.from_pretrained(model.folder)
+    if model.max_image_pixels is not None:
+        processor.max_image_pixels = model.max_image_pixels
+    return Preparer(processor)
 
 
 class _Worker:
     """An actor with the model."""
 
-    def __init__(self, job: Job, folder: Path, device: str | None, dtype: str):
+    def __init__(self, job: Job, model: _Model):
         self._job = job
-        self._encoder = Encoder(folder, device, dtype)
+        self._encoder = Encoder(model.folder, model.device, model.dtype, model.max_image_pixels)
         if self._encoder.fingerprint != job.made_by.fingerprint:
-            raise ValueError(f"{folder} holds another model on one of the nodes; give all of them the same.")
+            raise ValueError(f"{model.folder} holds another model on one of the nodes; give all of them the same.")
         self._leases = Leases(job.work / "leases")
         self._writer: ShardWriter | None = None
 
@@ -154,7 +165,8 @@ class _Run:
     """One run: a thread for each worker takes slices from a queue and sees them through."""
 
     def __init__(self, job: Job, folder: Path, options: RayOptions, first: Slice, slices: Iterator[Slice]):
-        self._folder, self._options = folder, options
+        self._model = _Model(folder, options.device, options.dtype, options.max_image_pixels)
+        self._options = options
         self._job, self._plain_job = ray.put(job), job
         self._slices: Iterable[Slice] = slices
         self._again: list[tuple[Slice, int]] = [(first, 0)]  # with how often it was tried
@@ -220,7 +232,7 @@ class _Run:
         if options.gpus_per_worker:
             resources["num_gpus"] = options.gpus_per_worker
         actor: Any = ray.remote(**resources)(_Worker)
-        return actor.remote(self._job, self._folder, options.device, options.dtype)
+        return actor.remote(self._job, self._model)
 
     def _take(self) -> tuple[Slice, int] | None:
         """The next slice; None when all are done. What somebody is at may come back, so it is waited for."""
@@ -259,7 +271,7 @@ class _Run:
         """Hands the chunks of a slice from the reader to the worker, whose model never waits for the driver."""
         reader = _read.options(num_returns="streaming", _generator_backpressure_num_objects=_CHUNKS_AHEAD)
         previous = None
-        parts: Any = reader.remote(self._job, self._folder, one, batch_size)  # references, as they come
+        parts: Any = reader.remote(self._job, self._model, one, batch_size)  # references, as they come
         for part in parts:
             following = worker.add.remote(part)
             if previous is not None and not ray.get(previous):
