@@ -11,7 +11,8 @@ from damaged_files import MUTATIONS, damaged_files, good_files
 from limits import within_limits
 
 from plume_embed import Encoder
-from plume_embed.index.jsonl import embed_jsonl
+from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
+from plume_embed.corpus.sources import open_source
 from plume_embed.training.data.pair_rows import open_pages, read_pairs
 
 TABLES = [(name, data) for name, data in damaged_files() if "-rows." in name]
@@ -25,6 +26,16 @@ def encoder(released_model_dir: Path) -> Encoder:
 
 def line(**record) -> bytes:
     return json.dumps(record).encode()
+
+
+def embed(source: Path, encoder: Encoder, reasons: dict[int, str], steps: int | None = None) -> EmbedReport:
+    """Embeds the lines of a file; `reasons` gets those that are skipped, by their number."""
+
+    def tell(bad) -> None:
+        reasons[int(bad.where.rpartition(":")[2])] = bad.reason
+
+    out = source.with_name("out.parquet")
+    return embed_corpus(open_source(str(source)), out, encoder, EmbedOptions(steps), on_bad=tell)
 
 
 # Lines of `embed`: what is odd about them, and the one reason; without a reason they have a vector.
@@ -92,7 +103,7 @@ def test_odd_lines_have_a_vector_or_a_reason_and_touch_no_other(encoder: Encoder
     source.write_bytes(b"".join(data.replace(b"\n", b" ") + b"\n" + neighbour + b"\n" for data, _ in LINES.values()))
     reasons: dict[int, str] = {}
     with within_limits("odd lines", items=5):
-        embed_jsonl(source, tmp_path / "out.parquet", encoder, on_skipped=reasons.__setitem__)
+        embed(source, encoder, reasons)
     for number, (name, (_, reason)) in enumerate(LINES.items()):
         said = reasons.pop(2 * number + 1, "")
         assert bool(reason) == bool(said), f"{name}: {said}"
@@ -120,17 +131,15 @@ def test_a_damaged_jsonl_file_is_embedded_as_far_as_it_holds_lines(mutation: str
     reasons: dict[int, str] = {}
     with within_limits(mutation):
         try:
-            report = embed_jsonl(
-                tmp_path / "rows.jsonl", tmp_path / "out.parquet", encoder, 1, on_skipped=reasons.__setitem__
-            )
+            report = embed(tmp_path / "rows.jsonl", encoder, reasons, steps=1)
         except ValueError as error:
             refusal = str(error)
             report = None
     if report is None:
-        assert "No valid line in" in refusal and not (tmp_path / "out.parquet").exists()
+        assert re.search("can be embedded|source is empty", refusal) and not (tmp_path / "out.parquet").exists()
         return
     assert pq.read_table(tmp_path / "out.parquet").num_rows == report.num_rows
-    assert len(reasons) == len(report.skipped)
+    assert len(reasons) == report.num_bad
 
 
 @pytest.mark.parametrize(("name", "data"), TABLES, ids=[name for name, _ in TABLES])
