@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-fast test-slow lint audit libraries matrix format miniature photos train-tiny train-small paradigms \
+.PHONY: demo space test test-fast test-slow lint audit libraries matrix format miniature photos train-tiny train-small paradigms steps \
 	evaluate-tiny clean help
 
 help:  ## this list
@@ -108,6 +108,18 @@ paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit ration
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
 		--model $(RUNS)/tiny/explicit_cot-0/model@cot --json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/plume_tiny/results/report
+
+GRID := $(BIN)/python -m training.ablations.grid --task hops --out .data/ablations
+SEEDS := 0 1 2 3 4
+
+steps: $(VENV)/.dev  ## variants of the latent steps on hops, trained, taken apart and drawn; goes on after a kill
+	$(GRID) --rows full
+	$(GRID) --json training/ablations/results/hops.json --rows \
+		anytime,targets_with_steps,stages_6_dealt,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4
+	$(BIN)/python -m training.steps.diagnose \
+		$(foreach seed,$(SEEDS),$(foreach row,full anytime,--run .data/ablations/hops/$(row)-$(seed)))
+	$(BIN)/python -m training.steps.variants training/steps/results/variants.svg
+	$(BIN)/python -m docs.tables
 
 train-small: export OMP_NUM_THREADS := 1
 train-small: $(VENV)/.dev  ## make checkpoints/plume-small from packages alone, on one core; run it again after a kill

@@ -180,6 +180,12 @@ def latent_likeness() -> str:
     return likeness(read("training/steps/results/diagnostics.json"))
 
 
+def latent_variants() -> str:
+    from training.steps.variants import markdown
+
+    return markdown(read("training/ablations/results/hops.json"))
+
+
 def house() -> str:
     from benchmarks.house import markdown
 
@@ -218,6 +224,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_read_outs,
         latent_causal,
         latent_likeness,
+        latent_variants,
         house,
         photographs,
         plume_small_stages,

@@ -34,7 +34,7 @@ from training.hops.task import HopsTask
 SMALL = ["curriculum.max_steps=10", "curriculum.shares=[2,2,2,2,2]", "curriculum.warmup=2", "batch_size=6"]
 SMALL += ["logging_steps=1"]
 FORKED = ["full", "single_mlp_matched", "no_anchor", "no_shared_expert", "no_step_embedding", "no_curriculum"]
-FORKED += ["k_4", "stages_2", "stages_8", "explicit_cot"]
+FORKED += ["k_4", "stages_2", "stages_8", "explicit_cot", "anytime", "jacobi_2", "k_6_dealt"]
 
 
 def recipe_named(name: str, out: Path) -> Recipe:

@@ -13,9 +13,11 @@ from common import random_item
 from typer.testing import CliRunner
 
 from plume_embed import PlumeModel, PlumeProcessor
+from training.ablations.rows import recipe_of, row_named
+from training.ablations.tables import summarise
 from training.hops import hops, mixed
 from training.steps import diagnose as script
-from training.steps import tables
+from training.steps import tables, variants
 from training.steps.diagnose import diagnose, hits, mean_of
 from training.steps.sets import DiagnosticSet, Loaded, last_press, named_pictures
 
@@ -36,6 +38,7 @@ def test_items_find_themselves_by_every_read_out_and_their_own_latents_take_noth
     assert all(found["same"][0] == 1 for found in entry["read_outs"].values())
     assert [found[0] for found in entry["after_step"]["hit"]] == [1, 1, 1, 1]
     assert entry["after_step"]["by_depth"] == {"1": [1.0] * 4, "2": [1.0] * 4, "3": [1.0] * 4}
+    assert entry["causal"]["as they are"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert entry["causal"]["as they are"]["difference"] == [0, 0, 0] and entry["chance"] == pytest.approx(1 / 6)
     assert len(entry["similarities"]["between_steps"]) == 4 and entry["document_latent_steps"] == 3
 
@@ -81,7 +84,9 @@ def test_the_command_keeps_what_it_has_found(released_model_dir, tmp_path, monke
 
 def test_seeds_share_a_row_with_students_interval_and_one_model_has_its_own(entry):
     def seed(number: int, hit: float) -> dict:
-        causal = entry["causal"] | {"noise": {"hit": [0, 0, 0], "difference": [hit, 0, 0], "follows": 0.5}}
+        causal = entry["causal"] | {
+            "noise": {"hit": [0, 0, 0], "difference": [hit, 0, 0], "follows": 0.5, "cosine": 0.5}
+        }
         return entry | {"set": "hops", "model": f"full-{number}", "causal": causal}
 
     results = {"a": seed(0, -0.2), "b": seed(1, -0.4), "c": entry}
@@ -95,3 +100,50 @@ def test_seeds_share_a_row_with_students_interval_and_one_model_has_its_own(entr
     for render in (tables.read_outs, tables.causal, tables.likeness):
         lines = render(results).splitlines()
         assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("full", (9, 1)),
+        ("targets_with_steps", (9, 9)),
+        ("k_6_dealt", (7, 1)),
+        ("single_pass", (1, 1)),
+        ("parallel", (1, 1)),
+        ("pause", (1, 1)),
+        ("jacobi_3", (4, 1)),
+    ],
+)
+def test_a_query_takes_a_pass_for_its_prefix_and_one_for_each_step_or_sweep(name, found):
+    assert variants.passes(recipe_of(row_named(name), "hops", 0, "a", [])) == found
+
+
+def test_a_model_that_writes_has_no_number_of_passes():
+    with pytest.raises(ValueError, match="the model writes"):
+        variants.passes(recipe_of(row_named("explicit_cot"), "hops", 0, "a", []))
+
+
+def test_the_variants_stand_beside_the_full_model_with_their_cost_and_are_drawn(tmp_path):
+    hits = {"full": (0.9, 1.0), "parallel": (0.1, 0.2), "jacobi_2": (0.5, 0.6)}
+    runs = [
+        (
+            name,
+            seed,
+            {"hit_at_1": hit, "hit_at_1_by_presses": {"1": hit}, "parameters": 9, "device": "cpu", "torch": "2"}
+            | {"train_cpu_minutes": 1.0, "recipe": {"curriculum": {"max_steps": 1, "learning_rates": []}}},
+        )
+        for name, of in hits.items()
+        for seed, hit in enumerate(of)
+    ]
+    results = json.loads(json.dumps(summarise("hops", runs)))
+    lines = variants.markdown(results).splitlines()
+    assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
+    assert lines[2].startswith("| full | 9, 1 | 9 | 2 | 95.0 |  |")
+    assert "| 8 learned tokens in one pass | 1, 1 | 9 | 2 | 15.0 | -80.0 (-80.0 to -80.0) |" in lines[3]
+    assert "Jacobi, T = 1" in variants.not_run(results) and "Jacobi, T = 2" not in variants.not_run(results)
+    drawn = variants.write_plot(results, tmp_path / "a.svg").read_text()
+    assert all(f"<!-- {name} -->" in drawn for name in hits)
+
+
+def test_the_pareto_line_leaves_out_what_costs_more_and_finds_less():
+    assert variants.pareto([(9, 0.9), (1, 0.1), (1, 0.2), (4, 0.15), (3, 0.5)]) == [(1, 0.2), (3, 0.5), (9, 0.9)]

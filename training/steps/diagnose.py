@@ -30,8 +30,8 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
     Returns:
         `read_outs`: Hit@1 by name, with the same read-out on both sides (`same`) and with the candidates' embeddings
         (`embedding`); `after_step`: Hit@1 with 0 to K steps, and by depth where the set has it; `causal`: by name
-        Hit@1, its difference to the rollout and how often the answer is that of the other query; `similarities`. Hits
-        are [mean, low, high] over the queries.
+        Hit@1, its difference to the rollout, how often the answer is that of the other query, and the mean cosine of
+        the embedding to that of the rollout; `similarities`. Hits are [mean, low, high] over the queries.
     """
     model, processor = loaded.model, loaded.processor
     steps = model.config.num_latent_steps
@@ -44,7 +44,12 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
     for name, embeddings in embedded.items():
         found = hits(embeddings, candidates.embeddings, asked.gold)
         follows = hits(embeddings, candidates.embeddings, [asked.gold[other] for other in others.tolist()])
-        causal[name] = {"hit": mean_of(found), "difference": mean_of(found - own), "follows": float(follows.mean())}
+        causal[name] = {
+            "hit": mean_of(found),
+            "difference": mean_of(found - own),
+            "follows": float(follows.mean()),
+            "cosine": float((embeddings * queries.embeddings).sum(dim=1).mean()),
+        }
     return {
         "model": loaded.name,
         "set": asked.name,
@@ -101,6 +106,7 @@ def main(
     checkpoint: Annotated[Path | None, typer.Option(help="A model of pictures, e.g. checkpoints/plume-tiny.")] = None,
     pictures: Annotated[Path, typer.Option(help="The checkpoint's named pictures.")] = Path("examples"),
     miniature: Annotated[Path | None, typer.Option(help="What `make miniature` wrote. Default: left out.")] = None,
+    photographs: Annotated[Path | None, typer.Option(help="What `make photos` wrote. Default: left out.")] = None,
     queries: Annotated[int, typer.Option(min=2, help="Most queries of a set.")] = 1024,
     to: Annotated[Path, typer.Option("--json", help="Results file; what it has is kept.")] = RESULTS,
     anew: Annotated[bool, typer.Option("--anew", help="Also what the file has already.")] = False,
@@ -110,7 +116,7 @@ def main(
     results = json.loads(to.read_text()) if to.is_file() else {}
     loaders = [lambda folder=folder: of_run(folder, queries) for folder in run or []]
     if checkpoint is not None:
-        loaders.append(lambda: of_checkpoint(checkpoint, pictures, miniature, queries))
+        loaders.append(lambda: of_checkpoint(checkpoint, pictures, miniature, photographs, queries))
     for load in loaders:
         loaded = load()
         for asked in loaded.sets:

@@ -10,6 +10,7 @@ from plume_embed.encode.encoder import load_model
 from plume_embed.evaluation.miniature.media import MediaStore
 from plume_embed.evaluation.miniature.schema import Task as MiniatureTask
 from plume_embed.evaluation.miniature.schema import read_tasks
+from plume_embed.evaluation.photos.benchmark import read_tasks as read_photograph_tasks
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.training.recipe import recipe_from
@@ -25,6 +26,8 @@ MINIATURE_TASKS = (
     "V-QA/subgroup",
     "V-RET/text to clip hard",
 )
+
+PHOTOGRAPH_TASK = "captions -> photos"
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,14 @@ def last_press(query: Any) -> int:
     return max(place for place, sign in enumerate(signs, 1) if sign != hops.IDLE)
 
 
-def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, count: int) -> Loaded:
-    """A bundled model with named pictures, and with tasks of the miniature where it has been built.
+def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photographs: Path | None, count: int) -> Loaded:
+    """A bundled model with named pictures, and with tasks of the benchmarks that have been built.
 
     Args:
         pictures (`Path`): What is searched by name: a folder with `concepts.json` beside `pictures/`, or of pictures
             whose file names are what they show.
         miniature (`Path`, *optional*): What `make miniature` wrote.
+        photographs (`Path`, *optional*): What `make photos` wrote: captions to photographs.
         count (`int`): Most queries of a task.
     """
     model = load_model(folder).eval()
@@ -107,6 +111,9 @@ def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, count: i
         store = MediaStore(miniature)
         tasks = [task for task in read_tasks(miniature) if task.name in MINIATURE_TASKS and task.concepts == "known"]
         sets += [_of_miniature(task, store, steps, count) for task in tasks]
+    if photographs is not None:
+        task = next(task for task in read_photograph_tasks(photographs) if task.name == PHOTOGRAPH_TASK)
+        sets.append(DiagnosticSet(task.name, task.queries[:count], task.candidates, task.gold[:count], steps))
     return Loaded(folder.name, model, PlumeProcessor.from_pretrained(folder), sets)
 
 

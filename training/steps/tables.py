@@ -46,16 +46,18 @@ def _mean(entries: list[Entry], name: str) -> float:
 
 
 def causal(results: dict[str, Entry]) -> str:
-    """Hit@1 less the rollout's own with the inputs of all steps replaced, and how often the answer moves along."""
+    """Hit@1 less the rollout's own with the inputs of all steps replaced; with those of another query, how often the
+    answer moves along and how near the embedding stays."""
     found = groups(results)
     names = [name for name in next(iter(found.values()))[0]["causal"] if name != "as they are"]
-    lines = [f"| | Hit@1 | {' | '.join(names)} | answer of the other query |"]
-    lines.append(f"|---|---:|{'---:|' * (len(names) + 1)}")
+    lines = [f"| | Hit@1 | {' | '.join(names)} | answer of the other query | cosine to the embedding |"]
+    lines.append(f"|---|---:|{'---:|' * (len(names) + 2)}")
     for title, entries in found.items():
         cells = [title, percent(entries, lambda entry: entry["causal"]["as they are"]["hit"])]
         cells += [percent(entries, lambda entry, name=name: entry["causal"][name]["difference"], "+") for name in names]
-        follows = [entry["causal"]["another query"]["follows"] for entry in entries]
-        cells.append(f"{100 * sum(follows) / len(follows):.1f}")
+        others = [entry["causal"]["another query"] for entry in entries]
+        cells.append(f"{100 * sum(other['follows'] for other in others) / len(others):.1f}")
+        cells.append(f"{sum(other['cosine'] for other in others) / len(others):.4f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,0 +1,126 @@
+"""Variants of the rollout on hops: the table of accuracy beside cost, and its plot.
+
+    python -m training.steps.variants training/steps/results/variants.svg
+
+The runs are rows of the ablations (`python -m training.ablations.grid --rows full,anytime,...`), paired by seed.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plume_embed.evaluation.tradeoff import check_format
+from plume_embed.training.recipe import Recipe
+from training.ablations.rows import ROWS, recipe_of, row_named
+from training.ablations.tables import interval
+
+RESULTS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"
+# Beside our own rows: what they are measured by.
+COMPARED = ("full", "k_2", "k_4", "k_6", "stages_6", "single_pass", "single_pass_tuned")
+
+
+def passes(recipe: Recipe) -> tuple[int, int]:
+    """Passes over the layers that a query and a target take, where the last one shares its pass with the suffix.
+
+    Learned tokens are known beforehand, so that they and the suffix ride in the pass of the prefix.
+
+    Raises:
+        ValueError: a model that writes, whose passes depend on what it writes.
+    """
+    curriculum, plume = recipe.curriculum, recipe.model.plume
+    if curriculum.num_latent_steps == 0:
+        return 1, 1
+    if curriculum.stages[-1] != curriculum.num_segments:
+        raise ValueError("This recipe ends before its last stage: the model writes, one pass a token.")
+    steps = {"parallel": 0, "jacobi": plume.get("sweeps", 1)}.get(plume.get("rollout"), curriculum.num_latent_steps)
+    return 1 + steps, 1 + steps if recipe.target_rollout else 1
+
+
+def shown_rows(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of the table that have been run, those that are compared with first."""
+    names = [*COMPARED, *(row.name for row in ROWS if row.table == "steps")]
+    return {name: results["rows"][name] for name in names if name in results["rows"]}
+
+
+def not_run(results: dict[str, Any]) -> list[str]:
+    """Labels of our own rows without a run."""
+    return [row.label for row in ROWS if row.table == "steps" and row.name not in results["rows"]]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """A line a row: passes of a query and a target, parameters, Hit@1 and its paired difference to the full model."""
+    lines = [
+        "| | passes: query, target | parameters | seeds | Hit@1 % | difference to full (95 %) | by presses 1 .. 8 |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
+    for name, row in shown_rows(results).items():
+        both = passes(recipe_of(row_named(name), results["task"], 0, "runs", []))
+        difference = row["difference_to_full"]
+        shown = "" if name == "full" or difference is None else _difference(difference)
+        presses = " ".join(f"{100 * hit:.0f}" for hit in row["hit_at_1_by_presses"].values())
+        cells = [row["label"], f"{both[0]}, {both[1]}", f"{row['parameters'][0]:,}", str(len(row["runs"]))]
+        cells += [f"{100 * row['mean']:.1f}", shown, presses]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _difference(found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return f"{100 * found['mean']:+.1f}"
+    return f"{100 * found['mean']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+
+
+def write_plot(results: dict[str, Any], file: Path) -> Path:
+    """Draws Hit@1 with Student's interval over the passes of a query; what no other row beats in both is joined.
+
+    Raises:
+        ValueError: matplotlib is missing, or it does not know the format.
+    """
+    check_format(file)
+    from matplotlib.figure import Figure
+
+    points = []
+    for name, row in shown_rows(results).items():
+        mean, low, high = interval([100 * run["hit_at_1"] for run in row["runs"].values()])
+        cost = passes(recipe_of(row_named(name), results["task"], 0, "runs", []))[0]
+        points.append((cost, mean, mean if low is None else low, mean if high is None else high, name))
+    figure = Figure(figsize=(7, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for cost, mean, low, high, name in points:
+        axes.errorbar(cost, mean, yerr=[[mean - low], [high - mean]], fmt="o", capsize=3, color="tab:blue")
+        axes.annotate(name, (cost, mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    best = pareto([(cost, mean) for cost, mean, *_ in points])
+    axes.plot(*zip(*best, strict=True), color="tab:grey", lw=1, drawstyle="steps-post")
+    axes.set_xlabel("passes over the layers, a query")
+    axes.set_ylabel("Hit@1, %")
+    axes.set_title("bars: Student's 95 % interval over seeds", fontsize=9, loc="right")
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=150)
+    return file
+
+
+def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, accuracy) than which no other is both as cheap and better, by cost."""
+    best: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or accuracy > best[-1][1]:
+            best.append((cost, accuracy))
+    return best
+
+
+def main(
+    to: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
+    file: Annotated[Path, typer.Option(help="Results of the ablations.")] = RESULTS,
+) -> None:
+    """Print the table of the variants and draw it."""
+    results = json.loads(file.read_text())
+    typer.echo(markdown(results))
+    for label in not_run(results):
+        typer.echo(f"not run: {label}")
+    typer.echo(f"written: {write_plot(results, to)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
