@@ -140,6 +140,7 @@ def test_one_layer_function_compiles_to_four_graphs_for_all_batches_lengths_and_
     assert counters["stats"]["unique_graphs"] - before == 4
 
 
+@pytest.mark.slow
 def test_a_second_and_third_model_compile_for_themselves(model, processor, warnings, monkeypatch):
     # What is limited is Dynamo's count of graphs; the compiler behind it is left out for its time.
     with_inductor = torch.compile

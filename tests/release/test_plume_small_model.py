@@ -73,11 +73,11 @@ def test_every_library_gives_the_same_vectors_from_a_fresh_process(tmp_path):
     assert all(report["claims"].values()), report["claims"]
 
 
-def test_a_row_keeps_its_vector_in_60_random_mixed_batches(small):
+def test_a_row_keeps_its_vector_in_30_random_mixed_batches(small):
     rng = random.Random(0)
     pool = [random_item(rng) for _ in range(20)]
     alone = torch.cat([embed(*small, [item]) for item in pool])
-    for _ in range(60):
+    for _ in range(30):
         rows = [rng.randrange(len(pool)) for _ in range(rng.randint(2, 5))]
         batch = embed(*small, [pool[row] for row in rows])
         assert (batch - alone[rows]).abs().max() <= 1e-5

@@ -39,15 +39,15 @@ def test_it_is_small_and_its_code_is_the_roots(tiny):
     assert all(file.is_symlink() and file.resolve() == ROOT / file.name for file in code)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, None)])
-def test_a_row_keeps_its_vector_in_200_random_mixed_batches(dtype, tolerance):
+@pytest.mark.parametrize(("dtype", "tolerance", "batches"), [(torch.float32, 1e-5, 200), (torch.bfloat16, None, 50)])
+def test_a_row_keeps_its_vector_in_random_mixed_batches(dtype, tolerance, batches):
     model = PlumeModel.from_pretrained(FOLDER, dtype=dtype).eval()
     processor = PlumeProcessor.from_pretrained(FOLDER)
     rng = random.Random(0)
     pool = [random_item(rng) for _ in range(30)]
     alone = torch.cat([embed(model, processor, [item]) for item in pool])
     worst, lowest = 0.0, 1.0
-    for _ in range(200):
+    for _ in range(batches):
         rows = [rng.randrange(len(pool)) for _ in range(rng.randint(2, 5))]
         batch = embed(model, processor, [pool[row] for row in rows])
         worst = max(worst, (batch - alone[rows]).abs().max().item())
