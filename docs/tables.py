@@ -186,6 +186,12 @@ def latent_variants() -> str:
     return markdown(read("training/ablations/results/hops.json"))
 
 
+def cold_start() -> str:
+    from benchmarks.cold_start import markdown
+
+    return markdown(read("benchmarks/results/cold_start.json"))
+
+
 def house() -> str:
     from benchmarks.house import markdown
 
@@ -226,6 +232,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_likeness,
         latent_variants,
         house,
+        cold_start,
         photographs,
         plume_small_stages,
         kills,
