@@ -15,7 +15,7 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training import checkpoints
 from plume_embed.training.data.pairs_task import PairsTask, comparison_table
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
-from plume_embed.training.efficiency.lora import add_lora
+from plume_embed.training.efficiency.lora import add_lora, load_lora
 from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
 from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
@@ -155,6 +155,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             **before,
             **task.evaluate(_whole_model(trainer, recipe, out / "model"), last_stage),
         }
+        if recipe.lora is not None:
+            _save_merged(task, out)
         write_json(out / "results.json", results)
         if before:
             console.print(comparison_table(results["before"], results))
@@ -162,6 +164,12 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
     process.wait_for_everyone()
     return results
+
+
+def _save_merged(task: Task, out: Path) -> None:
+    """Writes `merged/`: the low-rank updates of `model/` within the weights, an ordinary model for every command."""
+    load_lora(task.make_model(), out / "model").save_pretrained(out / "merged")
+    task.processor.save_pretrained(out / "merged")
 
 
 def _before(recipe: Recipe, task: Task, model: torch.nn.Module, out: Path, is_main: bool) -> dict:

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
-from plume_embed.training.data.pair_rows import item_key
+from plume_embed.encode.encoder import Encoder
+from plume_embed.evaluation.embedders import PlumeEmbedder
+from plume_embed.training.data.pair_rows import item_key, read_pairs
+from plume_embed.training.data.pair_scores import PairPool, mean_scores
+from plume_embed.training.data.pairs_report import embed_with
 from plume_embed.training.data.pairs_task import PairsTask
 from plume_embed.training.log import read_log
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses
@@ -211,6 +215,20 @@ def test_a_run_evaluates_before_and_after_stops_early_and_keeps_the_best(data, r
     assert len(scores) == best + 2 or evaluations[-1]["step"] == 20
     assert results["before"]["queries"] == results["queries"] >= 3
     assert set(results["variants"]) == {"K=0", "K=2, 16 dimensions"}
+
+
+def test_lora_leaves_an_ordinary_model_that_scores_as_the_run_says(data, released_model_dir, tmp_path):
+    rows = (data / "pairs.jsonl").read_text().splitlines()
+    (data / "held.jsonl").write_text("\n".join(rows[:4]) + "\n")
+    out = tmp_path / "run"
+    settings = ["lora.rank=2", "curriculum.max_steps=2", f"pairs.held_out_files=[{data / 'held.jsonl'}]"]
+    results = run(recipe(data, released_model_dir, f"output_dir={out}", *settings))
+    assert results["queries"] == 4 and (out / "model" / "adapter_config.json").is_file()
+    pool = PairPool.of(read_pairs([out / "held_out.jsonl"]))
+    embed = embed_with(PlumeEmbedder(out / "merged", num_latent_steps=2), 8)
+    scores = mean_scores(pool.scores(*pool.embedded(embed, embed)))
+    assert scores == pytest.approx({name: results[name] for name in scores})
+    assert Encoder(out / "merged").fingerprint != Encoder(released_model_dir).fingerprint
 
 
 def test_a_run_that_was_killed_resumes_to_the_same_weights_and_keeps_its_before(data, released_model_dir, tmp_path):
