@@ -280,6 +280,11 @@ def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int |
     return num_latent_steps
 
 
+def read_out_label(paradigm: str | None, num_latent_steps: int | None) -> str | None:
+    """How a column is called that K alone does not tell: `CoT`, `anchor`, `z(3)`; None for the others."""
+    return {"cot": "CoT", "anchor": "anchor", "state": f"z({num_latent_steps})"}.get(paradigm or "")
+
+
 def _folder_name(folder: Path) -> str:
     """A name that tells models apart: that of the run where the folder is a run's `model`."""
     folder = folder.resolve()

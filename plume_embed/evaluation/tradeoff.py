@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plume_embed.evaluation.embedders import read_out_label
 from plume_embed.evaluation.miniature.report import MEAN
 
 # From this ratio of the slowest to the fastest model on, a linear axis would press the fast ones together.
@@ -115,7 +116,7 @@ def _short(model: Mapping[str, Any], weights: str | None) -> str:
     if model["num_latent_steps"] is None or model["weights"] != weights:
         return model["model"]
     steps = model["num_latent_steps"]
-    return {"cot": "CoT", "anchor": "anchor", "state": f"z({steps})"}.get(model["paradigm"], f"K={steps}")
+    return read_out_label(model["paradigm"], steps) or f"K={steps}"
 
 
 def main(

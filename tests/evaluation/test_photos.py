@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 class OneHot:
     """An embedder that sees which picture it is, and knows which caption belongs to which."""
 
-    name, num_latent_steps = "one-hot", 8
+    name, num_latent_steps, paradigm = "one-hot", 8, "latent"
 
     def __init__(self, wrong: bool = False):
         self.wrong, self.batches = wrong, []
@@ -151,3 +151,13 @@ def test_the_digest_changes_with_a_pixel(data):
 def test_a_benchmark_that_was_not_built_says_how(tmp_path):
     with pytest.raises(ValueError, match="make photos"):
         read_tasks(tmp_path)
+
+
+def test_a_model_that_is_read_elsewhere_says_so_in_its_row():
+    ranks = {"t": np.array([1, 2])}
+    task = RankingTask("t", [{}] * 2, [{}] * 4, [[0], [1]])
+    kinds = (("latent", 8), ("single", 0), ("anchor", 0), ("state", 3), ("cot", 0), ("single", None))
+    found = report.as_dict([task], [Contestant("m", steps, ranks, name) for name, steps in kinds], {}, resamples=20)
+    (table,) = report.tables(found)
+    rows = list(table.columns[0].cells)
+    assert rows[:6] == ["m (K = 8)", "m (K = 0)", "m (anchor)", "m (z(3))", "m (CoT)", "m"]

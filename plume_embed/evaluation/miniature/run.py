@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plume_embed.encode.rationale import Written
-from plume_embed.evaluation.embedders import Embedder
+from plume_embed.evaluation.embedders import Embedder, read_out_label
 from plume_embed.evaluation.latency import NUM_ITEMS, ROUNDS, ms_per_item
 from plume_embed.evaluation.miniature import thumbnails
 from plume_embed.evaluation.miniature.media import MediaError, MediaStore, kinds
@@ -131,8 +131,8 @@ def column_name(embedder: Embedder) -> str:
     if embedder.num_latent_steps is None:
         return embedder.name
     steps = embedder.num_latent_steps
-    names = {"cot": "CoT", "single": "single pass", "anchor": "anchor", "state": f"z({steps})"}
-    return f"{embedder.name} {names.get(embedder.paradigm, f'K={steps}')}"
+    plain = "single pass" if embedder.paradigm == "single" else f"K={steps}"
+    return f"{embedder.name} {read_out_label(embedder.paradigm, steps) or plain}"
 
 
 def _contest(

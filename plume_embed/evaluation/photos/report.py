@@ -19,6 +19,7 @@ from rich.table import Table
 
 from plume_embed.atomic import write_json
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
+from plume_embed.evaluation.embedders import read_out_label
 from plume_embed.evaluation.photos.benchmark import RankingTask
 
 CUTOFFS = (1, 5, 10)
@@ -34,11 +35,13 @@ class Contestant:
         name: For tables.
         num_latent_steps: K; None for a model that has none.
         ranks: By the name of the task, [Q].
+        paradigm: See `Embedder`; None for a model that has no steps.
     """
 
     name: str
     num_latent_steps: int | None
     ranks: dict[str, NDArray[np.int64]]
+    paradigm: str | None = None
 
 
 def as_dict(
@@ -49,6 +52,7 @@ def as_dict(
         {
             "model": contestant.name,
             "num_latent_steps": contestant.num_latent_steps,
+            "paradigm": contestant.paradigm,
             "scores": {
                 t.name: _scores(contestant.ranks[t.name], resamples) for t in tasks if t.name in contestant.ranks
             },
@@ -95,7 +99,10 @@ def _cell(name: str, numbers: list[float] | None) -> str:
 
 def _name(model: dict[str, Any]) -> str:
     steps = model["num_latent_steps"]
-    return model["model"] if steps is None else f"{model['model']} (K = {steps})"
+    if steps is None:
+        return model["model"]
+    # Reports of version 0.1 have no paradigm: all of them were read at the embedding.
+    return f"{model['model']} ({read_out_label(model.get('paradigm'), steps) or f'K = {steps}'})"
 
 
 def tables(report: dict[str, Any]) -> list[Table]:

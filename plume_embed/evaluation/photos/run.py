@@ -48,7 +48,8 @@ def evaluate(
     for embedder, alike in zip(embedders, is_one_way, strict=True):
         of_queries = embed(embedder, both if alike else queries)
         of_candidates = of_queries if alike else embed(embedder.documents, candidates)
-        found.append(Contestant(embedder.name, embedder.num_latent_steps, _all_ranks(tasks, of_queries, of_candidates)))
+        ranks = _all_ranks(tasks, of_queries, of_candidates)
+        found.append(Contestant(embedder.name, embedder.num_latent_steps, ranks, embedder.paradigm))
     return found
 
 

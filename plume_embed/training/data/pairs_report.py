@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from plume_embed.evaluation.bootstrap import interval, resampled_means
-from plume_embed.evaluation.embedders import Embedder, InputError
+from plume_embed.evaluation.embedders import Embedder, InputError, read_out_label
 from plume_embed.training.data.pair_rows import open_pages
 from plume_embed.training.data.pair_scores import SCORES, Embed, PairPool
 
@@ -77,6 +77,7 @@ def as_dict(
             {
                 "model": embedder.name,
                 "num_latent_steps": embedder.num_latent_steps,
+                "paradigm": embedder.paradigm,
                 "dimensions": size,
                 "scores": {name: [round(x, 4) for x in (e.mean, e.low, e.high)] for name, e in estimates.items()},
             }
@@ -93,5 +94,6 @@ def table(models: Sequence[dict[str, Any]], num_queries: int, pool_size: int) ->
     for model in models:
         cells = [f"{100 * m:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for m, low, high in model["scores"].values()]
         steps = model["num_latent_steps"]
-        shown.add_row(model["model"], "-" if steps is None else str(steps), str(model["dimensions"]), *cells)
+        shown_steps = "-" if steps is None else read_out_label(model["paradigm"], steps) or str(steps)
+        shown.add_row(model["model"], shown_steps, str(model["dimensions"]), *cells)
     return shown
