@@ -257,6 +257,7 @@ def figures() -> dict[str, list[str]]:
     hit = {name: f"{100 * run['hit_at_1']:.1f}" for name, run in hops.items()}
     overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
+    kills = read("docs/results/corpus_kills.json")
     return {
         "README.md": [
             photographs_found(),
@@ -288,6 +289,10 @@ def figures() -> dict[str, list[str]]:
             f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
             f"`<gen_emb>` {cosine[9]:.2f}",
             f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
+        ],
+        "docs/scale.md": [
+            f"{kills['of_workers']} kills of workers and {kills['of_drivers']} of drivers in {kills['rounds']} rounds",
+            f"{kills['rows']:,} rows, {kills['lost']} lost, {kills['doubled']} doubled",
         ],
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
