@@ -20,7 +20,7 @@ def serve(
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Fetch pictures and films from this host; again for more.", metavar="HOST[:PORT]"),
+        typer.Option(help="Fetch pictures and films from this host; repeatable.", metavar="HOST[:PORT]"),
     ] = None,
     max_body_mb: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 64,
     max_items: Annotated[int, typer.Option(min=1, help="Items of a request.")] = 512,

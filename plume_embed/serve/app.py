@@ -124,6 +124,7 @@ class Service:
     def __init__(self, encoder: Encoder, limits: Limits, metrics: Metrics, name: str, hosts: frozenset[str]):
         self._encoder, self._limits, self._metrics, self._name = encoder, limits, metrics, name
         self._contents = Contents(limits, hosts, _prompts(encoder))
+        self._dimension = encoder.dimension  # transformers' configurations are slow to read
         self.card = {
             "id": name,
             "object": "model",
@@ -146,9 +147,8 @@ class Service:
     async def embed(self, body: EmbeddingRequest, request: Request) -> Response:
         """The answer to an embedding request."""
         self.check_name(body.model)
-        dimension = self._encoder.dimension
-        if body.dimensions is not None and body.dimensions > dimension:
-            message = f"This model has vectors of {dimension} dimensions, got {body.dimensions}."
+        if body.dimensions is not None and body.dimensions > self._dimension:
+            message = f"This model has vectors of {self._dimension} dimensions, got {body.dimensions}."
             raise RequestError(HTTPStatus.BAD_REQUEST, message, "dimensions")
         try:
             is_document = body.input_type == "document" and body.latent_steps is None

@@ -17,11 +17,10 @@ from transformers import BatchFeature
 
 from plume_embed.encode.batching import plan_batches
 from plume_embed.encode.encoder import Encoder, without_place
+from plume_embed.serve.gathering import Gathering
 from plume_embed.serve.metrics import Metrics
 from plume_embed.serve.settings import Limits
 
-# How long a batch waits to become as full as the last one was: a part of what that one took, and at most so long.
-_GATHER_SHARE, _GATHER_SECONDS = 0.1, 0.1
 # Processed items wait in memory; beyond so many batches of tokens the threads ahead pause.
 _BATCHES_AHEAD = 8
 
@@ -95,7 +94,7 @@ class Batcher:
         self._ready: list[_Job] = []  # the oldest first
         self._num_items = self._num_bytes = self._texts_ahead = 0
         self._is_stopping = self._last_was_long = False
-        self._last_rows, self._last_seconds, self._seconds_per_item = 0, 0.0, 0.0
+        self._gathering, self._seconds_per_item = Gathering(), 0.0
         self._texts = ThreadPoolExecutor(1, thread_name_prefix="plume-texts")
         self._media = ThreadPoolExecutor(limits.threads, thread_name_prefix="plume-media")
         self._model = threading.Thread(target=self._run, name="plume-model", daemon=True)
@@ -127,6 +126,7 @@ class Batcher:
             ):
                 raise QueueFullError(max(1, round(self._num_items * self._seconds_per_item)))
             self._count(len(jobs), num_bytes)
+            self._gathering.came(len(jobs), time.perf_counter())
             self._texts_ahead += sum(job.is_text for job in jobs)
             for job in jobs:
                 job.future.add_done_callback(lambda _, job=job: self._leave(job))
@@ -193,8 +193,7 @@ class Batcher:
                 self._changed.wait_for(lambda: self._ready or self._is_done())
                 if not self._ready:
                     return
-                wait = min(_GATHER_SECONDS, _GATHER_SHARE * self._last_seconds)
-                self._changed.wait_for(self._is_enough, timeout=wait)
+                self._changed.wait_for(self._is_enough, timeout=self._gathering.seconds)
                 jobs = self._take_batch()
                 self._changed.notify_all()
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
@@ -205,9 +204,10 @@ class Batcher:
         return self._is_stopping and self._num_items == 0
 
     def _is_enough(self) -> bool:
-        """Whether waiting is of no use: clients that were answered just now ask again, and then all together."""
-        ready, most = len(self._ready), self._limits.batch_size
-        return self._is_stopping or ready >= most or (not self._texts_ahead and ready >= self._last_rows)
+        """Whether the next batch is cut at once: it is full, or nothing more is on its way."""
+        if self._is_stopping or len(self._ready) >= self._limits.batch_size:
+            return True
+        return not self._texts_ahead and not self._gathering.num_expected(time.perf_counter())
 
     def _take_batch(self) -> list[_Job]:
         """The next batch: the oldest job and those that go best with it, of one K and like length.
@@ -245,8 +245,10 @@ class Batcher:
             for job in jobs:
                 _fail(job, error)
             return
-        seconds = time.perf_counter() - started
-        self._last_rows, self._last_seconds = len(jobs), seconds
+        ended = time.perf_counter()
+        seconds = ended - started
+        with self._changed:
+            self._gathering.answered(len(jobs), seconds, ended)
         self._seconds_per_item += 0.1 * (seconds / len(jobs) - self._seconds_per_item)
         num_tokens = [job.num_tokens for job in jobs]
         self._metrics.batch(num_tokens, seconds)
