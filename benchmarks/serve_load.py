@@ -4,8 +4,11 @@
 
 The server is the command `plume-embed serve` as it stands. Each client sends one item, waits for its vector and sends
 the next: texts, and in the second load a photograph as every fourth. `encode` embeds the same items as a list, in a
-process of its own, before and after. Each has one thread for the model. Where other programs share the machine, the
-ratio of items per CPU second says more than that of items per second by the clock. Linux only.
+process of its own, before and after. Each has one thread for the model. Linux only.
+
+Two ratios are printed. By the clock: the clients' own work and all other programs on the machine count against the
+server, which needs a second core for HTTP while the model computes. By CPU seconds of the server's process beside those
+of `encode`: neither counts, but waiting does not either. On a shared machine the second is the steadier one.
 """
 
 import base64
@@ -45,7 +48,8 @@ class Load:
         seconds (`float`): From the first request to the last answer.
         answered, failed (`int`): Requests.
         latencies: Seconds of each answer.
-        cpu_seconds (`float`): Of the server's process.
+        cpu_seconds, client_cpu_seconds (`float`): Of the server's process, and of the one with all clients.
+        rows_per_batch (`float`): Mean.
         memory: Its resident bytes, once a second. The median of the first third and of the last are reported.
     """
 
@@ -54,6 +58,8 @@ class Load:
     failed: int = 0
     latencies: list[float] = field(default_factory=list)
     cpu_seconds: float = 0.0
+    client_cpu_seconds: float = 0.0
+    rows_per_batch: float = 0.0
     memory: list[int] = field(default_factory=list)
 
 
@@ -143,16 +149,29 @@ def measure(model: Path, texts_only: bool, clients: int, seconds: float) -> Load
         bodies, load = [body(item) for item in items(texts_only)], Load()
         send(host, bodies, clients, time.perf_counter() + seconds / 4, Load())  # warm, batches of every size included
         process = psutil.Process(server.pid)
-        before, started = sum(process.cpu_times()[:2]), time.perf_counter()
+        before, own, batches = sum(process.cpu_times()[:2]), time.process_time(), batch_rows(host)
+        started = time.perf_counter()
         load.memory = send(host, bodies, clients, started + seconds, load, process)
         load.seconds = time.perf_counter() - started
         load.cpu_seconds = sum(process.cpu_times()[:2]) - before
+        load.client_cpu_seconds = time.process_time() - own
+        rows, count = (after - earlier for after, earlier in zip(batch_rows(host), batches, strict=True))
+        load.rows_per_batch = rows / count
     finally:
         server.send_signal(signal.SIGTERM)
         code = server.wait()
     if code != 0:
         raise RuntimeError(f"The server ended with code {code}.")
     return load
+
+
+def batch_rows(host: str) -> tuple[float, float]:
+    """Rows of all batches so far, and batches, as the server counts them."""
+    connection = HTTPConnection(host, timeout=120)
+    connection.request("GET", "/metrics")
+    counters = dict(line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines())
+    connection.close()
+    return float(counters["plume_batch_rows_sum"]), float(counters["plume_batch_rows_count"])
 
 
 def report(load: Load, alone: list[tuple[float, float]]) -> dict[str, Any]:
@@ -171,6 +190,8 @@ def report(load: Load, alone: list[tuple[float, float]]) -> dict[str, Any]:
         "items_per_cpu_second": round(by_cpu, 1),
         "encode_items_per_cpu_second": round(encode_by_cpu, 1),
         "cpu_ratio": round(by_cpu / encode_by_cpu, 2),
+        "client_cpu_ms_per_item": round(1000 * load.client_cpu_seconds / load.answered, 2),
+        "rows_per_batch": round(load.rows_per_batch, 1),
         "median_ms": round(1000 * ordered[len(ordered) // 2]),
         "p99_ms": round(1000 * ordered[int(0.99 * len(ordered))]),
         "memory_mb": [round(statistics.median(part) / 1e6) for part in (load.memory[:third], load.memory[-third:])],

@@ -18,6 +18,7 @@ from transformers import BatchFeature
 from plume_embed.encode.batching import plan_batches
 from plume_embed.encode.encoder import Encoder, without_place
 from plume_embed.serve.gathering import Gathering
+from plume_embed.serve.memory import Trimmer
 from plume_embed.serve.metrics import Metrics
 from plume_embed.serve.settings import Limits
 
@@ -188,6 +189,7 @@ class Batcher:
             self._changed.wait_for(lambda: sum(job.num_tokens for job in self._ready) < most)
 
     def _run(self) -> None:
+        trimmer = Trimmer(time.monotonic)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._is_done())
@@ -199,6 +201,7 @@ class Batcher:
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if jobs:
                 self._embed(jobs)
+                trimmer.after_a_batch()
 
     def _is_done(self) -> bool:
         return self._is_stopping and self._num_items == 0
