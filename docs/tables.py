@@ -91,14 +91,15 @@ def serve_load() -> str:
     result = read("benchmarks/results/serve_load.json")
     lines = [
         f"| {result['clients']} clients, {result['model']} | requests | failed | items a second, and of `encode` "
-        "| items a CPU second, and of `encode` | median | memory |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| items a CPU second, and of `encode` | items a batch | median | memory |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, load in result["loads"].items():
         rates = [(load[f"items_per_{kind}"], load[f"encode_items_per_{kind}"]) for kind in ("second", "cpu_second")]
         shown = [f"{ours:.0f} and {alone:.0f}: {ours / alone:.2f}" for ours, alone in rates]
         memory = " to ".join(f"{size:,}" for size in load["memory_mb"])
-        cells = [name, f"{load['requests']:,}", load["failed"], *shown, f"{load['median_ms']:,} ms", f"{memory} MB"]
+        counts = [f"{load['requests']:,}", load["failed"]]
+        cells = [name, *counts, *shown, load["rows_per_batch"], f"{load['median_ms']:,} ms", f"{memory} MB"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 

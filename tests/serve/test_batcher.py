@@ -33,7 +33,7 @@ def batcher(encoder):
 def test_32_clients_get_the_vectors_of_encode_whatever_else_is_in_flight(server, encoder):
     """Texts, pictures and films of several clients, with two numbers of latent steps, stand in each other's batches."""
     rng = random.Random(5)
-    items = [[random_item(rng) if rng.random() < 0.5 else {"text": f"text {n}"} for n in range(3)] for _ in range(32)]
+    items = [[random_item(rng) if rng.random() < 0.5 else {"text": f"text {n}"} for n in range(2)] for _ in range(32)]
     steps = [rng.choice((8, 2)) for _ in items]
     start = threading.Barrier(NUM_CLIENTS)
 

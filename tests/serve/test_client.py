@@ -12,7 +12,7 @@ from benchmarks.start import measure_start
 from plume_embed.cli.loading import choose_encoder
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import open_index
-from plume_embed.index.update import update_index
+from plume_embed.index.update import UpdateReport, update_index
 from plume_embed.serve.client import RemoteEncoder
 
 
@@ -28,15 +28,21 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_an_index_by_a_server_holds_what_the_model_gives(server, encoder, folder, tmp_path):
-    remote = RemoteEncoder(server)
-    reports = [update_index(folder, tmp_path / name, one) for name, one in (("here", encoder), ("there", remote))]
-    assert reports[0] == reports[1] and reports[0].num_items >= 12
-    here, there = (open_index(folder, tmp_path / name, encoder).rows() for name in ("here", "there"))
+@pytest.fixture(scope="module")
+def by_server(server, folder, tmp_path_factory) -> tuple[Path, UpdateReport]:
+    """The folder's index by the server, and what was reported of it."""
+    index = tmp_path_factory.mktemp("indexes") / "there"
+    return index, update_index(folder, index, RemoteEncoder(server))
+
+
+def test_an_index_by_a_server_holds_what_the_model_gives(by_server, encoder, folder, tmp_path):
+    index, report = by_server
+    assert update_index(folder, tmp_path / "here", encoder) == report and report.num_items >= 12
+    here, there = (open_index(folder, one, encoder).rows() for one in (tmp_path / "here", index))
     for own, other in zip(here, there, strict=True):
         assert (own.path, own.locator, own.kind, own.snippet) == (other.path, other.locator, other.kind, other.snippet)
         assert np.abs(own.vector - other.vector).max() < 1e-5, own.path
-    assert update_index(folder, tmp_path / "there", encoder).embedded == 0
+    assert update_index(folder, index, encoder).embedded == 0
 
 
 def test_what_the_server_cannot_embed_is_named_by_its_place(server, encoder):
@@ -53,26 +59,24 @@ def test_texts_fit_there_as_they_fit_here(server, encoder):
         assert remote.fits(text) == encoder.fits(text)
 
 
-def test_search_by_a_server_imports_no_torch_and_gives_the_same_ranking(server, encoder, folder, tmp_path):
-    db = tmp_path / "db"
-    update_index(folder, db, RemoteEncoder(server))
-    start = measure_start(["search", str(folder), "a red bicycle", "--to", str(db), "--json", "--server", server])
+def test_search_by_a_server_imports_no_torch_and_gives_the_same_ranking(server, by_server, encoder, folder):
+    index, _ = by_server
+    start = measure_start(["search", str(folder), "a red bicycle", "--to", str(index), "--json", "--server", server])
     assert start.code == 0 and not {"torch", "torchvision", "transformers", "datasets"} & set(start.heavy)
-    by_server = json.loads(start.out)["results"]
-    by_model = open_index(folder, db, encoder).search(encoder.encode(["a red bicycle"])[0])
-    assert [one["path"] for one in by_server] == [hit.path for hit in by_model] and len(by_server) == 5
-    assert [one["score"] for one in by_server] == pytest.approx([hit.score for hit in by_model], abs=1e-5)
+    found = json.loads(start.out)["results"]
+    by_model = open_index(folder, index, encoder).search(encoder.encode(["a red bicycle"])[0])
+    assert [one["path"] for one in found] == [hit.path for hit in by_model] and len(found) == 5
+    assert [one["score"] for one in found] == pytest.approx([hit.score for hit in by_model], abs=1e-5)
 
 
-def test_an_index_of_another_model_or_k_is_refused_with_the_remedy(server, folder, released_model_dir, tmp_path):
-    remote = RemoteEncoder(server)
-    update_index(folder, tmp_path / "db", remote)
+def test_an_index_of_another_model_or_k_is_refused_with_the_remedy(server, by_server, folder, released_model_dir):
+    index, _ = by_server
     with running(Encoder(released_model_dir, dtype="bfloat16")) as address:
         for command in (update_index, open_index):
             with pytest.raises(ValueError, match=r"another model \(plume\).*--model.*plume-embed serve"):
-                command(folder, tmp_path / "db", RemoteEncoder(address))
+                command(folder, index, RemoteEncoder(address))
     with pytest.raises(ValueError, match="pass --latent-steps 8"):
-        open_index(folder, tmp_path / "db", remote, num_latent_steps=2)
+        open_index(folder, index, RemoteEncoder(server), num_latent_steps=2)
 
 
 @pytest.mark.parametrize(
