@@ -17,6 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from plume_embed.stored import naming
+
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -91,7 +93,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: Path) -> None:
     """Reads the file that [`optimizer_tensors`] were saved in."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(path).items():
+    with naming(path):
+        tensors = load_file(path)
+    for name, tensor in tensors.items():
         number, key = name.split(".", 1)
         parameter = parameters[int(number)]
         if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
@@ -115,14 +119,15 @@ def load_random_state(path: Path) -> None:
     """Reads what [`save_random_state`] wrote."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:
-        others = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    version, internal, gauss = json.loads(others["python"])
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = json.loads(others["numpy"])
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(tensors.pop("cpu"))
+    with naming(path):
+        with safe_open(path, framework="pt") as file:
+            others = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        version, internal, gauss = json.loads(others["python"])
+        random.setstate((version, tuple(internal), gauss))
+        kind, keys, *rest = json.loads(others["numpy"])
+        np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+        torch.set_rng_state(tensors.pop("cpu"))
     if tensors:
         torch.cuda.set_rng_state_all([tensors[f"cuda.{index}"] for index in range(len(tensors))])
 

@@ -22,17 +22,20 @@ def read_log(folder: Path, having: str | None = None) -> list[dict[str, Any]]:
         having (`str`, *optional*): Only the entries with this key, such as "loss" or "warning".
 
     Raises:
-        ValueError: a line before the last is no JSON object.
+        ValueError: a line before the last is no JSON object, naming it.
     """
     path = folder / LOG_FILE
     lines = path.read_text().splitlines() if path.is_file() else []
     entries = []
     for number, line in enumerate(lines, start=1):
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
+            if not isinstance(entry, dict) or "step" not in entry:
+                raise ValueError("an entry is an object with a step")
+            entries.append(entry)
         except ValueError as error:
             if number < len(lines):
-                raise ValueError(f"{path}:{number} is not JSON: {error}") from error
+                raise ValueError(f"{path}:{number} is no entry of a log: {error}") from error
     return [entry for entry in entries if having is None or having in entry]
 
 

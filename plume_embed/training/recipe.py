@@ -14,6 +14,14 @@ from plume_embed.training.gates import GateSettings
 from plume_embed.training.loss.batch_loss import LossWeights
 from plume_embed.training.recipes import FOLDER, recipe_names
 
+# The smallest value of a setting, or of each value in its list.
+_LEAST = {
+    **dict.fromkeys(("seed", "workers", "save_steps", "data.max_bad_lines", "pairs.max_negatives"), 0),
+    **dict.fromkeys(("curriculum.num_latent_steps", "pairs.sampled_steps"), 0),
+    **dict.fromkeys(("batch_size", "chunk_size", "logging_steps", "curriculum.max_steps", "pairs.truncate"), 1),
+    **dict.fromkeys(("early_stopping.every", "early_stopping.patience", "lora.rank"), 1),
+}
+
 
 @dataclass(frozen=True)
 class ModelSettings:
@@ -197,10 +205,12 @@ def load_recipe(name: str, assignments: list[str]) -> Recipe:
     path = FOLDER / f"{name}.yaml" if name in recipe_names() else Path(name)
     if not path.is_file():
         raise ValueError(f"No recipe {name!r}; there are {', '.join(recipe_names())}, or give the path of a YAML file.")
-    values = yaml.safe_load(path.read_text()) or {}
+    values = _from_yaml(path.read_bytes(), str(path))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no recipe: it must be a mapping of settings, got {values!r}.")
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        if not equals:
+        if not equals or not all(key.split(".")):
             raise ValueError(f"--set takes KEY=VALUE, got {assignment!r}.")
         *groups, last = key.split(".")
         place = values
@@ -208,17 +218,42 @@ def load_recipe(name: str, assignments: list[str]) -> Recipe:
             place = place.setdefault(group, {})
             if not isinstance(place, dict):
                 raise ValueError(f"--set {key}: {group} has no keys of its own.")
-        place[last] = yaml.safe_load(value)
-    return recipe_from(values)
+        place[last] = _from_yaml(value, f"--set {key}")
+    try:
+        return recipe_from(values)
+    except ValueError as error:
+        raise error if name in recipe_names() else ValueError(f"{path}: {error}") from error
+
+
+def _from_yaml(text: str | bytes, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not YAML: {error}") from error
 
 
 def recipe_from(values: dict) -> Recipe:
     """A recipe from plain values, such as the `recipe` of a run's `results.json`.
 
     Raises:
-        ValueError: a key or a type that is none of a recipe's.
+        ValueError: a key or a type that is none of a recipe's, or a number that is too small.
     """
-    return _build(Recipe, values, "")
+    recipe = _build(Recipe, values, "")
+    for at, least in _LEAST.items():
+        found = _found(recipe, at.split("."))
+        for number in found if isinstance(found, tuple) else (found,):
+            if number is not None and number < least:
+                raise ValueError(f"{at} must be at least {least}, got {number}.")
+    if not recipe.loss.temperature > 0:
+        raise ValueError(f"loss.temperature must be above 0, got {recipe.loss.temperature}.")
+    return recipe
+
+
+def _found(settings: Any, names: list[str]) -> Any:
+    """The value of a setting; `None` where its group is not there."""
+    for name in names:
+        settings = None if settings is None else vars(settings)[name]
+    return settings
 
 
 def _build(cls: type, values: Any, at: str) -> Any:

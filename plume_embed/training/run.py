@@ -1,7 +1,6 @@
 """From a recipe to a trained model: task, model, trainer, evaluation, results.json."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from plume_embed.atomic import write_json
 from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.stored import read_json
 from plume_embed.training import checkpoints
 from plume_embed.training.data.pairs_task import PairsTask, comparison_table
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
@@ -184,7 +184,7 @@ def _before(recipe: Recipe, task: Task, model: torch.nn.Module, out: Path, is_ma
             return {}
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, found)
-    return {"before": json.loads(file.read_text())}
+    return {"before": read_json(file, "Remove it: the scores before the training are then measured again.")}
 
 
 def _whole_model(trainer: PlumeTrainer, recipe: Recipe, saved: Path) -> PlumeModel:

@@ -22,6 +22,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, TrainOutput
 
 from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.stored import naming
 from plume_embed.training import checkpoints
 from plume_embed.training.curriculum import Curriculum
 from plume_embed.training.efficiency.sharded import is_sharded, settle_strategy
@@ -180,7 +181,7 @@ class PlumeTrainer(Trainer):
         with self._attention():
             loss, terms = (self._whole_step if is_whole else self._cached_step)(model, batch)
         if not torch.isfinite(loss):
-            raise RuntimeError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
+            raise ValueError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
         self._note(step, batch, terms)
         self._warn(step + 1, self.gates.after(step, terms))
         return loss.detach() / self.args.world_size
@@ -317,7 +318,8 @@ class PlumeTrainer(Trainer):
             if not self.is_deepspeed_enabled:
                 load_weights(self.model.model, folder)
             if self.args.should_save:
-                step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
+                with naming(folder / _STATE_FILE):
+                    step = json.loads((folder / _STATE_FILE).read_text())["global_step"]
                 cut_log(Path(self.args.output_dir), step)
             self.accelerator.wait_for_everyone()
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
@@ -351,12 +353,15 @@ def load_weights(model: torch.nn.Module, folder: Path) -> None:
         model (`PlumeModel` or a `PeftModel` over one): As it is before training.
     """
     if isinstance(model, PlumeModel):
-        load_model(model, folder / "model.safetensors")  # on the CPU, and from there where the model is
+        with naming(folder / "model.safetensors"):
+            load_model(model, folder / "model.safetensors")  # on the CPU, and from there where the model is
     else:
         from peft import set_peft_model_state_dict
         from peft.utils import load_peft_weights
 
-        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
+        with naming(folder):
+            weights = load_peft_weights(str(folder), device="cpu")
+        set_peft_model_state_dict(model, weights)
 
 
 def zero_moments(optimizer: torch.optim.Optimizer) -> None:

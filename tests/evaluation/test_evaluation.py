@@ -69,7 +69,7 @@ def test_the_preflight_says_what_is_ready(tmp_path):
         (["mmeb-v2", "--tasks", "Nothing"], "No task named Nothing"),
         (["mmeb-v2", "--model", "a", "--peer", "b"], "Give one of --model, --peer and --embeddings-dir"),
         (["mmeb-v2", "--check"], "pass --media-dir"),
-        (["miniature", "--steps", "2,x"], "--steps takes whole numbers and cot"),
+        (["miniature", "--steps", "2,x"], "--steps takes whole numbers, cot"),
         (["miniature", "--steps", "2", "--latent-steps", "2"], "Give either --steps or"),
     ],
 )

@@ -301,7 +301,7 @@ def damage_keys(file: Path) -> None:
     ("damage", "message"),
     [
         (lambda d: (d / "ImageNet-1K.npz").unlink(), "no stored embeddings: .*ImageNet-1K.npz is missing"),
-        (lambda d: (d / "ImageNet-1K.npz").write_bytes(b"PK cut"), "cannot read the stored embeddings"),
+        (lambda d: (d / "ImageNet-1K.npz").write_bytes(b"PK cut"), r"ImageNet-1K\.npz is damaged"),
         (lambda d: damage_keys(d / "ImageNet-1K_cand_keys.json"), "1 of the task's candidates are missing"),
         (lambda d: np.savez(d / "ImageNet-1K.npz", qry=np.ones((4, 2)), cand=np.ones((3, 2))), "4 queries, the task"),
         (lambda d: np.savez(d / "ImageNet-1K.npz", qry=np.ones((5, 2)), cand=np.ones((2, 2))), "3 keys for the 2"),

@@ -14,12 +14,17 @@ from typing import Any
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets import Image
 
-from plume_embed.evaluation.miniature.schema import Side
+from plume_embed.evaluation.miniature.schema import MEDIA, Side
 from plume_embed.evaluation.miniature.stills import Row
+from plume_embed.stored import check_columns, naming
 
 # Row groups in memory at once: ids that stand side by side in a file are mostly asked for one after the other.
 _GROUPS_IN_MEMORY = 4
+
+
+_STILL = pa.schema({"style": pa.string(), "hexcode": pa.string(), "image": Image().pa_type})
 
 
 class MediaError(ValueError):
@@ -72,7 +77,9 @@ class MediaStore:
             frames: list[PIL.Image.Image] = [PIL.Image.open(io.BytesIO(content)) for content in self._contents(name)]
             for frame in frames:
                 frame.load()
-        except (OSError, ValueError, SyntaxError) as error:
+        except PIL.UnidentifiedImageError as error:  # whose message shows where in memory it lies
+            raise MediaError(f"the medium {name!r} is damaged: a frame is no picture") from error
+        except (OSError, ValueError, SyntaxError, TypeError) as error:
             raise MediaError(f"the medium {name!r} is damaged: {error}") from error
         return frames
 
@@ -112,7 +119,10 @@ class MediaStore:
     def _contents(self, name: str) -> list[bytes]:
         number, row = self._places[name]
         group = bisect_right(self._starts(number), row) - 1
-        return [frame["bytes"] for frame in self._group(number, group)[row - self._starts(number)[group]].as_py()]
+        frames = self._group(number, group)[row - self._starts(number)[group]].as_py()
+        if not frames or not all(frame and frame["bytes"] for frame in frames):
+            raise ValueError("it has no frames, or one without bytes")
+        return [frame["bytes"] for frame in frames]
 
     def _read_group(self, number: int, group: int) -> pa.ListArray:
         """The frames of a row group, for stills as lists of one."""
@@ -130,13 +140,12 @@ def kinds(side: Side) -> tuple[str, ...]:
 
 
 def _ids(file: Path, is_stills: bool) -> list[str]:
-    try:
+    with naming(file, "Run `make miniature` again."):
+        check_columns(pq.read_schema(file), _STILL if is_stills else MEDIA.arrow_schema)
         if not is_stills:
             return pq.read_table(file, columns=["id"]).column("id").to_pylist()
         rows = pq.read_table(file, columns=["style", "hexcode"]).to_pylist()
         return [f"{row['style']}/{row['hexcode']}" for row in rows]
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{file} is damaged or of an older build: {error}. Run `make miniature` again.") from error
 
 
 def _group_starts(file: Path) -> list[int]:

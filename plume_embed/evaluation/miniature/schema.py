@@ -20,13 +20,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
+
+from plume_embed.stored import naming, read_rows
 
 # The paper's nine families of tasks, in the order of the results table.
 META_TASKS = ("I-CLS", "I-QA", "I-RET", "I-GD", "V-CLS", "V-QA", "V-RET", "V-MRET", "VisDoc")
 # The metric that counts in the mean: as in MMEB-v2, Hit@1 for pictures and videos, NDCG@5 for documents.
 METRICS = {task: "ndcg@5" if task == "VisDoc" else "hit@1" for task in META_TASKS}
+
+_REMEDY = "Run `make miniature` again."
 
 _SIDE = {"text": Value("string"), "image": Value("string"), "video": Value("string")}
 _TAUGHT = {**_SIDE, "rationale": Value("string"), "answer": Value("string")}
@@ -178,17 +181,30 @@ def read_tasks(data: Path) -> list[Task]:
     """All tasks below `data`, in the order of META_TASKS, then by name.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: there are none, or one lacks its queries or candidates.
+        ValueError: a file that is damaged or of an older build.
     """
-    tasks = []
-    for file in sorted((data / "tasks").glob("*.queries.parquet")):
-        rows = pq.read_table(file).to_pylist()
-        candidates = pq.read_table(file.with_name(file.name.replace(".queries.", ".candidates."))).to_pylist()
-        queries = [Query(_side(row), tuple(row["positives"]), tuple(row["pool"])) for row in rows]
-        tasks.append(Task(rows[0]["name"], rows[0]["concepts"], tuple(queries), tuple(map(_side, candidates))))
-    if not tasks:
+    stems = sorted({file.name.split(".")[0] for file in (data / "tasks").glob("*.parquet")})
+    if not stems:
         raise FileNotFoundError(f"{data / 'tasks'} holds no tasks: run `make miniature`.")
+    tasks = [_read_task(data / "tasks", stem) for stem in stems]
     return sorted(tasks, key=lambda task: (META_TASKS.index(task.meta), task.name, task.concepts))
+
+
+def _read_task(folder: Path, stem: str) -> Task:
+    asked, found = (folder / f"{stem}.{part}.parquet" for part in ("queries", "candidates"))
+    for file in (asked, found):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing. {_REMEDY}")
+    rows = read_rows(asked, _named(QUERIES).arrow_schema, _REMEDY)
+    sides = read_rows(found, SIDE.arrow_schema, _REMEDY)
+    with naming(found, _REMEDY):
+        candidates = tuple(map(_side, sides))
+    with naming(asked, _REMEDY):
+        if not rows:
+            raise ValueError("it has no rows")
+        queries = tuple(Query(_side(row), tuple(row["positives"]), tuple(row["pool"])) for row in rows)
+        return Task(rows[0]["name"], rows[0]["concepts"], queries, candidates)
 
 
 def write_pairs(pairs: Iterable[Pair], out: Path) -> None:

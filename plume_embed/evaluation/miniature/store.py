@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,9 @@ from plume_embed.encode.rationale import Written
 from plume_embed.evaluation.embedders import Embedder
 from plume_embed.evaluation.miniature.run import Contestant
 from plume_embed.evaluation.miniature.schema import Task, digest_of
+from plume_embed.stored import naming, read_json
+
+_REMEDY = "Remove it: the model is then embedded again."
 
 
 class ScoreStore:
@@ -40,14 +42,21 @@ class ScoreStore:
         return self.folder / f"{embedder.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
     def read(self, embedder: Embedder) -> Contestant | None:
-        """The scores of this model; None if it has not been evaluated, or with failures."""
+        """The scores of this model; None if it has not been evaluated, or with failures.
+
+        Raises:
+            ValueError: a file that is damaged.
+        """
         file = self._file(embedder)
         if not file.is_file():
             return None
-        kept = json.loads(file.read_text())
-        kept["scores"] = {int(task): np.array(scores) for task, scores in kept["scores"].items()}
-        kept["written"] = None if kept["written"] is None else Written(**kept["written"])
-        return Contestant(**kept)
+        kept = read_json(file, _REMEDY)
+        with naming(file, _REMEDY):
+            kept["scores"] = {int(task): np.array(scores, np.float64) for task, scores in kept["scores"].items()}
+            if any(scores.ndim != 2 or scores.shape[1] != 2 for scores in kept["scores"].values()):
+                raise ValueError("scores must be two numbers for each query")
+            kept["written"] = None if kept["written"] is None else Written(**kept["written"])
+            return Contestant(**kept)
 
     def write(self, embedder: Embedder, contestant: Contestant) -> None:
         """Keeps the scores, unless a task failed: it may be mended."""

@@ -26,6 +26,7 @@ from plume_embed.evaluation.embedders import Embedder, InputError
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
 from plume_embed.evaluation.mmeb_v2.items import Item, Key
 from plume_embed.evaluation.mmeb_v2.tasks import Task
+from plume_embed.stored import naming, read_arrays, read_json
 
 ITEMS_PER_PART = 256
 # The parsers whose keys are paths with the media's root in them.
@@ -82,13 +83,13 @@ class EmbeddingCache:
             facts = {"digest": digest, "batch_size": batch_size}
             self.ranks.together(lambda: self._finish(pool, parts, record, facts) if self.ranks.is_main else None)
         stored = self.ranks.together(lambda: load_stored(self.folder, pool))
-        facts = json.loads(record.read_text())
+        facts = read_json(record)
         values = (facts[name] for name in ("ms_per_item", "batch_size", "num_cut"))
         return Embeddings(stored.queries, stored.candidates, *values)
 
     def _prepare(self, parts: Path, digest: str) -> None:
         plan = parts / "plan.json"
-        if parts.is_dir() and not (plan.is_file() and json.loads(plan.read_text())["digest"] == digest):
+        if parts.is_dir() and not _is_of(plan, digest):
             shutil.rmtree(parts)  # other items than those of today
         parts.mkdir(parents=True, exist_ok=True)
         write_json(plan, {"digest": digest}, indent=None)
@@ -129,15 +130,19 @@ class EmbeddingCache:
         return 0 if self.embedder.written is None else self.embedder.written.num_cut
 
     def _finish(self, pool: Pool, parts: Path, record: Path, facts: dict[str, Any]) -> None:
-        loaded = [np.load(file) for file in sorted(parts.glob("*.npz"))]
-        vectors = np.concatenate([part["vectors"] for part in loaded])
-        timed = [part for part in loaded if part["warm"]] or loaded
-        seconds = float(sum(part["seconds"] for part in timed)) / sum(len(part["vectors"]) for part in timed)
+        remedy = f"Remove {parts}: the task is then embedded again."
+        loaded = [
+            read_arrays(file, "vectors", "seconds", "cut", "warm", remedy=remedy)
+            for file in sorted(parts.glob("*.npz"))
+        ]
+        vectors = np.concatenate([part[0] for part in loaded])
+        timed = [part for part in loaded if part[3]] or loaded
+        seconds = float(sum(part[1] for part in timed)) / sum(len(part[0]) for part in timed)
         count = len(pool.queries)
         _save_whole(self.folder / f"{pool.task.name}.npz", qry=vectors[:count], cand=vectors[count:])
         write_json(self.folder / f"{pool.task.name}_cand_keys.json", pool.keys, indent=None)
         # Last: its presence says that the two others are whole.
-        num_cut = None if self.embedder.written is None else int(sum(part["cut"] for part in loaded))
+        num_cut = None if self.embedder.written is None else int(sum(part[2] for part in loaded))
         facts = facts | {"num_items": len(vectors), "ms_per_item": 1000 * seconds, "num_cut": num_cut}
         write_json(record, facts | {"model": self.embedder.name}, indent=None)
         shutil.rmtree(parts)
@@ -154,12 +159,11 @@ def load_stored(folder: Path, pool: Pool) -> Embeddings:
     for needed in (file, keys_file):
         if not needed.is_file():
             raise ValueError(f"no stored embeddings: {needed} is missing")
-    try:
-        with np.load(file) as arrays:
-            queries, candidates = (np.asarray(arrays[part], dtype=np.float32) for part in ("qry", "cand"))
-        keys = json.loads(keys_file.read_text())
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"cannot read the stored embeddings {file}: {error}") from error
+    stored, keys = read_arrays(file, "qry", "cand"), read_json(keys_file)
+    with naming(file):
+        queries, candidates = (np.asarray(vectors, dtype=np.float32) for vectors in stored)
+    if not isinstance(keys, list):
+        raise ValueError(f"{keys_file} holds no list of keys")
     if len(queries) != len(pool.queries):
         raise ValueError(f"{file} holds {len(queries)} queries, the task has {len(pool.queries)}")
     if len(keys) != len(candidates):
@@ -203,7 +207,16 @@ def digest_of(items: Sequence[Item], media_dir: Path) -> str:
 
 
 def _is_finished(record: Path, digest: str) -> bool:
-    return record.is_file() and json.loads(record.read_text())["digest"] == digest
+    return _is_of(record, digest)
+
+
+def _is_of(file: Path, digest: str) -> bool:
+    """Whether a file names this digest; one that is damaged names none, and what it belongs to is made again."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("digest") == digest
 
 
 def _place(pool: Pool, index: int) -> str:

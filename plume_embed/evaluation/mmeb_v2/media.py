@@ -95,6 +95,8 @@ class Media:
         return (path,)
 
     def _existing(self, relative: str, exists: Callable[[Path], bool], kind: str) -> tuple[Path, ...]:
+        if not isinstance(relative, str) or not relative:
+            raise ValueError(f"the path of a {kind} must be a text, got {relative!r}")
         path = self._found.get(relative)
         if path is not None:
             return (path,)

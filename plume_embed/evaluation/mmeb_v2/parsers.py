@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from types import MappingProxyType
 
 from plume_embed.evaluation.mmeb_v2 import parsers_image, parsers_video, parsers_visdoc
@@ -35,4 +37,24 @@ def parse(task: Task, variant: Variant, rows: Rows, media: Media) -> tuple[Itera
     Raises:
         ValueError: rows or media that do not make up the task, naming the row.
     """
-    return PARSERS[task.parser](task, variant, rows, media)
+    with _as_a_reason("the rows"):
+        queries, corpus = PARSERS[task.parser](task, variant, rows, media)
+    return _numbered(queries), corpus
+
+
+def _numbered(queries: Iterator[Query]) -> Iterator[Query]:
+    """The queries; what a row of other types raises names the row."""
+    for number in count():
+        with _as_a_reason(f"row {number}"):
+            query = next(queries, None)
+        if query is None:
+            return
+        yield query
+
+
+@contextmanager
+def _as_a_reason(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"{where}: a column holds values of another kind than the benchmark's: {error}") from error

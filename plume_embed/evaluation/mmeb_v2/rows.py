@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from datasets import Dataset, Image, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
@@ -89,6 +90,8 @@ class Rows:
         if _names_configurations(folder / "README.md"):  # its head says which files make up a configuration
             return load_local(str(folder), source.config, split=source.split, cache_dir=cache_dir)
         files = mirror_files(folder, source)
+        if files[0].suffix == ".parquet" and not sum(pq.read_metadata(file).num_rows for file in files):
+            raise ValueError(f"{files[0]} has no rows")
         return load_local(
             _BUILDERS[files[0].suffix], data_files=[str(file) for file in files], split="train", cache_dir=cache_dir
         )

@@ -18,6 +18,7 @@ from plume_embed.evaluation.mmeb_v2.parsers import parse
 from plume_embed.evaluation.mmeb_v2.rows import Rows
 from plume_embed.evaluation.mmeb_v2.score import Prediction, count_ties, predict, score
 from plume_embed.evaluation.mmeb_v2.tasks import Task, Variant
+from plume_embed.stored import read_json
 
 BENCHMARK = "MMEB-v2"
 # What must agree for two scores to stand in one column.
@@ -182,7 +183,9 @@ def check_stamps(out: Path, stamp: dict[str, Any]) -> None:
         ValueError: there are some, naming the first file and what differs.
     """
     for file in sorted(out.glob("*/*_gen_gen_score.json")):
-        found = json.loads(file.read_text())
+        found = read_json(file, "Remove it: the task is then scored again.")
+        if not isinstance(found, dict):
+            raise ValueError(f"{file} holds no scores; remove it: the task is then scored again.")
         other = {name: found.get(name) for name in STAMP if found.get(name) != stamp[name]}
         if other:
             differs = ", ".join(f"{name} {value!r}" for name, value in other.items())

@@ -9,7 +9,6 @@ photos -> sentences
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plume_embed.stored import naming, read_json
+
 FILE = "photos.json"
+_REMEDY = "Build the benchmark again with `make photos`."
 IN_IMAGENET, NOT_IN_IMAGENET = "captions in ImageNet -> photos", "captions not in ImageNet -> photos"
 
 
@@ -62,7 +64,7 @@ def read_tasks(data: Path) -> list[RankingTask]:
     """The tasks of the benchmark.
 
     Raises:
-        ValueError: it has not been built.
+        ValueError: it has not been built, or its list is damaged.
     """
     content = _content(data)
     stamps, photos = content["stamps"], content["sentences"]
@@ -103,4 +105,27 @@ def digest(data: Path) -> str:
 def _content(data: Path) -> dict[str, Any]:
     if not (data / FILE).is_file():
         raise ValueError(f"{data} holds no {FILE}: build the benchmark with `make photos`.")
-    return json.loads((data / FILE).read_text(encoding="utf-8"))
+    content = read_json(data / FILE, _REMEDY)
+    with naming(data / FILE, _REMEDY):
+        _check(content)
+    return content
+
+
+def _check(content: dict[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError if the list lacks something or holds another type."""
+    for name in ("stamps", "sentences", "imagenet_names"):
+        if not isinstance(content[name], list) or not content[name]:
+            raise ValueError(f"{name} must be a list with something in it")
+    _check_texts("imagenet_names", content["imagenet_names"])
+    for stamp in content["stamps"]:
+        _check_texts("file and caption of a stamp", [stamp["file"], stamp["caption"]])
+    for photo in content["sentences"]:
+        if not isinstance(photo["sentences"], list):
+            raise ValueError(f"sentences must be a list of texts, got {photo['sentences']!r}")
+        _check_texts("file and sentences of a photograph", [photo["file"], *photo["sentences"]])
+
+
+def _check_texts(what: str, values: list[Any]) -> None:
+    wrong = [value for value in values if not isinstance(value, str) or not value]
+    if wrong:
+        raise ValueError(f"{what} must be texts, got {wrong[0]!r}")

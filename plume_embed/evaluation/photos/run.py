@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from plume_embed.evaluation.embedders import Embedder
 from plume_embed.evaluation.photos.benchmark import RankingTask
 from plume_embed.evaluation.photos.report import Contestant
+from plume_embed.stored import naming, read_arrays
 
 PEERS = "peers"
 
@@ -58,12 +59,18 @@ def stored_peers(tasks: Sequence[RankingTask], data: Path) -> list[Contestant]:
 
     A key is "text: ..." or "image: FILE", the file as `photos.json` names it. A task for which a peer lacks a vector is
     left out of its scores.
+
+    Raises:
+        ValueError: a file that is damaged or of another form.
     """
     found = []
     for file in sorted((data / PEERS).glob("*.npz")):
-        stored = np.load(file)
-        vectors = dict(zip(stored["keys"].tolist(), stored["vectors"], strict=True))
-        vectors = {key.replace("image: ", f"image: {data}/", 1): vector for key, vector in vectors.items()}
+        keys, rows = read_arrays(file, "keys", "vectors")
+        with naming(file):
+            if rows.ndim != 2 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
+                raise ValueError("vectors must be [N, D], real and finite")
+            vectors = dict(zip(keys.tolist(), rows, strict=True))
+            vectors = {key.replace("image: ", f"image: {data}/", 1): vector for key, vector in vectors.items()}
         found.append(Contestant(file.stem, None, _all_ranks(tasks, vectors, vectors)))
     return found
 

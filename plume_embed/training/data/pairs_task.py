@@ -3,7 +3,8 @@
 import json
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ class PairsTask:
         if recipe.pairs.sampled_steps and recipe.curriculum.anytime_steps:
             raise ValueError(
                 "pairs.sampled_steps draws K, curriculum.anytime_steps reads one rollout in several places; give one."
+            )
+        if recipe.early_stopping is not None and recipe.early_stopping.metric not in SCORES:
+            raise ValueError(
+                f"early_stopping.metric must be one of {', '.join(SCORES)}, got {recipe.early_stopping.metric!r}."
             )
         self.recipe, self.curriculum = recipe, recipe.curriculum
         self.train_rows, self.held_out = self._split(report if rank == 0 else lambda message: None)
@@ -162,13 +167,8 @@ class PairsTask:
         for start in range(0, len(sides), size):
             chunk = sides[start : start + size]
             suffixes = [suffix_text("", None, self.curriculum.latent_end)] * len(chunk) if num_steps else None
-            try:
+            with _naming_rows([where for _, where in chunk]):
                 chunks.append(make_side(self.processor, [open_pages(item) for item, _ in chunk], suffixes))
-            except ValueError as error:
-                match = _ITEM.match(str(error))
-                if match is None:
-                    raise
-                raise ValueError(f"{chunk[int(match[1])][1]}: {str(error).removeprefix(match[0])}") from error
         return chunks
 
     def samples(self, count: int) -> list[Sample]:
@@ -191,8 +191,8 @@ class PairsTask:
         for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps, *self.curriculum.anytime_steps)):
             of_documents = steps if self.recipe.target_rollout else 0
             asked, answers = pool.embedded(
-                lambda items, where, steps=steps: self._vectors(model, items, steps),
-                lambda items, where, steps=of_documents: self._vectors(model, items, steps),
+                lambda items, where, steps=steps: self._vectors(model, items, where, steps),
+                lambda items, where, steps=of_documents: self._vectors(model, items, where, steps),
             )
             for size in (None, *(self.recipe.pairs.truncate if steps == own else ())):
                 name = f"K={steps}" + ("" if size is None else f", {size} dimensions")
@@ -201,17 +201,33 @@ class PairsTask:
         return {**found.pop(f"K={own}"), **counts, "variants": found}
 
     @torch.inference_mode()
-    def _vectors(self, model: PlumeModel, items: Sequence[dict[str, Any]], num_steps: int) -> NDArray[np.float32]:
+    def _vectors(
+        self, model: PlumeModel, items: Sequence[dict[str, Any]], where: Sequence[str], num_steps: int
+    ) -> NDArray[np.float32]:
         was_training = model.training
         model.eval()
         try:
             parts = []
             for start in range(0, len(items), _EVALUATED_AT_ONCE):
-                batch = self.processor([open_pages(item) for item in items[start : start + _EVALUATED_AT_ONCE]])
+                chunk = slice(start, start + _EVALUATED_AT_ONCE)
+                with _naming_rows(where[chunk]):
+                    batch = self.processor([open_pages(item) for item in items[chunk]])
                 parts.append(model(**batch.to(model.device), num_latent_steps=num_steps).embeddings.cpu().numpy())
             return np.concatenate(parts)
         finally:
             model.train(was_training)
+
+
+@contextmanager
+def _naming_rows(where: Sequence[str]) -> Iterator[None]:
+    """An error of the processor's item N names the N-th place instead."""
+    try:
+        yield
+    except ValueError as error:
+        match = _ITEM.match(str(error))
+        if match is None:
+            raise
+        raise ValueError(f"{where[int(match[1])]}: {str(error).removeprefix(match[0])}") from error
 
 
 def _groups(rows: Sequence[PairRow]) -> list[list[int]]:
