@@ -14,7 +14,7 @@ NUM_TOKENS = 403  # the mean length of UME-R1's rationales (paper, table of infe
 def language_model(model: PlumeModel) -> PreTrainedModel:
     """The library's own generating model over the backbone of `model` and its output embedding; shares all weights."""
     config = model.config.backbone_config
-    known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    known: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     generating = next(known[each] for each in type(config).__mro__ if each in known)
     with torch.device("meta"):
         generator = generating(config)

@@ -1,6 +1,7 @@
 """Random models and batches of exact sizes, straight on the device: speed does not depend on what the weights say."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -95,10 +96,11 @@ def _patches(
     model: PlumeModel, batch: int, prefix: int, kind: str, generator: torch.Generator
 ) -> tuple[list[int], list[VisionBlock], dict[str, torch.Tensor]]:
     """One image or film a row, as patches and grids: its tokens, their blocks, and the tensors of all rows."""
+    family: Any = model.family  # one whose media are patches and grids
     vision = model.config.backbone_config.vision_config
     frames, height, width = media_grid(kind, prefix)
     grid = torch.tensor([[frames, height * vision.spatial_merge_size, width * vision.spatial_merge_size]])
-    runs = int(model.family.runs_of(grid))  # a film may have one for each block of frames
+    runs = int(family.runs_of(grid))  # a film may have one for each block of frames
     block = VisionBlock(frames // runs, height, width)
     start, end = _CONTROL_TOKENS["<|vision_start|>"], _CONTROL_TOKENS["<|vision_end|>"]
     run = [start, *[_CONTROL_TOKENS[f"<|{kind}_pad|>"]] * (block.t * height * width), end]

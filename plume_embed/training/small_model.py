@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -113,8 +114,9 @@ def make_model(
         temporal_patch_size=temporal_patch_size,
     )
     torch.manual_seed(seed)
+    config_class: Any = model_class.config_class
     return model_class(
-        model_class.config_class(
+        config_class(
             backbone_config=processor.family.small_config(processor.tokenizer.get_vocab(), sizes),
             suffix_token_ids=processor.suffix_token_ids(),
             **processor.special_token_ids(),

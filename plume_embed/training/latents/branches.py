@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 from plume_embed.model.modeling_plume import PlumePrefix
 
@@ -18,7 +19,8 @@ def behind(prefix: PlumePrefix, num_latent_steps: int) -> PlumePrefix:
     end = prefix.attention_mask.shape[1] + num_latent_steps
     cache = copy.copy(prefix.cache)
     cache.layers = [copy.copy(layer) for layer in prefix.cache.layers]
-    for layer in cache.layers:
+    layers: list[Any] = cache.layers  # of keys and values: models with others are refused
+    for layer in layers:
         if layer.is_sliding:
             raise ValueError(
                 "A layer with sliding attention forgets what an earlier step saw; read this model behind its last step."
