@@ -95,9 +95,9 @@ def markdown(found: dict[str, Any]) -> str:
         "lines of the README": f"{found['readme_lines']}",
         "the wheel": f"{wheel['files']} files, {wheel['kilobytes']} kB, {wheel['result_files']} files of results",
         "commands that answer with core dependencies alone": f"{bare['answer']} of {bare['commands']}",
+        "imports that pyright cannot resolve": f"{found['pyright']['unresolved_imports']}",
+        "errors of pyright (basic) as `make lint` runs it": f"{found['pyright']['errors']}",
     }
-    if "pyright" in found:
-        rows["errors of pyright (basic) as `make lint` runs it"] = f"{found['pyright']['errors']}"
     return "\n".join(["| what | measured |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
