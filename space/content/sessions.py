@@ -51,6 +51,11 @@ class Turns:
         self._newest = 0
         self._running = threading.Lock()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a run has not sent its last message yet."""
+        return self._running.locked()
+
     def is_newest(self, number: int) -> bool:
         """Whether no later run has begun."""
         return number >= self._newest

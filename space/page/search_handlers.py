@@ -174,6 +174,7 @@ class SearchHandlers:
     ) -> Generator[Update, None, None]:
         """One search, from the fields that it fills to its results; it stops where a newer one has begun."""
         session, parts = self.service.sessions.of(request.session_hash), self.parts
+        overtakes = session.search.is_running
         with session.search.take(int(ticket)) as is_newest:
             if not is_newest:
                 yield {parts.status: gr.skip()}
@@ -181,8 +182,10 @@ class SearchHandlers:
             files: Update = {}
             try:
                 query, filled = prepare()
-                # Sent with every message: Gradio's browser side merges a later "no change" into the file itself.
-                files = {part: filled[part] for part in (parts.image, parts.video) if part in filled}
+                # Sent with every message: Gradio's browser side merges a later "no change" into the file itself, and on
+                # a busy machine it may draw the fields of two runs that follow closely in the wrong order.
+                again = (parts.image, parts.video, *((parts.text, parts.steps) if overtakes else ()))
+                files = {part: filled[part] for part in again if part in filled}
                 yield {parts.status: render.status("searching…")} | filled
                 steps = self.service.query(session, query)
                 result = yield from _with_progress(

@@ -95,6 +95,7 @@ def test_every_command_works_in_a_bare_environment_or_names_the_extra(
         ),
         "serve": (["serve", *model], "fastapi", "serve"),
         "evaluate miniature": (["evaluate", "miniature", *model], "datasets", "eval"),
+        "evaluate pairs": (["evaluate", "pairs", str(pairs), *model], "evaluate", "train"),
         "evaluate mmeb-v2": (["evaluate", "mmeb-v2", "--check", "--media-dir", str(tmp_path)], "datasets", "eval"),
     }
     groups = {"bench", "evaluate"}
