@@ -187,6 +187,12 @@ def latent_variants() -> str:
     return markdown(read("training/ablations/results/hops.json"))
 
 
+def latent_dealt() -> str:
+    from training.steps.variants import markdown
+
+    return markdown(read("training/steps/results/hops_dealt.json"))
+
+
 def cold_start() -> str:
     from benchmarks.cold_start import markdown
 
@@ -232,6 +238,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_causal,
         latent_likeness,
         latent_variants,
+        latent_dealt,
         house,
         cold_start,
         photographs,
