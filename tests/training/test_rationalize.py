@@ -8,19 +8,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from small_files import write_pdf, write_video
+from transformers import Qwen2VLProcessor
 
+from plume_embed.bench.cot import language_model
 from plume_embed.cli.main import main
 from plume_embed.training.data.corpus import Corpus
 from plume_embed.training.data.pair_rows import read_pairs
 from plume_embed.training.rationalize import (
+    INSTRUCTION,
     EndpointWriter,
+    LocalWriter,
     RationalizeOptions,
     WriterError,
     check_turn,
     rationalize,
 )
+from plume_embed.training.small_model import make_model, make_processor
 
 GOOD = "<think>It is an animal. It lives in the sea.</think><answer>a whale</answer>"
 
@@ -205,3 +211,24 @@ def test_the_command_writes_the_corpus_and_reports(server, tmp_path, capsys):
         main([*arguments, "--out", str(tmp_path / "c.jsonl")])
     out = capsys.readouterr().out
     assert ended.value.code == 0 and "1 of 2 rows in" in out and "given up: 2 inputs: no usable rationale" in out
+
+
+TEMPLATE = """{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}\
+<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %}<think>"""
+
+
+def test_a_local_model_writes_greedily_about_text_and_pictures(tmp_path):
+    processor = make_processor(["a red fox near the lake"] * 5, 400, side=56)
+    model = make_model(processor, 64, 2, 96, 32, 1, 0.2, seed=0)
+    language_model(model).save_pretrained(tmp_path)
+    parts = (processor.image_processor, processor.tokenizer, processor.video_processor)
+    Qwen2VLProcessor(*parts, chat_template=TEMPLATE).save_pretrained(tmp_path)
+    writer, picture = LocalWriter(str(tmp_path), max_answer_tokens=6), Image.new("RGB", (56, 56), "red")
+    text, num_tokens = writer.write("a red fox", [])
+    assert (text, num_tokens) == writer.write("a red fox", []) and text
+    _, with_picture = writer.write("a red fox", [picture])
+    assert with_picture == num_tokens + 4 + 2, "a picture of 56 x 56 pixels has four tokens between its two ends"
+    batch = processor.tokenizer(f"{INSTRUCTION}\n\nThe input:\na red fox<think>", return_tensors="pt")
+    with torch.inference_mode():
+        logits = language_model(model)(**batch).logits[0, -1]
+    assert text.startswith(processor.tokenizer.decode(logits.argmax()))
