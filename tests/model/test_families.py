@@ -8,6 +8,7 @@ import torch
 from common import random_item
 from families import BACKBONES, NAMES, Tiny, library_positions, naive_embedding, tiny
 from PIL import Image
+from transformers import Qwen2_5_VLModel
 
 from plume_embed.model.families_plume import FAMILIES
 from plume_embed.model.family_plume import Film
@@ -30,8 +31,14 @@ def test_every_registered_family_is_tested():
     assert {name.split()[0] for name in BACKBONES} == set(FAMILIES)
 
 
+def rates_of_films() -> tuple[float, ...]:
+    """Frames a second. Older libraries cut the seconds of a block to whole ones, against the model's own code."""
+    interval = inspect.signature(Qwen2_5_VLModel.get_vision_position_ids).parameters["time_interval"]
+    return (0.5, 1.0, 2.0) if isinstance(interval.default, int) else (0.5, 1.0, 2.0, 24.0, 7.3)
+
+
 def test_prefix_positions_equal_the_librarys_on_200_random_layouts(qwen):
-    rng = random.Random(0)
+    rng, rates = random.Random(0), rates_of_films()
     family, processor = qwen.family, qwen.processor
     for _ in range(200):
         ids, spans, grids, seconds = [1, 2], [], {"image": [], "video": []}, []
@@ -41,7 +48,7 @@ def test_prefix_positions_equal_the_librarys_on_200_random_layouts(qwen):
             if kind == "image":
                 span = family.image_span(processor, grid)
             else:
-                fps = rng.choice((0.5, 1.0, 2.0, 24.0, 7.3))
+                fps = rng.choice(rates)
                 times = tuple(index / fps for index in range(2 * grid[0]))
                 span = family.film_span(processor, Film(torch.empty(2 * grid[0], 0), times, fps), grid)
                 seconds.append(2 / fps)
