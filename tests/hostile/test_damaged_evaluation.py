@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command_line import Damage, call, mutated, removed, written
+from command_line import Damage, call, mutated, removed, write_pairs, written
 from damaged_files import good_files, picture
 from limits import part_slow
 from mmeb_v2_data import write_picture, write_table
@@ -109,7 +109,7 @@ def test_the_photographs_are_sound(photos: Path, capsys):
 def test_damaged_photographs_are_named(name: str, photos: Path, capsys):
     damage, pattern = PHOTOS[name]
     damage(photos)
-    call(capsys, "evaluate", "photos", "--data", photos, "--resamples", 10).refused(pattern)
+    call(capsys, "evaluate", "photos", "--data", photos, "--resamples", 10).assert_refused(pattern)
 
 
 # The miniature
@@ -237,7 +237,7 @@ def test_the_miniature_is_sound(miniature: Path, capsys):
 def test_a_damaged_miniature_is_named(name: str, miniature: Path, capsys):
     damage, pattern = MINIATURE[name]
     damage(miniature)
-    evaluate_miniature(capsys, miniature, "--tasks", "I-RET/pictures").refused(pattern)
+    evaluate_miniature(capsys, miniature, "--tasks", "I-RET/pictures").assert_refused(pattern)
 
 
 @pytest.mark.parametrize("name", part_slow(list(MINIATURE_IN_PART), 4))
@@ -245,7 +245,7 @@ def test_a_damaged_medium_fails_its_task_alone(name: str, miniature: Path, capsy
     damage, pattern = MINIATURE_IN_PART[name]
     damage(miniature)
     report = tmp_path / "report.json"
-    evaluate_miniature(capsys, miniature, "--json", report).failed_in_part(pattern)
+    evaluate_miniature(capsys, miniature, "--json", report).assert_failed_in_part(pattern)
     model, *_ = json.loads(report.read_text())["models"]
     assert set(model["failed"]) == {"I-RET/pictures (known)"}, model["failed"]
 
@@ -256,7 +256,7 @@ def test_damaged_kept_scores_are_named(data: bytes, miniature: Path, capsys, tmp
     assert evaluate_miniature(capsys, miniature, *kept).code == 0
     (file,) = (tmp_path / "kept").iterdir()
     file.write_bytes(data)
-    evaluate_miniature(capsys, miniature, *kept).refused(file.stem)
+    evaluate_miniature(capsys, miniature, *kept).assert_refused(file.stem)
 
 
 # MMEB-v2
@@ -317,7 +317,7 @@ def test_a_damaged_mirror_fails_its_task_alone(name: str, mirror: Path, capsys):
     damage, pattern = MIRRORS[name]
     damage(mirror)
     ended = evaluate_mirror(capsys, mirror, f"{TABLE},OK-VQA")
-    ended.failed_in_part(f"^{TABLE}: FAILED: .*(?:{pattern})")
+    ended.assert_failed_in_part(f"^{TABLE}: FAILED: .*(?:{pattern})")
     assert "OK-VQA: hit@1" in ended.out
 
 
@@ -326,7 +326,7 @@ def test_damaged_scores_of_an_earlier_run_are_named(data: bytes, mirror: Path, c
     assert evaluate_mirror(capsys, mirror, TABLE).code == 0
     (file,) = (mirror / "out").glob("*/*_score.json")
     file.write_bytes(data)
-    evaluate_mirror(capsys, mirror, TABLE).refused(file.name)
+    evaluate_mirror(capsys, mirror, TABLE).assert_refused(file.name)
 
 
 @pytest.mark.parametrize("data", part_slow([b"{}", b"", b"{"], 3))
@@ -339,10 +339,10 @@ def test_damaged_records_of_the_cache_are_made_again(data: bytes, mirror: Path, 
 
 def test_folders_that_are_not_there_are_named(mirror: Path, capsys):
     gone = ("--media-dir", mirror / "none")
-    call(capsys, "evaluate", "mmeb-v2", "--check", "--tasks", TABLE, *gone).refused("No such folder: .*none")
+    call(capsys, "evaluate", "mmeb-v2", "--check", "--tasks", TABLE, *gone).assert_refused("No such folder: .*none")
     (mirror / "stored").mkdir()
     ended = evaluate_mirror(capsys, mirror, TABLE, "--embeddings-dir", mirror / "stored")
-    ended.failed_in_part(rf"{TABLE}: FAILED: no stored embeddings: .*{TABLE}\.npz")
+    ended.assert_failed_in_part(rf"{TABLE}: FAILED: no stored embeddings: .*{TABLE}\.npz")
 
 
 # Pairs
@@ -350,11 +350,7 @@ def test_folders_that_are_not_there_are_named(mirror: Path, capsys):
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    for number in range(4):
-        picture(number).save(tmp_path / f"{number}.png")
-    rows = [{"query": f"a boat {n}", "positive": {"image": f"{n}.png"}} for n in range(4)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
+    return write_pairs(tmp_path, 4)
 
 
 PAIRS: dict[str, tuple[Damage, str]] = {
@@ -373,4 +369,4 @@ PAIRS: dict[str, tuple[Damage, str]] = {
 def test_damaged_pairs_are_named_by_evaluate(name: str, pairs: Path, capsys):
     damage, pattern = PAIRS[name]
     damage(pairs)
-    call(capsys, "evaluate", "pairs", pairs / "pairs.jsonl", "--resamples", 10).refused(pattern)
+    call(capsys, "evaluate", "pairs", pairs / "pairs.jsonl", "--resamples", 10).assert_refused(pattern)

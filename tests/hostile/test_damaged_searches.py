@@ -70,7 +70,7 @@ QUERIES: dict[str, tuple[tuple, str]] = {
 def test_an_odd_query_is_refused(name: str, place: Path, released_model_dir: Path, capsys, monkeypatch):
     query, pattern = QUERIES[name]
     monkeypatch.chdir(place)
-    search(capsys, place, released_model_dir, *query).refused(pattern)
+    search(capsys, place, released_model_dir, *query).assert_refused(pattern)
 
 
 def every(pattern: str, mutation: str) -> Damage:
@@ -103,6 +103,6 @@ def test_a_damaged_index_is_named_or_gives_what_is_right(name: str, place, relea
     INDEXES[name](tmp_path / "index")
     ended = search(capsys, place, released_model_dir, "A boat on the lake.", "--paths", index=tmp_path / "index")
     if ended.code:
-        ended.refused(str(tmp_path / "index"))
+        ended.assert_refused(str(tmp_path / "index"))
     else:
         assert len(ended.out.splitlines()) == 4

@@ -1,12 +1,10 @@
 """Whole runs of `train pairs` on bad rows, damaged pictures, wrong settings and broken checkpoints, by the command."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-from command_line import Damage, Ended, call, mutated, removed, written
-from damaged_files import picture
+from command_line import Damage, Ended, call, mutated, removed, write_pairs, written
 from limits import part_slow
 
 QUICK = ("batch_size=2", "curriculum.max_steps=2", "curriculum.num_latent_steps=1", "early_stopping.every=1")
@@ -15,11 +13,7 @@ CHECKPOINT = "run/checkpoint-2"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number in range(6):
-        picture(number).save(tmp_path / f"{number}.png")
-    rows = [{"query": f"a boat {n}", "positive": {"image": f"{n}.png"}} for n in range(6)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
+    return write_pairs(tmp_path, 6)
 
 
 def train(capsys, folder: Path, model: Path, *settings: str, options: tuple = ()) -> Ended:
@@ -46,7 +40,7 @@ PICTURES: dict[str, tuple[Damage, str]] = {
 def test_damaged_pairs_are_named_by_train(name: str, folder: Path, released_model_dir: Path, capsys):
     damage, pattern = DATA[name]
     damage(folder)
-    train(capsys, folder, released_model_dir).refused(pattern)
+    train(capsys, folder, released_model_dir).assert_refused(pattern)
     assert not (folder / "run" / "model").exists()
 
 
@@ -55,7 +49,7 @@ def test_a_damaged_picture_is_named_with_its_row(name: str, folder: Path, releas
     damage, pattern = PICTURES[name]
     damage(folder)
     settings = ("pairs.held_out=0", "batch_size=6", "early_stopping=null")
-    train(capsys, folder, released_model_dir, *settings).refused(pattern)
+    train(capsys, folder, released_model_dir, *settings).assert_refused(pattern)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -64,7 +58,7 @@ def test_a_damaged_picture_that_is_held_out_is_named_with_its_row(name: str, fol
     damage(folder)
     (folder / "words.jsonl").write_text("".join(f'{{"query": "{n}", "positive": "number {n}"}}\n' for n in range(4)))
     settings = (f"data.files=[{folder / 'words.jsonl'}]", f"pairs.held_out_files=[{folder / 'pairs.jsonl'}]")
-    train(capsys, folder, released_model_dir, *settings).refused(pattern)
+    train(capsys, folder, released_model_dir, *settings).assert_refused(pattern)
 
 
 SETTINGS: dict[str, tuple[str, str]] = {
@@ -98,7 +92,7 @@ SETTINGS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_wrong_settings_are_named(name: str, folder: Path, released_model_dir: Path, capsys):
     setting, pattern = SETTINGS[name]
-    train(capsys, folder, released_model_dir, setting).refused(pattern)
+    train(capsys, folder, released_model_dir, setting).assert_refused(pattern)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +101,7 @@ def test_wrong_settings_are_named(name: str, folder: Path, released_model_dir: P
 def test_a_recipe_that_is_none_is_named(text: str, tmp_path: Path, capsys):
     (tmp_path / "mine.yaml").write_text(text)
     for options in ((), ("--set", "batch_size=2")):
-        call(capsys, "train", tmp_path / "mine.yaml", *options).refused(r"mine\.yaml")
+        call(capsys, "train", tmp_path / "mine.yaml", *options).assert_refused(r"mine\.yaml")
 
 
 CHECKPOINTS: dict[str, tuple[Damage, str]] = {
@@ -133,11 +127,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory, released_model_dir: Path) 
     from plume_embed.training.recipe import load_recipe
     from plume_embed.training.run import run
 
-    where = tmp_path_factory.mktemp("stopped")
-    for number in range(6):
-        picture(number).save(where / f"{number}.png")
-    rows = [{"query": f"a boat {n}", "positive": {"image": f"{n}.png"}} for n in range(6)]
-    (where / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    where = write_pairs(tmp_path_factory.mktemp("stopped"), 6)
     own = [f"data.files=[{where / 'pairs.jsonl'}]", f"model.path={released_model_dir}", f"output_dir={where / 'run'}"]
     run(load_recipe("pairs", [*own, *QUICK, "curriculum.max_steps=3"]), stop_after=2)
     return where
@@ -149,4 +139,4 @@ def test_a_broken_checkpoint_is_named(name: str, stopped: Path, released_model_d
     shutil.copytree(stopped, tmp_path / "mine")
     damage(tmp_path / "mine")
     settings = ("curriculum.max_steps=3",)
-    train(capsys, tmp_path / "mine", released_model_dir, *settings, options=("--resume",)).refused(pattern)
+    train(capsys, tmp_path / "mine", released_model_dir, *settings, options=("--resume",)).assert_refused(pattern)
