@@ -15,7 +15,7 @@ from plume_embed.cli.bench import app as bench
 from plume_embed.cli.console import error_line
 from plume_embed.cli.convert import convert
 from plume_embed.cli.embed import embed
-from plume_embed.cli.evaluate import app as evaluate
+from plume_embed.cli.evaluate.app import app as evaluate
 from plume_embed.cli.export import export
 from plume_embed.cli.extras import MissingExtraError
 from plume_embed.cli.index import index

@@ -72,6 +72,15 @@ VerboseOption = Annotated[bool, typer.Option("--verbose", help="List all unreada
 OutArgument = Annotated[Path, typer.Argument(help="Where to write.", metavar="OUT_DIR")]
 
 # Options of evaluations.
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="PLUME model folder or Hub id; repeatable. DIR@0,8 scores it with several K. Default: $PLUME_MODEL, then "
+        "plume-small.",
+        metavar="DIR|ID[@STEPS]",
+    ),
+]
 PeersOption = Annotated[
     list[str] | None,
     typer.Option(help="Another model of sentence-transformers to compare with; repeatable.", metavar="DIR|ID"),

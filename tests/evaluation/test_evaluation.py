@@ -8,7 +8,7 @@ import pytest
 from mmeb_v2_data import FIXTURES
 from typer.testing import CliRunner
 
-from plume_embed.cli.evaluate import app
+from plume_embed.cli.evaluate.app import app
 from plume_embed.evaluation.bootstrap import estimate
 from plume_embed.evaluation.embedders import hash_folder
 from plume_embed.evaluation.metrics import METRICS, by_query, metric_path

@@ -12,8 +12,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
-from plume_embed.cli.contestants import model_and_steps, parse_steps
-from plume_embed.cli.evaluate import app
+from plume_embed.cli.evaluate.app import app
+from plume_embed.cli.evaluate.contestants import model_and_steps, parse_steps
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import report as miniature_report
 from plume_embed.evaluation.miniature import run as miniature_run

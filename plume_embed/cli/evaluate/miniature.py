@@ -7,7 +7,7 @@ import typer
 
 from plume_embed.atomic import write_json
 from plume_embed.cli.console import error_line, make_console, progress_bar
-from plume_embed.cli.contestants import ModelOptions, Variant, load_contestants, parse_steps
+from plume_embed.cli.evaluate.contestants import ModelOptions, Variant, load_contestants, parse_steps
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (

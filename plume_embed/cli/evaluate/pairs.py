@@ -7,7 +7,7 @@ import typer
 
 from plume_embed.atomic import write_json
 from plume_embed.cli.console import make_console, progress_bar
-from plume_embed.cli.contestants import ModelOptions, load_contestants
+from plume_embed.cli.evaluate.contestants import ModelOptions, load_contestants
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
@@ -16,6 +16,7 @@ from plume_embed.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    ModelsOption,
     PeersOption,
     ResamplesOption,
     TrustCodeOption,
@@ -31,14 +32,7 @@ def pairs(
         list[Path],
         typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet, as for `train pairs`.", metavar="FILE..."),
     ],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="PLUME model folder or Hub id; repeatable. DIR@0,8 scores it with several K. Default: "
-            "$PLUME_MODEL, then plume-small.",
-            metavar="DIR|ID[@STEPS]",
-        ),
-    ] = None,
+    model: ModelsOption = None,
     peer: PeersOption = None,
     truncate: Annotated[
         str | None, typer.Option(help="Also score vectors cut to these dimensions, e.g. 32,64.", metavar="D,D")

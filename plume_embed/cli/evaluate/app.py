@@ -1,11 +1,11 @@
-"""`plume-embed evaluate BENCHMARK`: one file a benchmark, `evaluate_*.py`."""
+"""`plume-embed evaluate`, assembled."""
 
 import typer
 
-from plume_embed.cli.evaluate_miniature import miniature
-from plume_embed.cli.evaluate_mmeb_v2 import mmeb_v2
-from plume_embed.cli.evaluate_pairs import pairs
-from plume_embed.cli.evaluate_photos import photos
+from plume_embed.cli.evaluate.miniature import miniature
+from plume_embed.cli.evaluate.mmeb_v2 import mmeb_v2
+from plume_embed.cli.evaluate.pairs import pairs
+from plume_embed.cli.evaluate.photos import photos
 
 app = typer.Typer(
     name="evaluate",

@@ -7,13 +7,14 @@ import typer
 
 from plume_embed.atomic import write_json
 from plume_embed.cli.console import make_console, progress_bar
-from plume_embed.cli.contestants import ModelOptions, load_contestants
+from plume_embed.cli.evaluate.contestants import ModelOptions, load_contestants
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    ModelsOption,
     PeersOption,
     ResamplesOption,
     TrustCodeOption,
@@ -23,14 +24,7 @@ from plume_embed.cli.options import (
 @extra("eval")
 def photos(
     data: Annotated[Path, typer.Option(help="Folder that `make photos` wrote.", metavar="DIR")] = Path(".data/photos"),
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="PLUME model folder or Hub id; repeatable. DIR@0,8 scores it with several K. Default: "
-            "$PLUME_MODEL, then plume-small.",
-            metavar="DIR|ID[@STEPS]",
-        ),
-    ] = None,
+    model: ModelsOption = None,
     peer: PeersOption = None,
     resamples: ResamplesOption = 2000,
     json_to: JsonOption = None,

@@ -1,0 +1,1 @@
+"""`plume-embed evaluate BENCHMARK`: one file a benchmark, and the models that they score."""
