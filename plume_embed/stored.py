@@ -34,9 +34,9 @@ def naming(file: Path, remedy: str = "") -> Iterator[None]:
     except FileNotFoundError:
         raise
     except KeyError as error:
-        raise ValueError(_told(file, f"it lacks {error}", remedy)) from error
+        raise ValueError(_damaged(file, f"it lacks {error}", remedy)) from error
     except (*_OF_CONTENT, *_OF_BYTES) as error:
-        raise ValueError(_told(file, str(error) or type(error).__name__, remedy)) from error
+        raise ValueError(_damaged(file, str(error) or type(error).__name__, remedy)) from error
 
 
 def read_json(file: Path, remedy: str = "") -> Any:
@@ -93,6 +93,6 @@ def check_columns(found: pa.Schema, wanted: pa.Schema) -> None:
             raise ValueError(f"the column {field.name} holds {found.field(field.name).type}, not {field.type}")
 
 
-def _told(file: Path, reason: str, remedy: str) -> str:
+def _damaged(file: Path, reason: str, remedy: str) -> str:
     reason = " ".join(reason.split()).rstrip(".")
     return f"{file} is damaged or of another form: {reason}.{f' {remedy}' if remedy else ''}"

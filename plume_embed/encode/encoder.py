@@ -28,7 +28,7 @@ from plume_embed.model.arguments_plume import refuse_pickled_weights
 
 _CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
-BUNDLED_MODEL = _CHECKPOINTS / "plume-tiny"  # trained on drawings: for tests, and for the Space's drawings
+DRAWINGS_MODEL = _CHECKPOINTS / "plume-tiny"  # trained on drawings: for tests, and for the Space's drawings
 DEFAULT_MODEL_KNOWS = (
     "plume-small finds objects in photographs by their English names; it is weak at scenes, relations, text in "
     "pictures and other languages. Choose a larger model with --model or PLUME_MODEL."

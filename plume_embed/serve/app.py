@@ -59,7 +59,7 @@ def create_app(
     app.add_middleware(Gate, body_bytes=limits.body_bytes, key=key, metrics=metrics)
 
     @app.exception_handler(RequestError)
-    async def told(request: Request, error: RequestError) -> Response:
+    async def answered(request: Request, error: RequestError) -> Response:
         return error.response()
 
     @app.exception_handler(HTTPException)

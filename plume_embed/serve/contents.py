@@ -1,6 +1,6 @@
 """A request's texts, pictures and films -> items for the processor. Here nothing is trusted.
 
-Files come as base64 in data URLs. An address is fetched only from hosts that the server was told.
+Files come as base64 in data URLs. An address is fetched only from the hosts of --allow-host.
 """
 
 import base64

@@ -69,5 +69,5 @@ def of_validation(error: RequestValidationError) -> RequestError:
 
 def _response(error: StarletteError, param: str | None, code: str | None) -> JSONResponse:
     kind = "invalid_request_error" if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-    told = {"message": error.detail, "type": _TYPES.get(HTTPStatus(error.status_code), kind)}
-    return JSONResponse({"error": {**told, "param": param, "code": code}}, error.status_code, error.headers)
+    body = {"message": error.detail, "type": _TYPES.get(HTTPStatus(error.status_code), kind)}
+    return JSONResponse({"error": {**body, "param": param, "code": code}}, error.status_code, error.headers)

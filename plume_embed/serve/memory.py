@@ -24,7 +24,7 @@ class Trimmer:
         self._last = clock()
 
     def after_a_batch(self) -> None:
-        """Trims if the last time is long enough ago. Takes some 10 ms, without Python's lock."""
+        """Trims if the last time is long enough ago."""
         if self._trim is not None and self._clock() - self._last >= _SECONDS_BETWEEN:
             self._trim()
             self._last = self._clock()

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from plume_embed.encode.encoder import BUNDLED_MODEL, DEFAULT_MODEL, Encoder, fingerprint
+from plume_embed.encode.encoder import DRAWINGS_MODEL, DEFAULT_MODEL, Encoder, fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "evaluation" / "results"
@@ -49,7 +49,7 @@ _LIMITS = {
 def about(encoder: Encoder) -> str:
     """HTML about the model that is served."""
     own = fingerprint(encoder.folder)
-    folders = [folder for folder in (DEFAULT_MODEL, BUNDLED_MODEL) if folder.is_dir()]
+    folders = [folder for folder in (DEFAULT_MODEL, DRAWINGS_MODEL) if folder.is_dir()]
     bundled = next((folder.name for folder in folders if fingerprint(folder) == own), "")
     results = {"plume-small": _of_photographs, "plume-tiny": _of_drawings, "": lambda _: []}[bundled](RESULTS)
     parts = [

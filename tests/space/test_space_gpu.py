@@ -29,7 +29,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from plume_embed.encode.encoder import BUNDLED_MODEL, Encoder
+from plume_embed.encode.encoder import DRAWINGS_MODEL, Encoder
 from space import gpu
 from space.content.corpora import Corpus, read_specs
 from space.content.sessions import Session
@@ -41,7 +41,7 @@ torch.set_num_threads(1)
 
 folder = Path(sys.argv[1])
 spec = next(spec for spec in read_specs() if spec.id == "drawings")
-corpus = Corpus(spec, Encoder(BUNDLED_MODEL, device="cpu"), folder)
+corpus = Corpus(spec, Encoder(DRAWINGS_MODEL, device="cpu"), folder)
 corpus.collection.sources = {source: name for source, name in corpus.collection.sources.items() if name == "films"}
 corpus.collection.build()
 service, session = Service(Settings(data=folder), [corpus], folder / "uploads"), Session()

@@ -11,6 +11,7 @@ from plume_embed.hub.init import init_model
 from plume_embed.model.families_plume import FAMILIES
 from plume_embed.training.dry_run import dry_recipe
 from plume_embed.training.efficiency.lora import load_lora
+from plume_embed.training.log import read_log
 from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe
 from plume_embed.training.run import make_task, run
 from training.plume_tiny.backbone import write_backbone
@@ -49,6 +50,15 @@ def test_a_frozen_tower_stays_and_its_merger_and_the_language_model_move(backbon
         assert all(torch.equal(*pair) for pair in zip(tower.buffers(), again.buffers(), strict=True))
     assert any(changed(before.backbone.language_model, after.backbone.language_model))
     assert any(changed(before.adapter, after.adapter))
+
+
+def test_a_dry_run_of_the_recipe_of_qwen3_vl_goes_through_all_stages(tmp_path):
+    recipe = dry_recipe(load_recipe("qwen3_vl_2b", [f"output_dir={tmp_path / 'run'}"]))
+    run(recipe)
+    stages = [entry["stage"] for entry in read_log(Path(recipe.output_dir)) if "stage" in entry]
+    assert stages == sorted(stages) and set(stages) == set(recipe.curriculum.stages)
+    made = PlumeModel.from_pretrained(Path(recipe.output_dir) / "model")
+    assert made.family.model_type == "qwen3_vl" and all(p.isfinite().all() for p in made.parameters())
 
 
 @pytest.mark.parametrize("backbone", ["qwen3_vl", "fast_vlm"])

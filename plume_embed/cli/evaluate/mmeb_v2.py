@@ -107,13 +107,13 @@ def _check(tasks: "list[Task]", variant: "Variant", hub_dir: Path | None, media_
     for checked in check_tasks(tasks, variant, hub_dir, media_dir):
         ready += checked.is_ready
         if checked.failure is not None:
-            told = f"NOT READY: {error_line(checked.failure)}"
+            state = f"NOT READY: {error_line(checked.failure)}"
         else:
-            told = "ready" if checked.is_ready else f"NOT READY: {len(checked.missing):,} media missing"
-            told += f"; {checked.num_queries:,} of {checked.task.num_queries:,} queries"
-            told += f", {checked.num_candidates:,} candidates"
-            told += f", {checked.to_write:,} pages to write from the corpus" if checked.to_write else ""
-        console.print(f"{checked.task.name}: {told}")
+            state = "ready" if checked.is_ready else f"NOT READY: {len(checked.missing):,} media missing"
+            state += f"; {checked.num_queries:,} of {checked.task.num_queries:,} queries"
+            state += f", {checked.num_candidates:,} candidates"
+            state += f", {checked.to_write:,} pages to write from the corpus" if checked.to_write else ""
+        console.print(f"{checked.task.name}: {state}")
         if _roots(checked.task, media_dir) in lacking:
             continue
         for missing in checked.missing[:3]:
