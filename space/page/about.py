@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from plume_embed.encode.encoder import DRAWINGS_MODEL, DEFAULT_MODEL, Encoder, fingerprint
+from plume_embed.encode.encoder import DEFAULT_MODEL, DRAWINGS_MODEL, Encoder, fingerprint
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "evaluation" / "results"

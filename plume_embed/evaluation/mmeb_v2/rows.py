@@ -122,10 +122,8 @@ def mirror_files(folder: Path, source: Source) -> list[Path]:
     if is_one_table(source) and len({(file.parent, _PART.sub("", file.stem), file.suffix) for file in tables}) == 1:
         return tables
     found = [str(file.relative_to(folder)) for file in present if file.name not in _NO_TABLES]
-    names = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
-    raise ValueError(
-        f"no parquet or JSON files in {folder} under {', '.join(patterns)}; it holds {names or 'no files'}"
-    )
+    held = ", ".join(found[:_NAMED]) + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+    raise ValueError(f"no parquet or JSON files in {folder} under {', '.join(patterns)}; it holds {held or 'no files'}")
 
 
 def _names_configurations(readme: Path) -> bool:
