@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stored_vectors
 import torch
 from common import random_item
 from PIL import Image
+from safetensors.torch import load_file
 
 from plume_embed import PlumeModel, PlumeProcessor
 from training.plume_tiny.examples import hits
@@ -55,6 +57,13 @@ def test_a_row_keeps_its_vector_in_random_mixed_batches(dtype, tolerance, batche
     if tolerance is not None:
         assert worst <= tolerance
     assert lowest >= 0.999
+
+
+def test_the_stored_vectors_are_still_those_of_the_code():
+    now, stored = stored_vectors.all_vectors(), load_file(stored_vectors.FILE)
+    assert now.keys() == stored.keys()
+    for name, vector in stored.items():  # bit for bit where they were stored; another processor sums in another order
+        torch.testing.assert_close(now[name], vector, atol=1e-5, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize(("task", "floor"), [("I-RET/other style", 0.18), ("I-CLS/subgroup", 0.33)])
