@@ -41,5 +41,5 @@ def test_a_log_with_half_a_last_line_is_read_and_one_with_half_a_line_inside_is_
     cut_log(tmp_path, 2)
     assert read_log(tmp_path) == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.5}]
     (tmp_path / LOG_FILE).write_text('{"step": 1\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"log\.jsonl:1 is not JSON"):
+    with pytest.raises(ValueError, match=r"log\.jsonl:1 is not an entry of a log"):
         read_log(tmp_path)

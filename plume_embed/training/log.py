@@ -35,7 +35,7 @@ def read_log(folder: Path, having: str | None = None) -> list[dict[str, Any]]:
             entries.append(entry)
         except ValueError as error:
             if number < len(lines):
-                raise ValueError(f"{path}:{number} is no entry of a log: {error}") from error
+                raise ValueError(f"{path}:{number} is not an entry of a log: {error}") from error
     return [entry for entry in entries if having is None or having in entry]
 
 
