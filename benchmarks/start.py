@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 HEAVY = ("torch", "torchvision", "transformers", "numpy", "pyarrow", "lancedb", "datasets", "yaml", "PIL")
+HEAVY += ("lance_namespace", "pandas", "av", "pypdfium2", "sentence_transformers", "sklearn", "gradio")
 # As the console script does it, then the exit code, the CPU time and which heavy modules are there.
 _PROGRAM = f"""
 import json, resource, sys

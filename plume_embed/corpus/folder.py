@@ -12,8 +12,8 @@ import pyarrow as pa
 from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
 from plume_embed.encode.prepare import Preparer
 from plume_embed.index.listing import list_folder
-from plume_embed.reading.decode import Options
 from plume_embed.reading.items import SourceFile, UnreadableError
+from plume_embed.reading.options import Options
 from plume_embed.reading.read import read_items
 
 

@@ -1,14 +1,19 @@
 """Which folders an index holds, and which of them a folder belongs to."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from lancedb.table import Table
 
 from plume_embed.index.table import DEFAULT_DATABASE, FOLDERS_SCHEMA, holds_index
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,8 @@ def default_database(folder: Path) -> Path:
     return folder / DEFAULT_DATABASE
 
 
-def read_folders(table: Table, db: Path) -> list[IndexedFolder]:
-    """The folders of an index."""
-    rows = table.search().limit(None).to_arrow().to_pylist()
+def folders_of(rows: Sequence[dict[str, Any]], db: Path) -> list[IndexedFolder]:
+    """The folders of an index, from the rows of its table."""
     base = db.resolve()
     return [IndexedFolder(row["number"], (base / row["label"]).resolve(), tuple(row["exclude"])) for row in rows]
 

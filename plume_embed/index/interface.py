@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from plume_embed.reading.decode import MediaReader
+from plume_embed.reading.options import MediaReader
 
 
 class ItemEncoder(Protocol):

@@ -114,6 +114,13 @@ def look(
     return changes
 
 
+def is_unchanged(listing: Listing, known: dict[str, FileRow]) -> bool:
+    """Whether a folder holds the files that the index knows, by size and date, no more, and all can be looked at."""
+    files = {file.path: file for file in listing.files}
+    are_same = not listing.unreadable and files.keys() == known.keys()
+    return are_same and all(_is_as_it_was(file, known[path]) for path, file in files.items())
+
+
 def _compare(
     file: SourceFile,
     content: str,

@@ -9,6 +9,7 @@ import numpy as np
 
 from plume_embed.index.folders import Scope, find_scope
 from plume_embed.index.interface import ItemEncoder
+from plume_embed.index.snapshot import Snapshot, read_snapshot
 from plume_embed.index.store import Index
 from plume_embed.index.table import Metadata
 from plume_embed.reading.items import Kind
@@ -70,18 +71,18 @@ class OpenIndex:
     """The part of an index that some folders are, ready to be searched.
 
     Args:
-        index ([`Index`])
+        index ([`Index`] or [`Snapshot`])
         scopes: What is searched, by the folders as they were given.
     """
 
-    def __init__(self, index: Index, scopes: dict[str, Scope]):
+    def __init__(self, index: Index | Snapshot, scopes: dict[str, Scope]):
         self._index, self._scopes = index, scopes
 
     def rows(self) -> list[Row]:
         """All items with their vectors, sorted by path and place in the file; it holds them all in memory."""
         places = self._places(self._index.contents())
         found = []
-        for batch in self._index.items.search().select([*_COLUMNS, "vector"]).limit(None).to_batches():
+        for batch in self._index.item_batches([*_COLUMNS, "vector"]):
             for row in batch.to_pylist():
                 found += [
                     Row(path, row["locator"], row["kind"], row["snippet"], row["item"], np.float32(row["vector"]))
@@ -103,7 +104,7 @@ class OpenIndex:
         farthest = np.inf if min_score is None else 1.0 - min_score
         limit = top + 16
         while True:
-            rows = self._nearest(query_vector, limit, kinds)
+            rows = self._index.nearest(query_vector, limit, kinds, _COLUMNS)
             groups = self._groups(rows)
             # What is behind the last row is farther away; if that is a tie, which of its rows came is left to chance.
             last = rows[-1]["_distance"] if rows else np.inf
@@ -111,12 +112,6 @@ class OpenIndex:
                 break
             limit *= 4
         return [_hit(distance, places) for distance, places in groups[:top] if distance <= farthest]
-
-    def _nearest(self, query_vector: np.ndarray, limit: int, kinds: Sequence[Kind]) -> list[dict]:
-        query = self._index.items.search(query_vector, vector_column_name="vector").distance_type("dot")
-        if kinds:
-            query = query.where(f"kind IN ({', '.join(map(repr, kinds))})", prefilter=True)
-        return query.bypass_vector_index().select([*_COLUMNS, "_distance"]).limit(limit).to_arrow().to_pylist()
 
     def _groups(self, rows: list[dict]) -> list[tuple[float, list[_Place]]]:
         """The places of each content, nearest content first; contents without a place in the scopes are left out."""
@@ -158,7 +153,8 @@ def open_index(
     Raises:
         ValueError: there is none, or it comes from another model, K or folder, with the remedy.
     """
-    index = Index(Path(db), describe(encoder, num_latent_steps))
+    wanted = describe(encoder, num_latent_steps)
+    index = read_snapshot(Path(db), wanted) or Index(Path(db), wanted)
     known = index.folders()
     given = [folder] if isinstance(folder, str | Path) else folder
     return OpenIndex(index, {str(one): find_scope(known, Path(one), Path(db)) for one in given})

@@ -1,5 +1,7 @@
 """What is read from an index and written to it: files by folder, items by content, vectors by digest."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections import Counter
@@ -7,14 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from lancedb.table import Table
 
-from plume_embed.index.folders import IndexedFolder, Scope, read_folders, write_folder
+from plume_embed.index.folders import IndexedFolder, Scope, folders_of, write_folder
 from plume_embed.index.table import FILES_SCHEMA, Metadata, open_tables
+
+if TYPE_CHECKING:
+    from lancedb.table import Table
 
 _VALUES_PER_QUERY = 500
 _ROWS_PER_WRITE = 10_000
@@ -73,7 +78,7 @@ class Index:
 
     def folders(self) -> list[IndexedFolder]:
         """The folders that are indexed."""
-        return read_folders(self._tables.folders, self.db)
+        return folders_of(self._tables.folders.search().limit(None).to_arrow().to_pylist(), self.db)
 
     def write_folder(self, folder: IndexedFolder) -> None:
         """Adds a folder, or changes its place or patterns."""
@@ -82,14 +87,14 @@ class Index:
     def files_of(self, scope: Scope) -> dict[str, FileRow]:
         """The files of a scope, by path."""
         query = self._tables.files.search().where(f"folder = {scope.folder.number}").limit(None)
-        rows = (_file_row(row) for batch in query.to_batches() for row in batch.to_pylist())
+        rows = (file_row(row) for batch in query.to_batches() for row in batch.to_pylist())
         return {row.path: row for row in rows if row.path.startswith(scope.prefix)}
 
     def files_with(self, contents: Sequence[str]) -> Iterator[FileRow]:
         """The files that have one of these contents."""
         for some in _chunks(contents, _VALUES_PER_QUERY):
             query = self._tables.files.search().where(_any_of("content", some)).limit(None)
-            yield from map(_file_row, query.to_arrow().to_pylist())
+            yield from map(file_row, query.to_arrow().to_pylist())
 
     def finished(self, contents: set[str]) -> dict[str, FileRow]:
         """For each of these contents that is in the index, whole, one of the files that have it."""
@@ -99,7 +104,7 @@ class Index:
         found: dict[str, FileRow] = {}
         for batch in self._tables.files.search().limit(None).to_batches():
             chosen = batch.filter(pc.is_in(batch["content"], value_set=wanted))
-            found |= {row.content: row for row in map(_file_row, chosen.to_pylist())}
+            found |= {row.content: row for row in map(file_row, chosen.to_pylist())}
         return found
 
     def put_files(self, rows: Sequence[FileRow]) -> None:
@@ -116,6 +121,28 @@ class Index:
     def contents(self) -> set[str]:
         """The contents that have items."""
         return {content for contents in self._columns(self.items, "content") for content in contents}
+
+    def item_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All items, a part at a time."""
+        yield from self.items.search().select(list(columns)).limit(None).to_batches()
+
+    def nearest(self, query_vector: np.ndarray, limit: int, kinds: Sequence[str], columns: Sequence[str]) -> list[dict]:
+        """The rows nearest to a query [D], nearest first, by a scan of all vectors.
+
+        Args:
+            limit (`int`): How many.
+            kinds: Only these; all where none is given.
+            columns: What a row has beside its `_distance`, 1 - the cosine similarity.
+        """
+        query = self.items.search(query_vector, vector_column_name="vector").distance_type("dot")
+        if kinds:
+            query = query.where(f"kind IN ({', '.join(map(repr, kinds))})", prefilter=True)
+        return query.bypass_vector_index().select([*columns, "_distance"]).limit(limit).to_arrow().to_pylist()
+
+    def small_tables(self) -> tuple[pa.Table, pa.Table]:
+        """The tables of files and of folders, whole."""
+        files, folders = (one.search().limit(None).to_arrow() for one in (self._tables.files, self._tables.folders))
+        return files, folders
 
     def numbers_of(self, contents: Iterable[str]) -> dict[str, set[int]]:
         """The numbers of the items that are there of each of these contents."""
@@ -155,7 +182,7 @@ class Index:
         for some in _chunks(sorted(unused), _VALUES_PER_QUERY):
             self.items.delete(_any_of("content", some))
 
-    def digests(self) -> "KnownDigests":
+    def digests(self) -> KnownDigests:
         """Those of all items."""
         return KnownDigests(b"".join(bytes.fromhex("".join(some)) for some in self._columns(self.items, "digest")))
 
@@ -201,7 +228,8 @@ class KnownDigests:
         return bool((self._low[start:end] == low).any())
 
 
-def _file_row(row: dict) -> FileRow:
+def file_row(row: dict) -> FileRow:
+    """A row of the table of files."""
     unreadable = tuple((one["locator"], one["reason"]) for one in row["unreadable"])
     return FileRow(**{name: value for name, value in row.items() if name != "id"} | {"unreadable": unreadable})
 

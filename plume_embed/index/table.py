@@ -2,7 +2,11 @@
 
 `items` holds the vectors by the content of files, `files` says which file has which content, `folders` which folders
 are indexed. So a moved or copied file is a changed row of `files`, and no vector is touched.
+
+LanceDB is imported when tables are opened: it takes two CPU seconds, which a search by a snapshot saves.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -11,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lancedb
 import pyarrow as pa
 from filelock import FileLock, Timeout
-from lancedb.table import Table
+
+if TYPE_CHECKING:
+    import lancedb
+    from lancedb.table import Table
 
 FORMAT = 2  # raise when files are cut into items differently, or the columns change
 DEFAULT_DATABASE = ".plume-index"  # inside the indexed folder; hidden, so that it is never indexed itself
@@ -49,7 +56,7 @@ class Metadata:
     model: str
     format: int = FORMAT
 
-    def check(self, wanted: "Metadata", db: Path) -> None:
+    def check(self, wanted: Metadata, db: Path) -> None:
         """Refuses to mix vectors that do not compare.
 
         Raises:
@@ -176,6 +183,8 @@ def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tab
     """
     if dimension is None and not db.is_dir():
         raise ValueError(_no_index(db))
+    import lancedb
+
     connection = lancedb.connect(str(db))
     items = open_if_there(connection, _ITEMS)
     if items is None:
@@ -186,7 +195,7 @@ def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tab
         folders = connection.create_table(_FOLDERS, schema=FOLDERS_SCHEMA, exist_ok=True)
         items = connection.create_table(_ITEMS, schema=items_schema(dimension, wanted))
         return Tables(items, files, folders)
-    _check(items, wanted, db)
+    check_origin(items.schema, wanted, db)
     files, folders = open_if_there(connection, _FILES), open_if_there(connection, _FOLDERS)
     if files is None or folders is None:
         raise ValueError(f"The index {db} is damaged; delete it to index anew.")
@@ -198,8 +207,13 @@ def holds_index(db: Path) -> bool:
     return all((db / f"{name}.lance").is_dir() for name in (_ITEMS, _FOLDERS))
 
 
-def _check(items: Table, wanted: Metadata, db: Path) -> None:
-    found = (items.schema.metadata or {}).get(_METADATA_KEY.encode())
+def check_origin(schema: pa.Schema, wanted: Metadata, db: Path) -> None:
+    """Refuses items that come from something else than what is wanted, by what their schema says.
+
+    Raises:
+        ValueError: they do, with the remedy.
+    """
+    found = (schema.metadata or {}).get(_METADATA_KEY.encode())
     if found is None:
         raise ValueError(f"{db} holds a table that is no index of plume-embed; pass another --to.")
     said = json.loads(found)

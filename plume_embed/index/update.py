@@ -12,12 +12,13 @@ from pathlib import Path
 
 from plume_embed.encode.batching import BATCH_SIZE
 from plume_embed.index.commit import Done, OnProgress, Progress, commit_batches
-from plume_embed.index.folders import new_scope
+from plume_embed.index.folders import Scope, new_scope
 from plume_embed.index.interface import ItemEncoder
-from plume_embed.index.listing import content_hash, list_folder
-from plume_embed.index.look import OnUnreadable, Unreadable, look, row_of
+from plume_embed.index.listing import Listing, content_hash, list_folder
+from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
 from plume_embed.index.pipeline import Work, embed_contents
 from plume_embed.index.search import describe
+from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
 from plume_embed.index.table import errors_named, locked
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
@@ -117,12 +118,19 @@ def update_index(
         listing = list_folder(folder, exclude=options.exclude or (), databases=[db])
         if not listing.files:
             raise ValueError(_nothing_readable(folder, len(listing.unreadable), listing.other_types))
+    wanted = describe(encoder, num_latent_steps)
     with locked(db), errors_named(db):
-        index = Index(db, describe(encoder, num_latent_steps), encoder.dimension)
-        update = _Update(index, folder, options, on_unreadable)
-        update.start()
-        update.embed(encoder, num_latent_steps, batch_size, on_progress)
-        report = update.finish()
+        snapshot = read_snapshot(db, wanted)
+        report = None if snapshot is None else _report_if_unchanged(snapshot, folder, options, on_unreadable)
+        if report is None:
+            index = Index(db, wanted, encoder.dimension)
+            update = _Update(index, folder, options, on_unreadable)
+            update.start()
+            update.embed(encoder, num_latent_steps, batch_size, on_progress)
+            report = update.finish()
+            write_snapshot(index)
+        else:
+            on_progress(0, 0)
     if report.num_items == 0 and not options.prune:
         raise ValueError(_nothing_readable(folder, len(report.unreadable), report.other_types))
     return report
@@ -133,16 +141,8 @@ class _Update:
 
     def __init__(self, index: Index, folder: Path, options: UpdateOptions, on_unreadable: OnUnreadable):
         self.index, self.options = index, options
-        scope = new_scope(index.folders(), folder, index.db, options.moved, options.add)
-        if options.exclude is not None:
-            patterns = tuple(pattern for pattern in options.exclude if pattern)
-            scope = replace(scope, folder=replace(scope.folder, exclude=patterns))
-        self.scope = scope
-        self.listing = list_folder(scope.folder.path, scope.inside, scope.folder.exclude, [index.db])
-        if scope.inside and (f"/{scope.inside}".count("/.") or self.listing.exclusions.covers(f"{scope.inside}/")):
-            raise ValueError(
-                f"{folder} is left out of the index of {scope.folder.path}; pass --to to give it an index of its own."
-            )
+        self.scope, self.listing = _list(index, folder, options)
+        scope = self.scope
         self.known = {} if scope.is_new else index.files_of(scope)
         self.unreadable = Unreadable(self.known, on_unreadable, options.tell_all)
         verify = options.verify or scope.is_moved
@@ -152,12 +152,8 @@ class _Update:
             self.listing, scope.folder.number, self.known, index.finished, self.unreadable, verify, lost
         )
         self.rows = dict(self.known)  # as the index will have them
-        self.report = UpdateReport(
-            reused=self.changes.num_reused,
-            other_types=dict(self.listing.other_types),
-            num_links=self.listing.num_links,
-            num_excluded=self.listing.num_excluded,
-        )
+        self.report = _report_of(self.listing)
+        self.report.reused = self.changes.num_reused
         self.gone = self._gone()
 
     def start(self) -> None:
@@ -189,11 +185,9 @@ class _Update:
             self.index.drop_unused_items()
         if self.gone or self.changes.rows or self.changes.to_read:
             self.index.compact()
-        held = [row for row in self.rows.values() if row.num_items > 0]
         gone = sum(row.num_items > 0 for row in self.gone)
         self.report.removed_files = self.changes.num_changed + gone
-        self.report.num_files, self.report.num_items = len(held), sum(row.num_items for row in held)
-        self.report.unreadable = self.unreadable.found
+        _count(self.report, self.rows.values(), self.unreadable)
         return self.report
 
     def _gone(self) -> list[FileRow]:
@@ -252,6 +246,47 @@ class _Update:
         if rows:
             self.index.put_files(rows)
             self.rows |= {row.path: row for row in rows}
+
+
+def _report_if_unchanged(
+    snapshot: Snapshot, folder: Path, options: UpdateOptions, on_unreadable: OnUnreadable
+) -> UpdateReport | None:
+    """The report on a folder in which nothing has changed, by size and date; `None` where there may be work to do."""
+    scope, listing = _list(snapshot, folder, options)
+    known = {} if scope.is_new else snapshot.files_of(scope)
+    is_asked_for_more = scope.is_new or scope.is_moved or options.verify or options.exclude is not None
+    if is_asked_for_more or not is_unchanged(listing, known):
+        return None
+    report, unreadable = _report_of(listing), Unreadable(known, on_unreadable, options.tell_all)
+    look(listing, scope.folder.number, known, lambda contents: {}, unreadable)
+    _count(report, known.values(), unreadable)
+    return report
+
+
+def _list(index: Index | Snapshot, folder: Path, options: UpdateOptions) -> tuple[Scope, Listing]:
+    """What the update is about, and what is there."""
+    scope = new_scope(index.folders(), folder, index.db, options.moved, options.add)
+    if options.exclude is not None:
+        patterns = tuple(pattern for pattern in options.exclude if pattern)
+        scope = replace(scope, folder=replace(scope.folder, exclude=patterns))
+    listing = list_folder(scope.folder.path, scope.inside, scope.folder.exclude, [index.db])
+    if scope.inside and (f"/{scope.inside}".count("/.") or listing.exclusions.covers(f"{scope.inside}/")):
+        raise ValueError(
+            f"{folder} is left out of the index of {scope.folder.path}; pass --to to give it an index of its own."
+        )
+    return scope, listing
+
+
+def _report_of(listing: Listing) -> UpdateReport:
+    return UpdateReport(
+        other_types=dict(listing.other_types), num_links=listing.num_links, num_excluded=listing.num_excluded
+    )
+
+
+def _count(report: UpdateReport, rows: Iterable[FileRow], unreadable: Unreadable) -> None:
+    held = [row for row in rows if row.num_items > 0]
+    report.num_files, report.num_items = len(held), sum(row.num_items for row in held)
+    report.unreadable = unreadable.found
 
 
 def _reader(encoder: ItemEncoder) -> Callable[[Work], Iterator[FileItem]]:

@@ -4,18 +4,15 @@ Each gives an `Outline` first and then its items, so that whoever is left when a
 Nothing here needs torch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import av  # noqa: F401  the films' reader imports it late; here it is imported once, for all forks
 import pypdfium2
 from PIL import Image, ImageSequence
 
 from plume_embed.model.images_plume import (
-    IMAGE_SUFFIXES,
     RAW_SUFFIXES,
     check_size,
     open_picture,
@@ -24,88 +21,15 @@ from plume_embed.model.images_plume import (
     to_rgb,
     why,
 )
-from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds, is_animated, naming_the_film, sample_frames
+from plume_embed.model.videos_plume import film_seconds, is_animated, naming_the_film, sample_frames
 from plume_embed.reading.clips import CLIP_SECONDS, WHOLE_SECONDS, clip_locator, clip_windows, read_clips
-from plume_embed.reading.items import Kind, SourceFile, one_line
+from plume_embed.reading.items import SourceFile, one_line
+from plume_embed.reading.options import Decoded, Options, Outline
 
 Image.init()  # Pillow's plugins too
 
 PAGE_LONG_SIDE = 1400  # pixels; small print of an A4 page stays readable
 _SUBFILE_TYPE, _PREVIEW, _MASK = 254, 1, 4  # of a TIFF's pictures
-
-
-class MediaReader(Protocol):
-    """How a model wants its files read; [`PlumeProcessor`] is one, and says what these are."""
-
-    @property
-    def num_frames(self) -> int | None:
-        """Frames of a film."""
-        ...
-
-    @property
-    def fps(self) -> float | None:
-        """Frames for each second, instead."""
-        ...
-
-    @property
-    def max_image_pixels(self) -> int:
-        """Most pixels of a picture or a frame."""
-        ...
-
-    @property
-    def page_words(self) -> int:
-        """Words of a page's text that go with it."""
-        ...
-
-    def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The item with its pictures no larger than the model looks at them; its vector is the same."""
-        ...
-
-
-@dataclass(frozen=True)
-class Options:
-    """How files are decoded.
-
-    Args:
-        num_frames (`int`, *optional*): Frames of a film, or of a clip of a long one.
-        max_pixels (`int`): Most pixels of a picture or a frame.
-        shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded.
-        fps (`float`, *optional*): Frames for each second, instead of `num_frames`.
-        page_words (`int`): Words of a page's text layer that go with its picture.
-    """
-
-    num_frames: int | None
-    max_pixels: int
-    shrink: Callable[[dict], dict] | None = None
-    fps: float | None = None
-    page_words: int = 0
-
-    @classmethod
-    def of(cls, processor: MediaReader) -> "Options":
-        """For items that this processor will process: decoded as it would, and at the size it looks at them."""
-        limits = (processor.num_frames, processor.max_image_pixels, processor.shrunk, processor.fps)
-        return cls(*limits, page_words=processor.page_words)
-
-    def frames_of(self, seconds: float) -> int:
-        """How many frames a film of this length gives."""
-        return self.num_frames if self.fps is None else max(1, round(seconds * self.fps))
-
-
-@dataclass(frozen=True)
-class Outline:
-    """The items of a file before any is decoded: their kind, and a locator for each."""
-
-    kind: Kind
-    locators: list[str]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """An item: what the processor takes, or the reason why it cannot be read."""
-
-    content: dict | None
-    snippet: str = ""
-    reason: str = ""
 
 
 def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
@@ -116,15 +40,6 @@ def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator
     """
     decoders = {"image": _decode_picture, "video": _decode_film, "page": decode_pdf}
     return decoders[file.kind](file.absolute, options, skip)
-
-
-def kind_of(suffix: str) -> Kind | None:
-    """What the items of a file are, by its suffix in small letters; `None` if it is none of these."""
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    if suffix in VIDEO_SUFFIXES:
-        return "video"
-    return "page" if suffix == ".pdf" else None
 
 
 def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import chain
 
 from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited
-from plume_embed.reading.decode import Decoded, Options, Outline, decode, kind_of
 from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError
+from plume_embed.reading.options import Decoded, Options, Outline, kind_of
 from plume_embed.reading.passages import read_passages
 
 # Plain text as a person reads it. Markup whose tags outweigh its words (html, xml) is left out on purpose.
@@ -61,6 +61,8 @@ def items_of(answers: Iterator[Outline | Decoded], skip: frozenset[int] = frozen
 
 
 def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limits: ProcessLimits) -> Iterator[FileItem]:
+    from plume_embed.reading.decode import decode  # with all decoders; a run that finds nothing new needs none
+
     outline, done, broken = None, set(skip), 0
     shrink, options = options.shrink, replace(options, shrink=None)
     while outline is None or len(done) < len(outline.locators):

@@ -17,8 +17,9 @@ from PIL import Image
 from plume_embed.model.images_plume import IMAGE_SUFFIXES, read_image
 from plume_embed.model.videos_plume import VIDEO_SUFFIXES, sample_frames
 from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
-from plume_embed.reading.decode import Options, decode_pdf
+from plume_embed.reading.decode import decode_pdf
 from plume_embed.reading.items import FileItem, Kind, SourceFile
+from plume_embed.reading.options import Options
 from plume_embed.reading.read import TEXT_SUFFIXES, items_of, read_items
 from space.settings import MEGABYTE, Limits
 

@@ -22,8 +22,8 @@ from typing import Any
 from PIL import Image
 
 from plume_embed.model.images_plume import source_name
-from plume_embed.reading.decode import Options
 from plume_embed.reading.items import SourceFile
+from plume_embed.reading.options import Options
 from plume_embed.reading.read import read_items
 
 _PAGE_OPTIONS = Options(num_frames=1, max_pixels=0)  # a page is rendered at one size
