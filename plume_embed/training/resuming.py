@@ -39,8 +39,8 @@ def check_recipe(recipe: Recipe) -> None:
     ]
     if changed:
         raise ValueError(
-            f"{recipe.output_dir} holds a run of other settings: {'; '.join(changed)}. Give the same settings to go on, "
-            "or another output_dir to begin anew."
+            f"{recipe.output_dir} holds a run of other settings: {'; '.join(changed)}. Give the same settings to go "
+            "on, or another output_dir to begin anew."
         )
 
 

@@ -126,7 +126,7 @@ def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
     recipe = small(tmp_path / "run", save_steps=0)
     run(recipe, stop_after=2)
     others = dataclasses.replace(recipe, seed=recipe.seed + 1, lora=LoraSettings(rank=2))
-    with pytest.raises(ValueError, match=r"(?s)run of other settings.*lora\.rank was None and is 2.*seed was 0 and is 1"):
+    with pytest.raises(ValueError, match=r"other settings: .*lora\.rank was None and is 2.*seed was 0 and is 1"):
         run(others, resume=True)
     saved_more_often = dataclasses.replace(recipe, save_steps=1)
     assert run(saved_more_often, resume=True, stop_after=3)["resumed_from"] == "checkpoint-2"
@@ -136,7 +136,7 @@ def test_weights_of_other_shapes_are_named(tmp_path):
     recipe = small(tmp_path / "run")
     make_task(recipe, 0, 1).make_model().save_pretrained(tmp_path / "saved")
     wider = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, intermediate_size=96))
-    with pytest.raises(ValueError, match=r"(?s)model\.safetensors.*the model to train has other weights.*size mismatch"):
+    with pytest.raises(ValueError, match=r"(?s)model\.safetensors.*has other weights.*size mismatch"):
         load_weights(make_task(wider, 0, 1).make_model(), tmp_path / "saved")
 
 
