@@ -49,9 +49,7 @@ class HopsTask:
             seed=self.recipe.seed,
             temporal_patch_size=1,
             model_class=RivalModel if "rollout" in self.recipe.model.plume else PlumeModel,
-            num_latent_steps=self.curriculum.num_latent_steps,
-            document_latent_steps=self.recipe.document_latent_steps,
-            **self.recipe.model.fresh(),
+            **self.recipe.plume_steps | self.recipe.model.fresh(),
         )
 
     @property

@@ -83,11 +83,7 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return model_of_folder(self.recipe)
-        steps = {
-            "num_latent_steps": self.curriculum.num_latent_steps,
-            "document_latent_steps": self.recipe.document_latent_steps,
-        }
-        model = make_model(self.processor, seed=self.recipe.seed, **steps | settings.fresh())
+        model = make_model(self.processor, seed=self.recipe.seed, **self.recipe.plume_steps | settings.fresh())
         if settings.freeze_vision:
             model.freeze_vision()
         return model
