@@ -23,6 +23,9 @@ class PlumeConfig(PreTrainedConfig):
         document_latent_steps (`int`, *optional*):
             K of documents, where it differs from that of queries: 0 for a model that was trained with documents in a
             single pass, in one space with queries that take their steps. `None`: as queries.
+        anytime_steps (`list[int]`, *optional*):
+            Smaller numbers of latent steps that the model was trained to serve as well, ascending; 0 is a single pass.
+            They are a promise of the training and change nothing by themselves: any K may be chosen for a call.
         adapter_type (`"moe"`, `"mlp"` or `"none"`, defaults to `"moe"`):
             What refines the hidden state before each step: routed experts, one expert, or nothing.
         num_experts (`int`, defaults to 4): Me, the number of routed experts.
@@ -61,6 +64,7 @@ class PlumeConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     num_latent_steps: int = 8
     document_latent_steps: int | None = None
+    anytime_steps: list[int] | None = None
     adapter_type: Literal["moe", "mlp", "none"] = "moe"
     num_experts: int = 4
     num_experts_per_tok: int = 2
@@ -104,6 +108,9 @@ class PlumeConfig(PreTrainedConfig):
                     f"{name} must lie in 0..{self.num_step_embeddings}, got {steps}; "
                     "raise num_step_embeddings for more."
                 )
+        anytime = self.anytime_steps or []
+        if anytime != sorted({*anytime}) or not all(0 <= steps <= self.num_step_embeddings for steps in anytime):
+            raise ValueError(f"anytime_steps must ascend within 0..{self.num_step_embeddings}, got {anytime}.")
         if not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(
                 f"num_experts_per_tok must lie in 1..num_experts={self.num_experts}, got {self.num_experts_per_tok}."

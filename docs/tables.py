@@ -205,6 +205,12 @@ def house() -> str:
     return markdown(read("benchmarks/results/house.json"))
 
 
+def matrix() -> str:
+    from scripts.matrix import markdown
+
+    return markdown(read("docs/results/matrix.json"))
+
+
 def kills() -> str:
     from scripts.kills import markdown
 
@@ -244,6 +250,7 @@ TABLES: dict[str, Callable[[], str]] = {
         photographs,
         plume_small_stages,
         kills,
+        matrix,
         soak,
     )
 }

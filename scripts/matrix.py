@@ -91,6 +91,16 @@ def run_column(name: str, wanted: list[str], folder: Path, tests: list[str]) -> 
     }
 
 
+def markdown(rows: list[dict]) -> str:
+    """The table of the documents: a row for each column of the matrix, without its time."""
+    varied = list(rows[0]["versions"])
+    lines = [f"| | {' | '.join(varied)} | core tests |", "|---|" + "---|" * len(varied) + "---|"]
+    for row in rows:
+        counts = [part for part in row["outcome"].split(" in ")[0].split(", ") if "warning" not in part]
+        lines.append(f"| {row['column']} | {' | '.join(row['versions'].values())} | {', '.join(counts)} |")
+    return "\n".join(lines)
+
+
 def versions(folder: Path | None) -> dict[str, str]:
     """Of what is varied, as a column sees it."""
     found = {name: importlib.metadata.version(name) for name in VARIED}

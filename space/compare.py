@@ -1,4 +1,7 @@
-"""The same query by single pass, by latent steps, and by an explicit rationale, each with its latency and ranking."""
+"""The same query by single pass, by latent steps, and by an explicit rationale, each with its latency and ranking.
+
+A model that was trained for several numbers of steps shows each of them.
+"""
 
 import re
 import statistics
@@ -59,13 +62,12 @@ def compare(
         max_new_tokens (`int`): Where a rationale is cut.
     """
     batch = batch.to(encoder.device)
-    single, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, 0)), REPEATS)
-    note = "Read at the last prefix token; no latent step."
-    yield Variant("Single pass", single.embedding, elapsed, REPEATS, note, layer_passes(0))
-    latent, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, num_latent_steps)), REPEATS)
-    steps = f"{num_latent_steps} latent step{'s' if num_latent_steps != 1 else ''} between prefix and embedding."
-    name, passes = f"Latent, K = {num_latent_steps}", layer_passes(num_latent_steps)
-    yield Variant(name, latent.embedding, elapsed, REPEATS, steps, passes)
+    trained = encoder.model.config.anytime_steps or []
+    yield _of_steps(encoder, batch, 0, "Single pass", 0 in trained)
+    for steps in trained:
+        if 0 < steps < num_latent_steps:
+            yield _of_steps(encoder, batch, steps, f"Anytime, K = {steps}", True)
+    yield _of_steps(encoder, batch, num_latent_steps, f"Latent, K = {num_latent_steps}", False)
     yield _explicit(encoder, batch, can_write, max_new_tokens)
 
 
@@ -104,6 +106,16 @@ def writes_rationales(encoder: Encoder, max_new_tokens: int) -> bool:
         for finished, tokens in zip(written.finished, written.token_ids, strict=True)
     ]
     return sum(ended) >= ENOUGH_PROBES
+
+
+def _of_steps(encoder: Encoder, batch: BatchFeature, steps: int, name: str, is_anytime: bool) -> Variant:
+    trace, elapsed = _repeated(lambda: finish(trace_query(encoder, batch, steps)), REPEATS)
+    note = f"{steps} latent step{'s' if steps != 1 else ''} between prefix and embedding."
+    if not steps:
+        note = "Read at the last prefix token; no latent step."
+    if is_anytime:
+        note += " The model was trained to be read here as well."
+    return Variant(name, trace.embedding, elapsed, REPEATS, note, layer_passes(steps))
 
 
 def _explicit(encoder: Encoder, batch: BatchFeature, can_write: bool, max_new_tokens: int) -> Variant:

@@ -116,6 +116,21 @@ class CurriculumState:
 
 
 @dataclass(frozen=True)
+class TraceText:
+    """The explicit trace of one item.
+
+    Args:
+        suffix (`str`): As in stage 0: the whole rationale, up to and including the embedding token.
+        start (`int`): Where the rationale begins in it, in characters.
+        parts (`tuple[str]`): What each latent step replaces, in order and from the rationale's beginning on; may be "".
+    """
+
+    suffix: str
+    start: int
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Curriculum:
     """The stage schedule, a function of the step.
 
@@ -238,12 +253,22 @@ class Curriculum:
 
     def suffix(self, rationale: str, answer: str | None, state: CurriculumState) -> str:
         """The suffix text of one side in this state."""
+        remaining = "".join(self._segments(rationale)[state.stage :])
+        return suffix_text(remaining, answer if state.keeps_answer else None, self.latent_end)
+
+    def trace(self, rationale: str, state: CurriculumState) -> TraceText:
+        """The whole rationale of one side, and which part of it each latent step of this state replaces."""
+        replaced = "".join(self._segments(rationale)[: state.stage])
+        start = len(LATENT_END_TOKEN) if self.latent_end == "after_latents" else 0
+        parts = split_segments(replaced, state.num_latent_steps)
+        return TraceText(suffix_text(rationale.strip(), None, self.latent_end), start, tuple(parts))
+
+    def _segments(self, rationale: str) -> list[str]:
         latents = None
         if self.dealing == "by_latents":
             done = [self.latent_steps(stage) for stage in range(self.num_segments + 1)]
             latents = [after - before for before, after in pairwise(done)]
-        remaining = "".join(split_segments(rationale, self.num_segments, latents)[state.stage :])
-        return suffix_text(remaining, answer if state.keeps_answer else None, self.latent_end)
+        return split_segments(rationale, self.num_segments, latents)
 
     def _early_steps(self, step: int) -> tuple[int, ...]:
         """Of a step, the same on every process."""

@@ -15,6 +15,7 @@ from plume_embed.model.modeling_plume import PlumeModel, PlumePrefix
 from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.training.efficiency.sharded import missing_media
 from plume_embed.training.latents.branches import behind
+from plume_embed.training.latents.traces import Trace, decoding_losses, distillation_losses, explicit_states
 
 
 @dataclass
@@ -29,12 +30,14 @@ class SideBatch:
         suffix_lengths (`torch.Tensor` of shape [B], *optional*): Tokens of each suffix without padding.
         reads_prefix (`bool`): Whether the embedding is read at the last prefix token although there is a suffix, which
             is then supervised text and nothing else.
+        trace ([`Trace`], *optional*): The written rationales that latent steps are held to.
     """
 
     prefix: dict[str, torch.Tensor]
     suffix_ids: torch.Tensor | None = None
     suffix_lengths: torch.Tensor | None = None
     reads_prefix: bool = False
+    trace: Trace | None = None
 
     def __len__(self) -> int:
         return len(self.prefix["input_ids"])
@@ -42,7 +45,16 @@ class SideBatch:
     def to(self, device: torch.device | str) -> "SideBatch":
         """The same rows on another device."""
         moved = [None if t is None else t.to(device) for t in (self.suffix_ids, self.suffix_lengths)]
-        return SideBatch({name: tensor.to(device) for name, tensor in self.prefix.items()}, *moved, self.reads_prefix)
+        prefix = {name: tensor.to(device) for name, tensor in self.prefix.items()}
+        return SideBatch(prefix, *moved, self.reads_prefix, None if self.trace is None else self.trace.to(device))
+
+    @property
+    def supervised_tokens(self) -> torch.Tensor:
+        """How many tokens of each row [B] have a share in `token_losses`; none in a single pass."""
+        if self.suffix_lengths is None:
+            return self.prefix["input_ids"].new_zeros(len(self))
+        has_second = self.trace is not None and self.trace.distils
+        return self.suffix_lengths + self.trace.lengths if has_second else self.suffix_lengths
 
 
 @dataclass
@@ -56,6 +68,8 @@ class SideOutput:
             single pass.
         router_probs (`torch.Tensor` of shape [B, K, Me], *optional*): Routing probabilities; `None` without a router.
         early (`torch.Tensor` of shape [B, R, D], *optional*): e_gen after R smaller numbers of steps; `None` without.
+        distil (`torch.Tensor` of shape [B], *optional*): Distances from the explicit trace, float32.
+        decode (`torch.Tensor` of shape [B], *optional*): Losses of reading the rationale from the steps, float32.
     """
 
     gen: torch.Tensor
@@ -63,6 +77,12 @@ class SideOutput:
     token_losses: torch.Tensor
     router_probs: torch.Tensor | None
     early: torch.Tensor | None = None
+    distil: torch.Tensor | None = None
+    decode: torch.Tensor | None = None
+
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        """All of them, in the order of the arguments."""
+        return tuple(vars(self).values())
 
 
 def make_side(
@@ -116,6 +136,8 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_st
         return SideOutput(F.normalize(prefix.z0.float(), dim=-1), anchor, no_loss, None)
     latents, router_probs = model.latents(prefix, num_latent_steps)
     early = [_read_after(model, prefix, side, steps) for steps in early_steps]
+    trace = side.trace if latents else None
+    explicit = explicit_states(model, prefix, trace) if trace is not None and trace.distils else None  # [B, T, D]
     hidden = model.suffix(prefix, num_latent_steps, side.suffix_ids)  # [B, S, D]
     rows = torch.arange(len(hidden), device=hidden.device)
     gen = prefix.z0 if side.reads_prefix else hidden[rows, side.suffix_lengths - 1]  # [B, D]
@@ -123,6 +145,9 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_st
     last = latents[-1] if latents else prefix.z0
     states = torch.cat((last.unsqueeze(1), hidden[:, :-1]), dim=1)  # [B, S, D]
     token_losses = suffix_token_losses(model, states, side.suffix_ids, side.suffix_lengths)
+    if explicit is not None:  # the explicit trace stays a skill, else there is nothing to be held to
+        states = torch.cat((prefix.z0.unsqueeze(1), explicit[:, :-1]), dim=1)
+        token_losses = token_losses + suffix_token_losses(model, states, trace.token_ids, trace.lengths)
     has_router = num_latent_steps > 0 and model.config.adapter_type == "moe"
     return SideOutput(
         gen=F.normalize(gen.float(), dim=-1),
@@ -130,6 +155,8 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_st
         token_losses=token_losses,
         router_probs=torch.stack(router_probs, dim=1) if has_router else None,
         early=torch.stack(early, dim=1) if early else None,
+        distil=None if explicit is None else distillation_losses(latents, gen, explicit, trace),
+        decode=decoding_losses(model, latents, trace) if trace is not None and trace.decodes else None,
     )
 
 

@@ -191,6 +191,17 @@ class Recipe:
         """What the model is saved with: K of documents where it is another than that of queries."""
         return None if self.target_rollout or self.curriculum.num_latent_steps == 0 else 0
 
+    @property
+    def plume_steps(self) -> dict[str, Any]:
+        """What a model is saved with of the steps that it was trained for: fields of its config."""
+        steps = self.curriculum.num_latent_steps
+        anytime = {*self.curriculum.anytime_steps, *self.pairs.sampled_steps} - {steps}
+        return {
+            "num_latent_steps": steps,
+            "document_latent_steps": self.document_latent_steps,
+            "anytime_steps": sorted(anytime) or None,
+        }
+
 
 def load_recipe(name: str, assignments: list[str]) -> Recipe:
     """Reads a recipe and changes it.

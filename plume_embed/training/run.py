@@ -20,6 +20,7 @@ from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_s
 from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
+from plume_embed.training.resuming import check_recipe, keep_recipe
 from plume_embed.training.tasks import Task, make_task
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 
@@ -91,7 +92,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         What `results.json` holds.
 
     Raises:
-        ValueError: output_dir holds a run already and `resume` is not set.
+        ValueError: output_dir holds a run already and `resume` is not set, or one that began with other settings.
     """
     console = console or Console(quiet=True)
     out = Path(recipe.output_dir)
@@ -106,6 +107,10 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         if process.is_main_process:
             (out / LOG_FILE).unlink(missing_ok=True)
         process.wait_for_everyone()
+    if checkpoint is None and process.is_main_process:
+        keep_recipe(recipe)
+    if checkpoint is not None:
+        check_recipe(recipe)
     set_seed(recipe.seed)
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()

@@ -25,6 +25,7 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.stored import naming
 from plume_embed.training import checkpoints
 from plume_embed.training.curriculum import Curriculum
+from plume_embed.training.efficiency.lora import load_updates
 from plume_embed.training.efficiency.sharded import is_sharded, settle_strategy
 from plume_embed.training.efficiency.vision_attention import group_vision_attention
 from plume_embed.training.gates import Gates, GateSettings
@@ -351,17 +352,18 @@ def load_weights(model: torch.nn.Module, folder: Path) -> None:
 
     Args:
         model (`PlumeModel` or a `PeftModel` over one): As it is before training.
-    """
-    if isinstance(model, PlumeModel):
-        with naming(folder / "model.safetensors"):
-            load_model(model, folder / "model.safetensors")  # on the CPU, and from there where the model is
-    else:
-        from peft import set_peft_model_state_dict
-        from peft.utils import load_peft_weights
 
-        with naming(folder):
-            weights = load_peft_weights(str(folder), device="cpu")
-        set_peft_model_state_dict(model, weights)
+    Raises:
+        ValueError: they are damaged, or of a model of other shapes.
+    """
+    with naming(folder / "model.safetensors" if isinstance(model, PlumeModel) else folder):
+        try:
+            if isinstance(model, PlumeModel):
+                load_model(model, folder / "model.safetensors")  # on the CPU, and from there where the model is
+            else:
+                load_updates(model, folder)
+        except RuntimeError as error:  # torch's word for missing names and other shapes
+            raise ValueError(f"the model to train has other weights: {error}") from error
 
 
 def zero_moments(optimizer: torch.optim.Optimizer) -> None:

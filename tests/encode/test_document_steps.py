@@ -142,6 +142,21 @@ def test_training_with_targets_in_a_single_pass_saves_it(settings, steps, tmp_pa
     assert json.loads((tmp_path / "config.json").read_text())["document_latent_steps"] == steps
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [([], None), (["curriculum.anytime_steps=[4,0,2]"], [0, 2, 4]), (["pairs.sampled_steps=[8,2]"], [2])],
+)
+def test_training_for_fewer_steps_as_well_saves_which(settings, steps, tmp_path):
+    HopsTask(load_recipe(HOPS, settings)).make_model().save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["anytime_steps"] == steps
+
+
+def test_steps_that_a_model_serves_ascend():
+    for wrong in ([2, 0], [1, 1], [-1], [33]):
+        with pytest.raises((StrictDataclassError, ValueError), match=r"anytime_steps must ascend within 0\.\.32"):
+            PlumeConfig(anytime_steps=wrong)
+
+
 def test_going_on_from_such_a_model_keeps_it_or_says_so(folder):
     where = ["task=pairs", f"model.path={folder}", "output_dir=runs/a"]
     for settings, steps in (

@@ -16,8 +16,8 @@ from plume_embed import PlumeModel, PlumeProcessor
 from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import summarise
 from training.hops import hops, mixed
+from training.steps import curve, tables, variants
 from training.steps import diagnose as script
-from training.steps import tables, variants
 from training.steps.diagnose import diagnose, hits, mean_of
 from training.steps.sets import DiagnosticSet, Loaded, last_press, named_pictures
 
@@ -147,3 +147,21 @@ def test_the_variants_stand_beside_the_full_model_with_their_cost_and_are_drawn(
 
 def test_the_pareto_line_leaves_out_what_costs_more_and_finds_less():
     assert variants.pareto([(9, 0.9), (1, 0.1), (1, 0.2), (4, 0.15), (3, 0.5)]) == [(1, 0.2), (3, 0.5), (9, 0.9)]
+
+
+def test_a_curve_is_the_mean_over_seeds_after_each_number_of_steps(entry, tmp_path):
+    assert entry["after_step"]["within_depth"] == [None, 1.0, 1.0, 1.0]
+    found = {}
+    for seed, hits_of in enumerate(([0.0, 0.5, 1.0], [0.5, 0.5, 0.5])):
+        after = {"hit": [[hit, 0.0, 1.0] for hit in hits_of], "within_depth": [None, *hits_of[1:]]}
+        found[f"hops/full-{seed}"] = {"set": "hops", "model": f"full-{seed}", "after_step": after}
+        found[f"other/full-{seed}"] = found[f"hops/full-{seed}"] | {"set": "other"}
+    assert curve.curves(found, "hops") == {"full": [25.0, 50.0, 75.0]}
+    assert curve.curves(found, "hops", "within_depth") == {"full": [None, 50.0, 75.0]}
+    assert "| full | 25.0 | 50.0 / 50.0 | 75.0 / 75.0 |" in curve.markdown(found)
+    ablations = {
+        "task": "hops",
+        "rows": {"k_2": {"mean": 0.12}, "full": {"mean": 0.99}, "single_pass_tuned": {"mean": 0.1}},
+    }
+    assert curve.of_one_step_count(ablations) == {0: 10.0, 2: 12.0, 8: 99.0}
+    assert curve.write_plot(found, [ablations], tmp_path / "curve.svg").read_text().count("<svg") == 1

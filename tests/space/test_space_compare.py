@@ -30,6 +30,20 @@ def test_compare_gives_each_way_its_own_vector_and_time(service, session, corpus
         assert variant.milliseconds > 0 and variant.runs == compare.REPEATS
 
 
+def test_a_model_that_serves_fewer_steps_shows_each_of_them(encoder, monkeypatch):
+    monkeypatch.setattr(encoder.model.config, "anytime_steps", [0, 2, 4, 8])
+    batch = encoder.processor([{"text": "cactus"}])
+    variants = list(compare.compare(encoder, batch, 8, False, 128))
+    assert [variant.name for variant in variants] == [
+        *("Single pass", "Anytime, K = 2", "Anytime, K = 4", "Latent, K = 8", "Explicit rationale")
+    ]
+    assert [variant.passes for variant in variants[:4]] == [1, 4, 6, 10]
+    for variant, steps in zip(variants[:4], (0, 2, 4, 8), strict=True):
+        expected = encoder.encode([{"text": "cactus"}], num_latent_steps=steps)[0]
+        np.testing.assert_allclose(variant.vector, expected, atol=1e-5)
+        assert ("was trained to be read here" in variant.note) == (steps < 8)
+
+
 def test_compare_before_any_query_says_so(service, session):
     with pytest.raises(ValueError, match="There is no query yet"):
         next(service.compare(session))

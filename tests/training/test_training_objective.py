@@ -1,6 +1,7 @@
 """The training forward: the released trainer's values, one batch against its rows, chunks against the whole."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from common import CASES, case_item, expected, random_item
 
 from plume_embed import PlumeModel, PlumeProcessor
-from plume_embed.training.curriculum import suffix_text
+from plume_embed.training.curriculum import TraceText, suffix_text
+from plume_embed.training.latents.traces import make_trace
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses, join
 from plume_embed.training.loss.grad_cache import average_gradients, cached_backward
 from plume_embed.training.loss.losses import info_nce
@@ -82,17 +84,34 @@ SUFFIXES = [
     "<eot>湖边。</think>\n<gen_emb>",
     "<eot>A long rest of a rationale, longer than the others by far.</think>\n<answer>x</answer>\n<gen_emb>",
 ]
-WEIGHTS = LossWeights(temperature=0.1)
+WEIGHTS = LossWeights(temperature=0.1, distil=0.7, decode=0.3)
+# Rationales, and what three latent steps stand for in each: of different lengths, with parts that are empty.
+TRACED = [
+    ("It is red. It has two wheels. So a bicycle.", ("It is red. ", "It has two wheels. ", "So a bicycle.")),
+    ("A cat.", ("A", "", " cat.")),
+    ("", ("", "", "")),
+    ("One thing, then another thing, and then a third one.", ("One thing, ", "then another ", "thing")),
+]
 
 
 def training_batch(
-    processor: PlumeProcessor, chunks: list[range], num_latent_steps: int, early_steps: tuple[int, ...] = ()
+    processor: PlumeProcessor,
+    chunks: list[range],
+    num_latent_steps: int,
+    early_steps: tuple[int, ...] = (),
+    traced: bool = False,
 ) -> TrainingBatch:
     rng = random.Random(4)
     queries, targets = ([random_item(rng) for _ in range(4)] for _ in range(2))
+    traces = [TraceText(f"{text}</think>\n<gen_emb>", 0, parts) for text, parts in TRACED] if traced else []
+
+    def side(items: list, suffixes: list[str], rows: range) -> SideBatch:
+        made = make_side(processor, [items[i] for i in rows], [suffixes[i] for i in rows])
+        return replace(made, trace=make_trace(processor, [traces[i] for i in rows], True, True)) if traced else made
+
     return TrainingBatch(
-        queries=[make_side(processor, [queries[i] for i in c], [SUFFIXES[i] for i in c]) for c in chunks],
-        targets=[make_side(processor, [targets[i] for i in c], [SUFFIXES[3 - i] for i in c]) for c in chunks],
+        queries=[side(queries, SUFFIXES, chunk) for chunk in chunks],
+        targets=[side(targets, SUFFIXES[::-1], chunk) for chunk in chunks],
         target_of_query=torch.tensor([0, 1, 2, 3]),
         target_keys=torch.tensor([5, 6, 5, 7]),
         num_latent_steps=num_latent_steps,
@@ -121,15 +140,19 @@ def direct(model: PlumeModel, batch: TrainingBatch) -> dict[str, torch.Tensor]:
     return {"loss": loss.detach(), **terms}
 
 
-@pytest.mark.parametrize(("num_latent_steps", "early"), [(0, ()), (3, ()), (3, (0, 1, 2))])
-def test_gradients_of_a_batch_equal_per_sample_autograd(released_model_dir, processor, num_latent_steps, early):
+@pytest.mark.parametrize(
+    ("num_latent_steps", "early", "traced"), [(0, (), False), (3, (), False), (3, (0, 1, 2), False), (3, (1,), True)]
+)
+def test_gradients_of_a_batch_equal_per_sample_autograd(released_model_dir, processor, num_latent_steps, early, traced):
     # float64, so that the tolerance tells a wrong gradient from the rounding of long sums.
     model = load(released_model_dir, position_mode="mrope", dtype=torch.float64)
-    together = direct(model, training_batch(processor, [range(4)], num_latent_steps, early))
+    together = direct(model, training_batch(processor, [range(4)], num_latent_steps, early, traced))
     batched = gradients(model)
-    alone = direct(model, training_batch(processor, [range(i, i + 1) for i in range(4)], num_latent_steps, early))
+    rows = [range(i, i + 1) for i in range(4)]
+    alone = direct(model, training_batch(processor, rows, num_latent_steps, early, traced))
     assert_equal_gradients(batched, gradients(model), 1e-5)
     assert together.keys() == alone.keys() and ("nce_early" in alone) == bool(early)
+    assert ("distil" in alone) == ("decode" in alone) == traced
     for name, value in together.items():
         torch.testing.assert_close(value, alone[name], atol=1e-5, rtol=1e-5)
 
@@ -137,7 +160,7 @@ def test_gradients_of_a_batch_equal_per_sample_autograd(released_model_dir, proc
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_the_gradient_cache_gives_the_gradient_of_the_whole_batch(released_model_dir, processor, dropout):
     model = load(released_model_dir, position_mode="mrope", dtype=torch.float64, adapter_dropout=dropout).train()
-    batch = training_batch(processor, [range(2), range(2, 3), range(3, 4)], 2, (1,))
+    batch = training_batch(processor, [range(2), range(2, 3), range(3, 4)], 3, (1,), traced=True)
     torch.manual_seed(0)
     reference = direct(model, batch)
     whole = gradients(model)
@@ -155,18 +178,18 @@ def _two_processes(rank: int, folder: str, out: str) -> None:
     model = load(folder, position_mode="mrope", dtype=torch.float64)
     processor = PlumeProcessor.from_pretrained(folder)
     processor.blank_image_for_text = False
-    whole = training_batch(processor, [range(2), range(2, 4)], 2)
+    whole = training_batch(processor, [range(2), range(2, 4)], 3, traced=True)
     half = TrainingBatch(
-        [whole.queries[rank]], [whole.targets[rank]], torch.tensor([0, 1]), whole.target_keys[2 * rank :][:2], 2
+        [whole.queries[rank]], [whole.targets[rank]], torch.tensor([0, 1]), whole.target_keys[2 * rank :][:2], 3
     )
     wrapped = torch.nn.parallel.DistributedDataParallel(PlumeForTraining(model), find_unused_parameters=True)
-    queries, targets = wrapped(half.queries + half.targets, 2)
+    queries, targets = wrapped(half.queries + half.targets, 3)
     loss, terms = batch_losses(queries, targets, half, WEIGHTS)
     loss.backward()
     at_once = gradients(model)
-    rows = training_batch(processor, [range(i, i + 1) for i in range(4)], 2)
+    rows = training_batch(processor, [range(i, i + 1) for i in range(4)], 3, traced=True)
     mine = slice(2 * rank, 2 * rank + 2)
-    chunked = TrainingBatch(rows.queries[mine], rows.targets[mine], half.target_of_query, half.target_keys, 2)
+    chunked = TrainingBatch(rows.queries[mine], rows.targets[mine], half.target_of_query, half.target_keys, 3)
     with wrapped.no_sync():
         cached_backward(wrapped, chunked, WEIGHTS)
     average_gradients(wrapped.parameters())
@@ -180,8 +203,8 @@ def test_two_processes_give_the_gradient_and_the_losses_of_one(released_model_di
     torch.multiprocessing.spawn(_two_processes, (str(released_model_dir), str(tmp_path)), nprocs=2)
     result = torch.load(tmp_path / "result.pt")
     model = load(released_model_dir, position_mode="mrope", dtype=torch.float64)
-    batch = training_batch(processor, [range(4)], 2)
-    queries, targets = PlumeForTraining(model)(batch.queries + batch.targets, 2)
+    batch = training_batch(processor, [range(4)], 3, traced=True)
+    queries, targets = PlumeForTraining(model)(batch.queries + batch.targets, 3)
     loss, terms = batch_losses(queries, targets, batch, WEIGHTS)
     assert len(set(batch.queries[0].suffix_lengths.tolist())) > 1  # else means of means would be the mean
     loss.backward()
@@ -189,7 +212,7 @@ def test_two_processes_give_the_gradient_and_the_losses_of_one(released_model_di
     assert_equal_gradients(result["gradients"], reference, 1e-6)  # embeddings are float32
     assert_equal_gradients(result["gradients in chunks"], reference, 1e-6)
     torch.testing.assert_close(result["loss"], 2 * loss.detach())
-    for name in ("nce_gen", "nce_anchor", "ce", "balance"):
+    for name in ("nce_gen", "nce_anchor", "ce", "balance", "distil", "decode"):
         torch.testing.assert_close(result["terms"][name], terms[name])
 
 

@@ -22,7 +22,7 @@ from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe
 from plume_embed.training.recipes import recipe_names
 from plume_embed.training.run import make_task, run, training_arguments
-from plume_embed.training.trainer import PlumeTrainer
+from plume_embed.training.trainer import PlumeTrainer, load_weights
 from training.hops import HOPS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -120,6 +120,24 @@ def test_a_run_goes_on_between_two_logs_with_the_log_of_one_that_was_never_inter
     )
     assert mine[:4] == theirs[:4] and mine[5:] == theirs[5:]
     assert mine[4]["stage"] == theirs[4]["stage"]  # step 8 alone, and the mean of 7 and 8
+
+
+def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
+    recipe = small(tmp_path / "run", save_steps=0)
+    run(recipe, stop_after=2)
+    others = dataclasses.replace(recipe, seed=recipe.seed + 1, lora=LoraSettings(rank=2))
+    with pytest.raises(ValueError, match=r"other settings: .*lora\.rank was None and is 2.*seed was 0 and is 1"):
+        run(others, resume=True)
+    saved_more_often = dataclasses.replace(recipe, save_steps=1)
+    assert run(saved_more_often, resume=True, stop_after=3)["resumed_from"] == "checkpoint-2"
+
+
+def test_weights_of_other_shapes_are_named(tmp_path):
+    recipe = small(tmp_path / "run")
+    make_task(recipe, 0, 1).make_model().save_pretrained(tmp_path / "saved")
+    wider = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, intermediate_size=96))
+    with pytest.raises(ValueError, match=r"(?s)model\.safetensors.*has other weights.*size mismatch"):
+        load_weights(make_task(wider, 0, 1).make_model(), tmp_path / "saved")
 
 
 def test_resuming_without_a_checkpoint_begins_anew_and_says_so(tmp_path):

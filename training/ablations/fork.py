@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from plume_embed.training import checkpoints
 from plume_embed.training.log import LOG_FILE
 from plume_embed.training.recipe import Recipe
+from plume_embed.training.resuming import keep_recipe
 from plume_embed.training.run import make_task
 from training.ablations.archive import check_is_of
 
@@ -60,6 +61,8 @@ def _what_stage_0_reads(recipe: Recipe, step: int) -> dict:
     del values["model"]["plume"]  # the adapter and its steps
     for name in _OF_LATER_STAGES:
         del values["curriculum"][name]
+    for name in ("distil", "decode"):  # of latent steps
+        del values["loss"][name]
     return values | {"learning_rates": [recipe.curriculum.at(index).learning_rate for index in range(step)]}
 
 
@@ -82,7 +85,7 @@ def fork(recipe: Recipe, trunk: Recipe) -> None:
         raise ValueError(f"No such checkpoint: {source}; run the trunk up to step {step}.")
     check_is_of(source.parent, trunk)
     out = Path(recipe.output_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    keep_recipe(recipe)
     own = make_task(recipe, 0, 1).make_model()
     trained = load_file(source / "model.safetensors")
     weights = {

@@ -137,6 +137,19 @@ ROWS = (
         ),
         forks=False,
     ),
+    Row(
+        "distilled",
+        "steps",
+        "stage 0, then all steps at once, held to the states of the explicit trace",
+        ("curriculum.stages=[0,4]", "loss.distil=1.0"),
+    ),
+    Row("stages_6_decoded", "steps", "6 stages, each step read by a decoder", ("loss.decode=1.0",)),
+    Row(
+        "k_4_decoded",
+        "steps",
+        "K = 4, each step read by a decoder",
+        ("curriculum.num_latent_steps=4", "loss.decode=1.0"),
+    ),
     *(
         Row(
             f"jacobi_{sweeps}",

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.training.curriculum import CurriculumState
 from plume_embed.training.data.corpus import check_shares
 from plume_embed.training.diagnostics import Sample
+from plume_embed.training.latents.traces import Trace, traces_of
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side, with_suffixes
 from plume_embed.training.recipe import Recipe
@@ -49,9 +51,7 @@ class HopsTask:
             seed=self.recipe.seed,
             temporal_patch_size=1,
             model_class=RivalModel if "rollout" in self.recipe.model.plume else PlumeModel,
-            num_latent_steps=self.curriculum.num_latent_steps,
-            document_latent_steps=self.recipe.document_latent_steps,
-            **self.recipe.model.fresh(),
+            **self.recipe.plume_steps | self.recipe.model.fresh(),
         )
 
     @property
@@ -73,11 +73,14 @@ class HopsTask:
         chunks = [slice(start, start + size) for start in range(0, len(queries), size)]
         return TrainingBatch(
             queries=[
-                with_suffixes(
-                    self.processor,
-                    self.prefix(queries[chunk]),
-                    None if suffixes is None else suffixes[chunk],
-                    reads_prefix,
+                replace(
+                    with_suffixes(
+                        self.processor,
+                        self.prefix(queries[chunk]),
+                        None if suffixes is None else suffixes[chunk],
+                        reads_prefix,
+                    ),
+                    trace=self._trace(queries[chunk], state),
                 )
                 for chunk in chunks
             ],
@@ -87,6 +90,10 @@ class HopsTask:
             num_latent_steps=state.num_latent_steps,
             early_steps=state.early_steps,
         )
+
+    def _trace(self, queries: list[hops.Hop], state: CurriculumState) -> Trace | None:
+        rationales, loss = [query.rationale for query in queries], self.recipe.loss
+        return traces_of(self.processor, self.curriculum, state, rationales, loss.distil > 0, loss.decode > 0)
 
     def _names(self, finals: tuple[int, ...], state: CurriculumState) -> SideBatch:
         """The targets that name these states, which have no rationale; nearly every batch has all ten."""

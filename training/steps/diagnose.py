@@ -29,9 +29,10 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
 
     Returns:
         `read_outs`: Hit@1 by name, with the same read-out on both sides (`same`) and with the candidates' embeddings
-        (`embedding`); `after_step`: Hit@1 with 0 to K steps, and by depth where the set has it; `causal`: by name
-        Hit@1, its difference to the rollout, how often the answer is that of the other query, and the mean cosine of
-        the embedding to that of the rollout; `similarities`. Hits are [mean, low, high] over the queries.
+        (`embedding`); `after_step`: Hit@1 with 0 to K steps, and where the set has depths by depth and, for each number
+        of steps, of the queries that are no deeper (`within_depth`); `causal`: by name Hit@1, its difference to the
+        rollout, how often the answer is that of the other query, and the mean cosine of the embedding to that of the
+        rollout; `similarities`. Hits are [mean, low, high] over the queries.
     """
     model, processor = loaded.model, loaded.processor
     steps = model.config.num_latent_steps
@@ -82,9 +83,13 @@ def _after_step(queries: Any, candidates: Any, asked: DiagnosticSet) -> dict[str
         of_candidates = candidates.after_step[:, min(k, asked.document_latent_steps)]
         columns.append(hits(queries.after_step[:, k], of_candidates, asked.gold))
         found["hit"].append(mean_of(columns[-1]))
-    for depth in sorted(set(asked.depths or ())):
-        rows = np.array(asked.depths) == depth
-        found["by_depth"][str(depth)] = [float(column[rows].mean()) for column in columns]
+    depths = np.array(asked.depths or ())
+    for depth in sorted(set(depths.tolist())):
+        found["by_depth"][str(depth)] = [float(column[depths == depth].mean()) for column in columns]
+    if len(depths):
+        found["within_depth"] = [
+            float(column[depths <= k].mean()) if (depths <= k).any() else None for k, column in enumerate(columns)
+        ]
     return found
 
 

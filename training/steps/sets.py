@@ -105,7 +105,8 @@ def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photogra
         count (`int`): Most queries of a task.
     """
     model = load_model(folder).eval()
-    steps = model.config.num_latent_steps
+    of_documents = model.config.document_latent_steps
+    steps = model.config.num_latent_steps if of_documents is None else of_documents
     sets = [named_pictures(pictures, steps)]
     if miniature is not None:
         store = MediaStore(miniature)

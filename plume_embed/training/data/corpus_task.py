@@ -17,6 +17,7 @@ from plume_embed.training.data.corpus import Corpus, Pair, SubsetBalancedBatches
 from plume_embed.training.data.folder_corpus import read_folder
 from plume_embed.training.data.start import model_of_folder
 from plume_embed.training.diagnostics import Sample
+from plume_embed.training.latents.traces import traces_of
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side
 from plume_embed.training.recipe import Recipe
@@ -83,11 +84,7 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return model_of_folder(self.recipe)
-        steps = {
-            "num_latent_steps": self.curriculum.num_latent_steps,
-            "document_latent_steps": self.recipe.document_latent_steps,
-        }
-        model = make_model(self.processor, seed=self.recipe.seed, **steps | settings.fresh())
+        model = make_model(self.processor, seed=self.recipe.seed, **self.recipe.plume_steps | settings.fresh())
         if settings.freeze_vision:
             model.freeze_vision()
         return model
@@ -132,13 +129,17 @@ class CorpusTask:
 
     def _chunks(self, pairs: list[Pair], name: str, state: CurriculumState, has_rollout: bool) -> list[SideBatch]:
         size, chunks = self.recipe.chunk_size or len(pairs), []
+        asked = (self.recipe.loss.distil > 0, self.recipe.loss.decode > 0)
         for start in range(0, len(pairs), size):
             chunk = pairs[start : start + size]
             sides = [pair.query if name == "query" else pair.target for pair in chunk]
             suffixes = [self.curriculum.suffix(side.rationale, side.answer, state) for side in sides]
             items, reads_prefix = [side.item for side in sides], self.curriculum.num_latent_steps == 0
+            rationales = [side.rationale for side in sides]
             try:
-                chunks.append(make_side(self.processor, items, suffixes if has_rollout else None, reads_prefix))
+                made = make_side(self.processor, items, suffixes if has_rollout else None, reads_prefix)
+                trace = traces_of(self.processor, self.curriculum, state, rationales, *asked) if has_rollout else None
+                chunks.append(replace(made, trace=trace))
             except ValueError as error:
                 match = _ITEM.match(str(error))
                 if match is None:

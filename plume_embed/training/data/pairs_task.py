@@ -65,6 +65,8 @@ class PairsTask:
                 f"Pairs have no rationales, so only the last stage can be trained: curriculum.stages must be "
                 f"[{recipe.curriculum.num_segments}], got {list(recipe.curriculum.stages)}."
             )
+        if recipe.loss.distil or recipe.loss.decode:
+            raise ValueError("loss.distil and loss.decode need rationales, which pairs do not have; set them to 0.")
         if recipe.pairs.sampled_steps and recipe.curriculum.anytime_steps:
             raise ValueError(
                 "pairs.sampled_steps draws K, curriculum.anytime_steps reads one rollout in several places; give one."

@@ -13,7 +13,7 @@ def model_of_folder(recipe: Recipe) -> PlumeModel:
     Raises:
         ValueError: it embeds documents in a single pass, and the recipe would train them with steps.
     """
-    settings, steps = recipe.model, recipe.curriculum.num_latent_steps
+    settings = recipe.model
     assert settings.path is not None  # the tasks ask
     known = PlumeConfig.from_pretrained(settings.path).document_latent_steps
     if known is not None and recipe.target_rollout and "document_latent_steps" not in settings.plume:
@@ -21,8 +21,7 @@ def model_of_folder(recipe: Recipe) -> PlumeModel:
             f"{settings.path} embeds documents with {known} latent steps: go on with --set target_rollout=false, or "
             "train them with steps by --set model.plume={document_latent_steps: null}."
         )
-    fields = {"num_latent_steps": steps, "document_latent_steps": recipe.document_latent_steps, **settings.plume}
-    model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, **fields)
+    model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, **recipe.plume_steps | settings.plume)
     if settings.freeze_vision:
         model.freeze_vision()
     return model

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, set_peft_model_state_dict
+from peft.utils import load_peft_weights
 
 from plume_embed.model.arguments_plume import refuse_pickled_weights
 from plume_embed.model.modeling_plume import PlumeModel
@@ -20,6 +21,15 @@ def add_lora(model: PlumeModel, settings: LoraSettings) -> PeftModel:
         task_type=TaskType.FEATURE_EXTRACTION,
     )
     return get_peft_model(model, config)
+
+
+def load_updates(model: PeftModel, folder: Path) -> None:
+    """Reads the updates of `folder` into a model that [`add_lora`] wrapped.
+
+    Raises:
+        RuntimeError: they are of other shapes.
+    """
+    set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
 
 
 def load_lora(model: PlumeModel, folder: Path) -> PlumeModel:

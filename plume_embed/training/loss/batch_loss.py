@@ -21,6 +21,8 @@ class LossWeights:
             first so many dimensions, each of unit norm; () is the whole embedding alone.
         false_negative_margin (`float`, *optional*): A target that is nearer to a query than the query's own positive
             by more than this cosine, as the model sees it now, is no negative of it. `None`: all are.
+        distil (`float`): Of the distance between latent steps and the explicit trace (`latents/traces.py`).
+        decode (`float`): Of reading each part of the rationale from its latent step alone (`latents/traces.py`).
     """
 
     temperature: float = 0.02
@@ -30,6 +32,8 @@ class LossWeights:
     balance: float = 0.1
     dimensions: tuple[int, ...] = ()
     false_negative_margin: float | None = None
+    distil: float = 0.0
+    decode: float = 0.0
 
 
 @dataclass
@@ -75,21 +79,16 @@ class TrainingBatch:
     @property
     def suffix_tokens(self) -> int:
         """Supervised tokens on both sides of this process, padding left out."""
-        lengths = [side.suffix_lengths for side in self.queries + self.targets if side.suffix_lengths is not None]
-        return int(sum(length.sum() for length in lengths))
+        return int(sum(side.supervised_tokens.sum() for side in self.queries + self.targets))
 
 
 def join(outputs: list[SideOutput]) -> SideOutput:
     """The rows of several chunks as one."""
-    probs = [output.router_probs for output in outputs if output.router_probs is not None]
-    early = [output.early for output in outputs if output.early is not None]
-    return SideOutput(
-        gen=torch.cat([output.gen for output in outputs]),
-        anchor=torch.cat([output.anchor for output in outputs]),
-        token_losses=torch.cat([output.token_losses for output in outputs]),
-        router_probs=torch.cat(probs) if probs else None,
-        early=torch.cat(early) if early else None,
-    )
+    joined = []
+    for parts in zip(*(output.tensors() for output in outputs), strict=True):
+        there = [part for part in parts if part is not None]
+        joined.append(torch.cat(there) if there else None)
+    return SideOutput(*joined)
 
 
 def batch_losses(
@@ -130,6 +129,13 @@ def batch_losses(
         terms["balance"] = balance_loss(probs)
         terms["router_entropy"] = -(probs * probs.clamp_min(1e-12).log()).sum(dim=-1).mean()  # of this process
         loss = loss + weights.balance * terms["balance"]
+    for name, weight in (("distil", weights.distil), ("decode", weights.decode)):
+        found = [rows for rows in (vars(queries)[name], vars(targets)[name]) if rows is not None]
+        if found:
+            rows = torch.cat(found)  # not equally many on every process
+            sums = gather_rows(torch.stack((rows.sum(), rows.new_tensor(len(rows)))).unsqueeze(0)).sum(dim=0)  # [2]
+            terms[name] = sums[0] / sums[1]
+            loss = loss + weight * terms[name]
     return world_size * loss, {name: term.detach() for name, term in terms.items()}
 
 

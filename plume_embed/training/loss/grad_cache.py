@@ -47,7 +47,7 @@ def cached_backward(
             states.append(_RandomState(chunk))
             cached += forward([chunk], batch.num_latent_steps, batch.early_steps)
     leaves = [
-        SideOutput(*(None if t is None else t.detach().requires_grad_() for t in _tensors(output))) for output in cached
+        SideOutput(*(None if t is None else t.detach().requires_grad_() for t in output.tensors())) for output in cached
     ]
     loss, terms = batch_losses(join(leaves[: len(batch.queries)]), join(leaves[len(batch.queries) :]), batch, weights)
     loss.backward()
@@ -56,7 +56,7 @@ def cached_backward(
             output = forward([chunk], batch.num_latent_steps, batch.early_steps)[0]
         share = sum(  # its gradient with regard to the output is that of the batch's loss
             (tensor * cache.grad).sum()
-            for tensor, cache in zip(_tensors(output), _tensors(leaf), strict=True)
+            for tensor, cache in zip(output.tensors(), leaf.tensors(), strict=True)
             if tensor is not None and cache.grad is not None and tensor.requires_grad
         )
         backward(share, chunk is chunks[-1])
@@ -75,10 +75,6 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.grad = gradient.view_as(parameter).clone()
-
-
-def _tensors(output: SideOutput) -> tuple[torch.Tensor | None, ...]:
-    return output.gen, output.anchor, output.token_losses, output.router_probs, output.early
 
 
 class _RandomState:

@@ -1,0 +1,55 @@
+"""A run goes on with the settings it began with: they lie in its folder, and other ones are refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from plume_embed.atomic import write_text
+from plume_embed.stored import naming
+from plume_embed.training.recipe import Recipe, recipe_from
+
+RECIPE_FILE = "recipe.json"
+# What a run may find changed when it goes on: where things lie, and what it writes and when.
+_MAY_CHANGE = ("output_dir", "workers", "save_steps", "report_to", "model.path", "data.files", "data.folder")
+_MAY_CHANGE += ("data.media_root", "pairs.held_out_files")
+
+
+def keep_recipe(recipe: Recipe) -> None:
+    """Writes the settings into the run's folder, which is made if it is not there."""
+    out = Path(recipe.output_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / RECIPE_FILE, json.dumps(dataclasses.asdict(recipe), indent=1) + "\n")
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuses to go on with a run that began with other settings.
+
+    Raises:
+        ValueError: a setting that changes what is computed differs, or the folder's settings cannot be read.
+    """
+    file = Path(recipe.output_dir) / RECIPE_FILE
+    with naming(file):
+        begun = _settings(recipe_from(json.loads(file.read_text(encoding="utf-8"))))
+    asked = _settings(recipe)
+    changed = [
+        f"{name} was {begun.get(name)!r} and is {asked.get(name)!r}"
+        for name in sorted(begun.keys() | asked.keys())
+        if begun.get(name) != asked.get(name) and name not in _MAY_CHANGE
+    ]
+    if changed:
+        raise ValueError(
+            f"{recipe.output_dir} holds a run of other settings: {'; '.join(changed)}. Give the same settings to go "
+            "on, or another output_dir to begin anew."
+        )
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting under its dotted name; groups one level deep, as `--set` names them."""
+    found: dict[str, Any] = {}
+    for name, value in vars(recipe).items():
+        if dataclasses.is_dataclass(value):
+            found |= {f"{name}.{inner}": each for inner, each in vars(value).items()}
+        else:
+            found[name] = value
+    return found
