@@ -1,79 +1,87 @@
-"""Peak memory of indexing a folder of photographs of 12 megapixels, and how it grows with their number. Linux only.
+"""Peak memory and time of indexing photographs of 12 megapixels, and of a search after it. Linux only.
 
     python -m benchmarks.photographs_memory --count 40 --count 1000 --json FILE
 
-The command `plume-embed index` runs as it stands, at its default batch. What is stated is the largest sum, over the
-program and the process that decodes for it, of their proportional set sizes (memory that two share counts once).
+The commands `plume-embed index` and `plume-embed search` run as they stand, at their defaults. What is stated of memory
+is the largest sum, over the program and the process that decodes for it, of their proportional set sizes (memory that
+two share counts once); the CPU seconds are of both.
 """
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from PIL import Image
 
-WIDTH, HEIGHT = 4000, 3000
+from benchmarks.large_photographs import HEIGHT, ROOT, WIDTH, write_photographs
+from plume_embed.atomic import write_json
+
+QUERY = "a cup of coffee"
 
 
 def main(
     count: Annotated[list[int], typer.Option(help="Photographs in the folder; once for each run.")],
-    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("checkpoints/plume-tiny"),
+    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "checkpoints" / "plume-small",
+    folder: Annotated[Path | None, typer.Option(help="Where the photographs are made and stay.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the result.")] = None,
 ) -> None:
-    """Makes the folders and indexes them, one after the other."""
+    """Makes the photographs, indexes so many of them at a time, and searches."""
     rows = []
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work, "photographs")
-        folder.mkdir()
-        for number in sorted(count):
-            for index in range(len(list(folder.iterdir())), number):
-                photograph(index).save(folder / f"{index:05}.jpg", quality=90)
-            rows.append({"photographs": number, **measure(folder, Path(work, f"index-{number}"), model)})
-            print(rows[-1], flush=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent if folder else None) as work:
+        for number in count:
+            files = write_photographs(folder or Path(work, "photographs"), number)
+            chosen = Path(work, f"first-{number}")
+            chosen.mkdir()
+            for file in files:
+                (chosen / file.name).hardlink_to(file)
+            to = ["--to", work + f"/index-{number}", "--model", str(model)]
+            index, first, again = (
+                measure(command)
+                for command in (["index", str(chosen), *to], *2 * [["search", str(chosen), QUERY, *to]])
+            )
+            num_bytes = sum(file.stat().st_size for file in files) // number
+            rows.append(
+                {"photographs": number, "bytes_each": num_bytes, "index": index, "search": first, "search_again": again}
+            )
+            print(json.dumps(rows[-1]), flush=True)
     if json_file:
-        json_file.write_text(json.dumps({"size": [WIDTH, HEIGHT], "model": model.name, "runs": rows}, indent=2) + "\n")
+        write_json(json_file, {"size": [WIDTH, HEIGHT], "model": model.name, "runs": rows})
 
 
-@cache
-def shapes() -> np.ndarray:
-    """Shapes of every size in every colour: [H, W, 3]."""
-    random, picture = np.random.default_rng(0), np.zeros((HEIGHT, WIDTH, 3), np.float32)
-    for side in (3, 12, 50, 200):
-        layer = Image.fromarray(random.integers(0, 256, (side, side * 4 // 3, 3), dtype=np.uint8))
-        picture += np.asarray(layer.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.float32) / 4
-    return picture.astype(np.uint8)
-
-
-def photograph(number: int) -> Image.Image:
-    """The shapes, moved by another distance for each number."""
-    return Image.fromarray(np.roll(shapes(), (97 * number, 31 * number), axis=(0, 1)))
-
-
-def measure(folder: Path, index: Path, model: Path) -> dict[str, float]:
-    """Indexes a folder.
+def measure(command: list[str]) -> dict[str, float]:
+    """Runs a command of plume-embed.
 
     Returns:
-        `peak_mib` of memory, `decoder_mib` the part of the decoding process in it, `seconds` by the clock.
+        `peak_mib` of memory, `decoder_mib` the part of the decoding process in it, `seconds` by the clock, and
+        `cpu_seconds`.
     """
-    command = [sys.executable, "-m", "plume_embed", "index", folder, "--to", index, "--model", model]
-    start, peak, decoder = time.monotonic(), 0.0, 0.0
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL) as process:
+    start, used, peak, decoder = time.monotonic(), _children_cpu(), 0.0, 0.0
+    whole = [sys.executable, "-m", "plume_embed", *command]
+    with subprocess.Popen(whole, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             sizes = {pid: proportional_mib(pid) for pid in (process.pid, *descendants(process.pid))}
             if sum(sizes.values()) > peak:
                 peak, decoder = sum(sizes.values()), sum(sizes.values()) - sizes[process.pid]
             time.sleep(0.1)
     if process.returncode:
-        raise SystemExit(f"plume-embed index ended with {process.returncode}")
-    seconds = time.monotonic() - start
-    return {"peak_mib": round(peak), "decoder_mib": round(decoder), "seconds": round(seconds)}
+        raise SystemExit(f"plume-embed {command[0]} ended with {process.returncode}")
+    seconds, cpu_seconds = time.monotonic() - start, _children_cpu() - used
+    return {
+        "peak_mib": round(peak),
+        "decoder_mib": round(decoder),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+    }
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def proportional_mib(pid: int) -> float:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 HEAVY = ("torch", "torchvision", "transformers", "numpy", "pyarrow", "lancedb", "datasets", "yaml", "PIL")
@@ -24,16 +25,19 @@ print("\\n" + json.dumps([code, used.ru_utime + used.ru_stime, heavy]))
 
 @dataclass(frozen=True)
 class Start:
-    """One start: its exit code, CPU seconds of the whole process, which of HEAVY it imported, what it printed."""
+    """One start: exit code, CPU seconds of the process, which of HEAVY it imported, what it printed, seconds."""
 
     code: int
     cpu_seconds: float
     heavy: list[str]
     out: str
+    seconds: float
 
 
 def measure_start(arguments: list[str]) -> Start:
     """Runs a command line in a process of its own."""
+    began = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - began
     out, _, measured = done.stdout.rstrip("\n").rpartition("\n")
-    return Start(*json.loads(measured), out)
+    return Start(*json.loads(measured), out, seconds)
