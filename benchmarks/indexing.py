@@ -1,0 +1,237 @@
+"""Where indexing spends its CPU time, by stage and kind of file, beside a loop of sentence-transformers. Linux only.
+
+    python -m benchmarks.indexing --json benchmarks/results/indexing.json
+
+The files are made here from seeds: photographs of 12 megapixels, PDFs, films, texts. First each stage runs alone, one
+file after the other. Then `update_index`, which is what `plume-embed index` calls, and `SentenceTransformer.encode`
+take turns over the same files; the latter has no way to read a PDF. On a shared machine the CPU seconds count, those of
+the process that decodes included; CPU seconds over seconds by the clock say how many cores were at work.
+"""
+
+import json
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import av
+import psutil
+import typer
+from PIL import Image, ImageDraw
+
+from benchmarks.large_photographs import ROOT, photograph, write_photographs
+from plume_embed.atomic import write_json
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.listing import list_folder
+from plume_embed.index.pipeline import content_digest
+from plume_embed.index.search import describe
+from plume_embed.index.store import Index
+from plume_embed.index.update import update_index
+from plume_embed.reading.bounded import warm_up
+from plume_embed.reading.decode import decode
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.options import Decoded, Options
+from plume_embed.reading.read import read_items
+
+STAGES = ("read", "decode", "hand over", "resize", "digest", "processor", "model", "write")
+_WORDS = ("river", "stone", "winter", "a", "the", "near", "market", "green", "boats", "slowly", "under", "of")
+_BATCH = 32
+
+
+def write_texts(folder: Path, count: int) -> None:
+    """Texts of one passage."""
+    for number in range(count):
+        words = random.Random(number).choices(_WORDS, k=180)
+        (folder / f"{number}.txt").write_text(" ".join(words))
+
+
+def write_pdfs(folder: Path, count: int) -> None:
+    """Pages of four to a PDF, each a picture with lines of text on it."""
+    for number in range(0, count, 4):
+        pages = []
+        for page in range(number, min(number + 4, count)):
+            sheet = Image.new("RGB", (1240, 1754), "white")
+            sheet.paste(photograph(page).resize((800, 600)), (220, 100))
+            lines = "\n".join(" ".join(random.Random(page * 99 + line).choices(_WORDS, k=12)) for line in range(30))
+            ImageDraw.Draw(sheet).text((120, 800), lines, fill="black", font_size=24)
+            pages.append(sheet)
+        pages[0].save(folder / f"{number}.pdf", save_all=True, append_images=pages[1:], resolution=150)
+
+
+def write_films(folder: Path, count: int) -> None:
+    """Films of eight seconds: a view of 1280 x 720 that moves over a photograph."""
+    for number in range(count):
+        picture = photograph(number)
+        with av.open(str(folder / f"{number}.mp4"), "w") as film:
+            stream = film.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 1280, 720, "yuv420p", 8_000_000
+            for step in range(200):
+                view = picture.crop((4 * step, 2 * step, 4 * step + 1280, 2 * step + 720))
+                film.mux(stream.encode(av.VideoFrame.from_image(view)))
+            film.mux(stream.encode())
+
+
+KINDS: dict[str, tuple[Callable[[Path, int], Any], str]] = {
+    "photographs": (write_photographs, "image"),
+    "pages of PDFs": (write_pdfs, ""),
+    "films": (write_films, "video"),
+    "texts": (write_texts, "text"),
+}
+
+
+def stages(folder: Path, encoder: Encoder, database: Path) -> dict[str, float]:
+    """CPU milliseconds of an item in each stage, alone and one file after the other."""
+    used: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        start = _cpu_seconds()
+        yield
+        used[stage] += _cpu_seconds() - start
+
+    warm_up()
+    options = Options.of(encoder.processor)
+    plain = Options(options.num_frames, options.max_pixels, None, options.fps, options.page_words)
+    contents: list[dict] = []
+    for file in list_folder(folder).files:
+        with timed("read"):
+            file.absolute.read_bytes()
+        contents += [item.content for item in _items(file, encoder, plain, timed) if item.content]
+    shrunk, rows, vectors = [], [], []
+    for content in contents:
+        with timed("resize"):
+            shrunk.append(encoder.processor.shrunk(content))
+        with timed("digest"):
+            content_digest(shrunk[-1])
+    for start in range(0, len(shrunk), _BATCH):
+        with timed("processor"):
+            batch = encoder.process(shrunk[start : start + _BATCH])
+        with timed("model"):
+            vectors += list(encoder.embed(batch, encoder.document_latent_steps()))
+    index = Index(database, describe(encoder), encoder.dimension)
+    now, names = datetime.now(UTC), ("kind", "locator", "snippet")
+    for number, vector in enumerate(vectors):
+        row = dict.fromkeys(names, "") | {
+            "vector": vector,
+            "content": f"{number}",
+            "item": 0,
+            "digest": f"{number:032}",
+        }
+        rows.append({**row, "embedded_at": now})
+    with timed("write"):
+        for start in range(0, len(rows), _BATCH):
+            index.add_items(rows[start : start + _BATCH])
+    if used["hand over"]:  # texts have none
+        used["hand over"] = max(0.0, used["hand over"] - used["decode"])
+    return {stage: 1000 * used[stage] / len(contents) for stage in STAGES}
+
+
+def _items(file: SourceFile, encoder: Encoder, options: Options, timed: Callable) -> list[Any]:
+    """The items of a file. What reading in the process for it takes beyond the decoding is the hand-over."""
+    if file.kind == "text":
+        with timed("decode"):
+            return list(read_items(file, encoder.fits, options))
+    with timed("hand over"):
+        list(read_items(file, encoder.fits, options))
+    with timed("decode"):
+        decoded = [one for one in decode(file, options, frozenset()) if isinstance(one, Decoded)]
+    return decoded
+
+
+def _index(folder: Path, encoder: Encoder, work: Path) -> int:
+    return update_index(folder, Path(tempfile.mkdtemp(dir=work)) / "index", encoder).num_items
+
+
+def _loop(folder: Path, key: str, model: Any) -> int:
+    files = sorted(folder.iterdir())
+    model.encode([file.read_text() if key == "text" else {key: str(file)} for file in files], batch_size=_BATCH)
+    return len(files)
+
+
+def _measured(work: Callable[[], int]) -> dict[str, float]:
+    start, cpu = time.perf_counter(), _cpu_seconds()
+    count = work()
+    seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
+    return {"items": count, "seconds": seconds, "cpu_seconds": cpu}
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that it has started."""
+    here = psutil.Process()
+    return time.process_time() + sum(sum(one.cpu_times()[:4]) for one in here.children(recursive=True))
+
+
+def measure(model: Path, counts: dict[str, int], rounds: int) -> dict[str, Any]:
+    """Every kind of file: its stages, and the two ways in turns."""
+    from sentence_transformers import SentenceTransformer
+
+    encoder, loop, kinds = Encoder(model, device="cpu"), SentenceTransformer(str(model), device="cpu"), {}
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        for kind, count in counts.items():
+            write, key = KINDS[kind]
+            folder = work / kind.replace(" ", "-")
+            folder.mkdir()
+            write(folder, count)
+            by_stage = stages(folder, encoder, work / f"{folder.name}-index")
+            ours, theirs = [], []
+            for _ in range(rounds):
+                ours.append(_measured(lambda folder=folder: _index(folder, encoder, work)))
+                if key:
+                    theirs.append(_measured(lambda folder=folder, key=key: _loop(folder, key, loop)))
+            kinds[kind] = {"stages_cpu_ms": by_stage, "index": ours, "sentence_transformers": theirs}
+            print(kind, json.dumps(kinds[kind]), flush=True)
+    return {"model": model.name, "rounds": rounds, "kinds": kinds}
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The tables of the documents."""
+    lines = [f"| CPU ms an item, {report['model']} | {' | '.join(STAGES)} |", f"|---|{'---:|' * len(STAGES)}"]
+    for kind, found in report["kinds"].items():
+        most = max(found["stages_cpu_ms"], key=lambda stage, found=found: found["stages_cpu_ms"][stage])
+        cells = [f"{found['stages_cpu_ms'][stage]:.1f}" for stage in STAGES]
+        lines.append(
+            f"| {kind} | {' | '.join(f'**{c}**' if s == most else c for s, c in zip(STAGES, cells, strict=True))} |"
+        )
+    lines += ["", "| | items | a CPU second | cores at work | sentence-transformers, a CPU second | ratio |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for kind, found in report["kinds"].items():
+        ours, theirs = (_rates(found[way]) for way in ("index", "sentence_transformers"))
+        assert ours is not None
+        cells = [kind, f"{found['index'][0]['items']}", f"{ours[0]:.1f}", f"{ours[1]:.1f}"]
+        cells += ["", ""] if theirs is None else [f"{theirs[0]:.1f}", f"{ours[0] / theirs[0]:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _rates(runs: list[dict[str, float]]) -> tuple[float, float] | None:
+    """Items a CPU second, and CPU seconds a second, over all rounds."""
+    if not runs:
+        return None
+    items, seconds, cpu = (sum(run[name] for run in runs) for name in ("items", "seconds", "cpu_seconds"))
+    return items / cpu, cpu / seconds
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "checkpoints" / "plume-small",
+    photographs: Annotated[int, typer.Option(min=1)] = 16,
+    pages: Annotated[int, typer.Option(min=1)] = 16,
+    films: Annotated[int, typer.Option(min=1)] = 6,
+    texts: Annotated[int, typer.Option(min=1)] = 128,
+    rounds: Annotated[int, typer.Option(min=1, help="In which the two ways take turns.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the result there.")] = None,
+) -> None:
+    """Measures indexing by kind of file."""
+    report = measure(model, dict(zip(KINDS, (photographs, pages, films, texts), strict=True)), rounds)
+    typer.echo(markdown(report))
+    if json_file is not None:
+        write_json(json_file, report)
+
+
+if __name__ == "__main__":
+    typer.run(main)
