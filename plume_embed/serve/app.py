@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from plume_embed.encode.encoder import Encoder
 from plume_embed.serve.batcher import Batcher, Embedded, ItemFailedError, QueueFullError, StoppedError
 from plume_embed.serve.contents import Contents
-from plume_embed.serve.delivery import Deliveries
 from plume_embed.serve.errors import RequestError, of_validation, plain_response
 from plume_embed.serve.gate import Gate
 from plume_embed.serve.metrics import Metrics
@@ -136,8 +135,7 @@ class Service:
         }
 
     def start(self) -> None:
-        """Starts the batcher; to be called in the event loop that answers."""
-        self._deliveries = Deliveries(asyncio.get_running_loop())
+        """Starts the batcher."""
         self.batcher = Batcher(self._encoder, self._limits, self._metrics)
 
     def check_name(self, name: str | None) -> None:
@@ -173,7 +171,8 @@ class Service:
 
     async def _results(self, futures: list[Future[Embedded]], request: Request, field: str) -> list[Embedded]:
         """Waits for all of them; whatever ends the wait early takes the rest out of the queue."""
-        all_done = self._deliveries.all_of(futures)
+        waiting = [asyncio.wrap_future(future) for future in futures]
+        all_done = asyncio.gather(*waiting)
         ends = time.monotonic() + self._limits.request_seconds
         try:
             while not all_done.done():
@@ -187,16 +186,14 @@ class Service:
                         f"It took longer than {self._limits.request_seconds:g} seconds; send fewer or smaller items."
                     )
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message)
-            for place, error in enumerate(future.exception() if future.done() else None for future in futures):
-                if isinstance(error, ItemFailedError):
-                    param = field if field == "messages" else f"{field}[{place}]"
-                    raise RequestError(HTTPStatus.BAD_REQUEST, str(error), param) from error
-                if error is not None:
-                    raise error
-            return [future.result() for future in futures]
+            return await all_done
+        except ItemFailedError as error:
+            place = next(i for i, one in enumerate(waiting) if one.done() and not one.cancelled() and one.exception())
+            param = field if field == "messages" else f"{field}[{place}]"
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), param) from error
         finally:
-            for future in futures:
-                future.cancel()
+            for one in waiting:
+                one.cancel()
 
     def _answer(self, body: EmbeddingRequest, results: list[Embedded]) -> Response:
         vectors = np.stack([result.vector for result in results])  # [N, D]

@@ -7,7 +7,6 @@ the next batch out of all that waits, whoever sent it.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from plume_embed.serve.settings import Limits
 
 # Processed items wait in memory; beyond so many batches of tokens the threads ahead pause.
 _BATCHES_AHEAD = 8
-_TEXTS_AT_ONCE = 8  # that are processed before the model hears of them
 
 
 class QueueFullError(RuntimeError):
@@ -93,13 +91,10 @@ class Batcher:
 
     def __init__(self, encoder: Encoder, limits: Limits, metrics: Metrics):
         self._encoder, self._limits, self._metrics = encoder, limits, metrics
-        # One lock. The thread of the model is woken when there may be a batch, and not for each item on its way to it.
-        self._lock = threading.RLock()
-        self._for_model, self._for_media = (threading.Condition(self._lock) for _ in range(2))
+        self._changed = threading.Condition()
         self._ready: list[_Job] = []  # the oldest first
-        self._unprocessed: deque[_Job] = deque()  # texts; one drain at a time is at them
         self._num_items = self._num_bytes = self._texts_ahead = 0
-        self._is_stopping = self._is_draining = self._is_gathering = self._last_was_long = False
+        self._is_stopping = self._last_was_long = False
         self._gathering, self._seconds_per_item = Gathering(), 0.0
         self._texts = ThreadPoolExecutor(1, thread_name_prefix="plume-texts")
         self._media = ThreadPoolExecutor(limits.threads, thread_name_prefix="plume-media")
@@ -123,7 +118,7 @@ class Batcher:
         """
         jobs = [_Job(item, num_latent_steps, item.num_bytes, not item.has_media) for item in items]
         num_bytes = sum(item.num_bytes for item in items)
-        with self._lock:
+        with self._changed:
             if self._is_stopping:
                 raise StoppedError("The server is stopping.")
             if (
@@ -136,24 +131,18 @@ class Batcher:
             self._texts_ahead += sum(job.is_text for job in jobs)
             for job in jobs:
                 job.future.add_done_callback(lambda _, job=job: self._leave(job))
-                if job.is_text:
-                    self._unprocessed.append(job)
-                    if not self._is_draining:
-                        self._is_draining = True
-                        self._texts.submit(self._drain)
-                else:
-                    self._media.submit(self._process_media, job)
+                (self._texts if job.is_text else self._media).submit(self._process, job)
         return [job.future for job in jobs]
 
     def stop(self) -> None:
         """Takes nothing more, finishes what is there, and ends the threads."""
-        with self._lock:
+        with self._changed:
             self._is_stopping = True
-            self._for_model.notify_all()
+            self._changed.notify_all()
         self._texts.shutdown(wait=True)
         self._media.shutdown(wait=True)
-        with self._lock:
-            self._for_model.notify_all()
+        with self._changed:
+            self._changed.notify_all()
         self._model.join()
 
     def is_running(self) -> bool:
@@ -167,68 +156,48 @@ class Batcher:
 
     def _leave(self, job: _Job) -> None:
         job.incoming = job.batch = None
-        with self._lock:
+        with self._changed:
             self._count(-1, -job.num_bytes)
-            if self._is_done():
-                self._for_model.notify_all()
+            self._changed.notify_all()
 
-    def _drain(self) -> None:
-        """All texts that wait through the processor, in the thread of texts."""
-        while True:
-            with self._lock:
-                jobs = [self._unprocessed.popleft() for _ in range(min(_TEXTS_AT_ONCE, len(self._unprocessed)))]
-                if not jobs:
-                    self._is_draining = False
-                    return
-            batches = [self._process(job) for job in jobs]
-            with self._lock:
-                self._texts_ahead -= len(jobs)
-                self._add_ready(jobs, batches)
-
-    def _process_media(self, job: _Job) -> None:
-        """A picture or a film through the processor, in a thread of media; it waits there while enough is ready."""
-        most = _BATCHES_AHEAD * self._limits.token_budget
-        with self._lock:
-            self._for_media.wait_for(lambda: sum(one.num_tokens for one in self._ready) < most)
-        batch = self._process(job)
-        with self._lock:
-            self._add_ready([job], [batch])
-
-    def _add_ready(self, jobs: Sequence[_Job], batches: Sequence[BatchFeature | None]) -> None:
-        for job, batch in zip(jobs, batches, strict=True):
-            if batch is not None and not job.future.done():
-                job.batch = batch
-                self._ready.append(job)
-        if not self._is_gathering or self._is_enough():
-            self._for_model.notify_all()
-
-    def _process(self, job: _Job) -> BatchFeature | None:
-        """An item through the processor; `None` if it failed or is not wanted any more."""
-        incoming = job.incoming
+    def _process(self, job: _Job) -> None:
+        """One item through the processor, in a thread ahead of the model."""
+        batch, incoming = None, job.incoming
         try:
             if incoming is not None:
+                self._wait_for_room(job.is_text)
                 content = incoming.content() if callable(incoming.content) else incoming.content
                 batch = self._encoder.process([content])
                 job.num_tokens = int(batch["attention_mask"].sum())
-                return batch
         except ValueError as error:
             _fail(job, ItemFailedError(without_place(error)))
         except BaseException as error:
             _fail(job, error)
-        return None
+        with self._changed:
+            self._texts_ahead -= job.is_text
+            if batch is not None and not job.future.done():
+                job.batch = batch
+                self._ready.append(job)
+            self._changed.notify_all()
+
+    def _wait_for_room(self, is_text: bool) -> None:
+        """Pictures and films wait while enough is ready; texts are small."""
+        most = _BATCHES_AHEAD * self._limits.token_budget
+        if is_text:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: sum(job.num_tokens for job in self._ready) < most)
 
     def _run(self) -> None:
         trimmer = Trimmer(time.monotonic)
         while True:
-            with self._lock:
-                self._for_model.wait_for(lambda: self._ready or self._is_done())
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._is_done())
                 if not self._ready:
                     return
-                self._is_gathering = True
-                self._for_model.wait_for(self._is_enough, timeout=self._gathering.seconds)
-                self._is_gathering = False
+                self._changed.wait_for(self._is_enough, timeout=self._gathering.seconds)
                 jobs = self._take_batch()
-                self._for_media.notify_all()
+                self._changed.notify_all()
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if jobs:
                 self._embed(jobs)
@@ -281,7 +250,7 @@ class Batcher:
             return
         ended = time.perf_counter()
         seconds = ended - started
-        with self._lock:
+        with self._changed:
             self._gathering.answered(len(jobs), seconds, ended)
         self._seconds_per_item += 0.1 * (seconds / len(jobs) - self._seconds_per_item)
         num_tokens = [job.num_tokens for job in jobs]
