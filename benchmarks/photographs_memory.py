@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,6 +51,21 @@ def main(
             print(json.dumps(rows[-1]), flush=True)
     if json_file:
         write_json(json_file, {"size": [WIDTH, HEIGHT], "model": model.name, "runs": rows})
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The table of the documents."""
+    lines = [
+        "| photographs | | peak of memory | of it decoding | CPU seconds | seconds |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for run in report["runs"]:
+        for name in ("index", "search", "search_again"):
+            found = run[name]
+            cells = [f"{run['photographs']:,}", name.replace("_", " "), f"{found['peak_mib']:,} MiB"]
+            cells += [f"{found['decoder_mib']:,} MiB", f"{found['cpu_seconds']:,.0f}", f"{found['seconds']:,.0f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def measure(command: list[str]) -> dict[str, float]:

@@ -40,4 +40,5 @@ def measure_start(arguments: list[str]) -> Start:
     done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - began
     out, _, measured = done.stdout.rstrip("\n").rpartition("\n")
-    return Start(*json.loads(measured), out, seconds)
+    code, cpu_seconds, heavy = json.loads(measured)
+    return Start(code, cpu_seconds, heavy, out, seconds)

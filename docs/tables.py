@@ -199,6 +199,18 @@ def cold_start() -> str:
     return markdown(read("benchmarks/results/cold_start.json"))
 
 
+def indexing() -> str:
+    from benchmarks.indexing import markdown
+
+    return markdown(read("benchmarks/results/indexing.json"))
+
+
+def thousand_photographs() -> str:
+    from benchmarks.photographs_memory import markdown
+
+    return markdown(read("benchmarks/results/photographs_memory.json"))
+
+
 def house() -> str:
     from benchmarks.house import markdown
 
@@ -247,6 +259,8 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_dealt,
         house,
         cold_start,
+        indexing,
+        thousand_photographs,
         photographs,
         plume_small_stages,
         kills,
