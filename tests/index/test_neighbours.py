@@ -26,7 +26,7 @@ from plume_embed.index.search import OpenIndex, open_index
 from plume_embed.index.update import update_ann, update_index
 
 ROWS, SIZE = 3000, 64
-ALL_SETTINGS = [*map(AnnSettings, AnnKind), AnnSettings(AnnKind.INT8, 32), AnnSettings(AnnKind.BINARY, 32)]
+ALL_SETTINGS = [*map(AnnSettings, AnnKind), AnnSettings(AnnKind.INT8, 32), AnnSettings(AnnKind.BINARY, 48)]
 
 
 def rows_of(vectors: np.ndarray, start: int = 0) -> list[dict]:
