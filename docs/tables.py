@@ -235,6 +235,42 @@ def soak() -> str:
     return markdown(read("docs/results/soak.json"))
 
 
+def ann() -> str:
+    from benchmarks.ann import markdown
+
+    return markdown(read("benchmarks/results/ann.json"))
+
+
+def ann_graph() -> str:
+    from benchmarks.ann import markdown
+
+    return markdown(read("benchmarks/results/ann_graph.json"))
+
+
+def scale_plan() -> str:
+    from scripts.scale_plan import plan_table
+
+    return plan_table(read("docs/results/scale_plan.json"))
+
+
+def scale_stages() -> str:
+    from scripts.scale_plan import stages_table
+
+    return stages_table(read("docs/results/scale_plan.json"))
+
+
+def scale_simulation() -> str:
+    from scripts.scale_plan import simulation_table
+
+    return simulation_table(read("docs/results/scale_plan.json"))
+
+
+def extras() -> str:
+    from scripts.extras import markdown
+
+    return markdown(read("docs/results/extras.json"))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     table.__name__: table
     for table in (
@@ -266,6 +302,12 @@ TABLES: dict[str, Callable[[], str]] = {
         kills,
         matrix,
         soak,
+        ann,
+        ann_graph,
+        scale_plan,
+        scale_stages,
+        scale_simulation,
+        extras,
     )
 }
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from plume_embed.cli.console import make_console, print_unreadable, progress_bar, summary
+import typer
+
+from plume_embed.cli.console import make_console, print_unreadable, progress_bar, summary, working
 from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
 from plume_embed.cli.options import (
     BATCH_SIZE,
@@ -30,6 +33,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from plume_embed.index.interface import ItemEncoder
+    from plume_embed.index.place import Place
+
+
+class _AnnKind(StrEnum):
+    """As [`AnnKind`], which is in a module that is slow to import."""
+
+    BINARY = "binary"
+    INT8 = "int8"
+    PQ = "pq"
+    HNSW = "hnsw"
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,15 @@ def index(
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     max_image_pixels: PixelsOption = None,
+    ann: Annotated[
+        bool, typer.Option("--ann", help="For 100,000 items and more: also make an index of approximate neighbours.")
+    ] = False,
+    ann_kind: Annotated[
+        _AnnKind, typer.Option(help="Of --ann: how vectors are coded. docs/scale.md compares them.")
+    ] = _AnnKind.BINARY,
+    ann_dimensions: Annotated[
+        int | None, typer.Option(min=8, help="Of --ann: code only the first so many dimensions. Default: all.")
+    ] = None,
 ) -> None:
     """Embed a folder into an index, or update that index.
 
@@ -70,7 +92,31 @@ def index(
 
         encoder = choose_encoder(server, model, device, dtype, max_image_pixels)
     choices = UpdateChoices(exclude, prune, moved, verify, verbose)
-    bring_up_to_date(folders, database_of(folder, to), encoder, latent_steps, batch_size, make_console(), choices)
+    db, console = database_of(folder, to), make_console()
+    bring_up_to_date(folders, db, encoder, latent_steps, batch_size, console, choices)
+    if ann:
+        _update_ann(db, encoder, latent_steps, ann_kind, ann_dimensions, console)
+
+
+def _update_ann(
+    db: "Place",
+    encoder: "ItemEncoder",
+    latent_steps: int | None,
+    kind: _AnnKind,
+    dimensions: int | None,
+    console: "Console",
+) -> None:
+    from plume_embed.index.neighbours import AnnKind, AnnSettings
+    from plume_embed.index.table import ANN_ROWS
+    from plume_embed.index.update import update_ann
+
+    with working("Training the ANN index"):
+        made = update_ann(db, encoder, latent_steps, AnnSettings(AnnKind(kind), dimensions))
+    if made is None:
+        console.print(f"no ANN index: below {ANN_ROWS:,} items every search is an exact scan")
+    else:
+        of = f" of {made.settings.dimensions} dimensions" if made.settings.dimensions else ""
+        console.print(f"ANN index: {made.settings.kind}{of}, {made.num_bytes / 1e6:,.0f} MB")
 
 
 def existing_folders(folder: Path, also: Sequence[Path] | None) -> list[Path]:
@@ -88,7 +134,7 @@ def existing_folders(folder: Path, also: Sequence[Path] | None) -> list[Path]:
 
 def bring_up_to_date(
     folders: Sequence[Path],
-    db: Path,
+    db: "Place",
     encoder: "ItemEncoder",
     latent_steps: int | None,
     batch_size: int,

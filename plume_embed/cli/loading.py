@@ -11,6 +11,7 @@ from plume_embed.cli.interrupts import raise_interrupts
 if TYPE_CHECKING:
     from plume_embed.encode.encoder import Encoder
     from plume_embed.index.interface import ItemEncoder
+    from plume_embed.index.place import Place
 
 
 @contextmanager
@@ -54,8 +55,9 @@ def choose_encoder(
     return RemoteEncoder(server)
 
 
-def database_of(folder: Path, to: Path | None) -> Path:
+def database_of(folder: Path, to: str | None) -> "Place":
     """Where a folder's index is."""
     from plume_embed.index.folders import default_database
+    from plume_embed.index.place import place_of
 
-    return to if to is not None else default_database(folder)
+    return place_of(to) if to is not None else default_database(folder)

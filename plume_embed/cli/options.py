@@ -33,10 +33,11 @@ PixelsOption = Annotated[
     ),
 ]
 DatabaseOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--to",
-        help="Folder of the index. Default: .plume-index in FOLDER, or in the folder above it that is indexed.",
+        help="Folder of the index, or s3://, gs:// or az:// address. Default: .plume-index in FOLDER, or in the folder "
+        "above it that is indexed.",
         metavar="DB",
     ),
 ]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from plume_embed.index.interface import ItemEncoder
+    from plume_embed.index.place import Place
     from plume_embed.index.search import Hit
 
 
@@ -62,6 +63,11 @@ def search(
         float | None,
         typer.Option(min=-1, max=1, help="Only results with at least this cosine similarity. Default: no limit."),
     ] = None,
+    where: Annotated[
+        str,
+        typer.Option(help="Only results for which this SQL holds: kind, locator, snippet, embedded_at.", metavar="SQL"),
+    ] = "",
+    exact: Annotated[bool, typer.Option("--exact", help="Scan all vectors, even where there is an ANN index.")] = False,
     also: AlsoOption = None,
     to: DatabaseOption = None,
     update: Annotated[bool, typer.Option(help="Update the index first, or rank what it already holds.")] = True,
@@ -92,21 +98,25 @@ def search(
     folders = existing_folders(folder, also)
     with heavy_imports("Loading the model"):
         from plume_embed.index.search import open_index
-        from plume_embed.index.table import errors_named
+        from plume_embed.index.table import errors_named, holds_index
 
         encoder = choose_encoder(server, model, device, dtype, max_image_pixels)
     query_vector = _query_vector(encoder, content, latent_steps)  # a bad query fails before the work
     db = database_of(folder, to)
     console = make_console(quiet=as_json or paths or null)
     unreadable, is_current = [], update
-    if server is None and not db.exists():
+    if server is None and not holds_index(db):
         _say_what_the_default_knows(encoder, console)
     if update:
         choices = UpdateChoices(exclude, prune, moved, verify, verbose)
         unreadable, is_current = _update(folders, db, encoder, latent_steps, batch_size, console, choices)
     with errors_named(db):
         opened = open_index(folders, db, encoder, latent_steps)
-        hits = opened.search(query_vector, top, [one.value for one in kind or ()], min_score)
+        is_exact = True if exact else None
+        hits = opened.search(query_vector, top, [one.value for one in kind or ()], min_score, where, is_exact)
+        remedy = None if exact else opened.remedy()
+    if remedy:
+        make_console(stderr=True).print(remedy)
     if paths or null:
         print_paths(hits, "\0" if null else "\n")
     elif as_json:
@@ -141,7 +151,7 @@ def _say_what_the_default_knows(encoder: "ItemEncoder", console: "Console") -> N
 
 def _update(
     folders: Sequence[Path],
-    db: Path,
+    db: "Place",
     encoder: "ItemEncoder",
     latent_steps: int | None,
     batch_size: int,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.table import DEFAULT_DATABASE, FOLDERS_SCHEMA, holds_index
 
 if TYPE_CHECKING:
@@ -63,20 +64,20 @@ def default_database(folder: Path) -> Path:
     return folder / DEFAULT_DATABASE
 
 
-def folders_of(rows: Sequence[dict[str, Any]], db: Path) -> list[IndexedFolder]:
+def folders_of(rows: Sequence[dict[str, Any]], db: Place) -> list[IndexedFolder]:
     """The folders of an index, from the rows of its table."""
-    base = db.resolve()
+    base = resolved_folder(db) or Path()
     return [IndexedFolder(row["number"], (base / row["label"]).resolve(), tuple(row["exclude"])) for row in rows]
 
 
-def write_folder(table: Table, db: Path, folder: IndexedFolder) -> None:
+def write_folder(table: Table, db: Place, folder: IndexedFolder) -> None:
     """Adds a folder, or changes the row with its number; one commit."""
     row = {"number": folder.number, "label": _label(folder.path, db), "exclude": list(folder.exclude)}
     changed = table.merge_insert("number").when_matched_update_all().when_not_matched_insert_all()
     changed.execute(pa.Table.from_pylist([row], schema=FOLDERS_SCHEMA))
 
 
-def find_scope(folders: Sequence[IndexedFolder], folder: Path, db: Path) -> Scope:
+def find_scope(folders: Sequence[IndexedFolder], folder: Path, db: Place) -> Scope:
     """The scope of a folder that is in the index, as it is or inside another.
 
     Raises:
@@ -93,7 +94,7 @@ def find_scope(folders: Sequence[IndexedFolder], folder: Path, db: Path) -> Scop
 
 
 def new_scope(
-    folders: Sequence[IndexedFolder], folder: Path, db: Path, moved: bool = False, add: bool = False
+    folders: Sequence[IndexedFolder], folder: Path, db: Place, moved: bool = False, add: bool = False
 ) -> Scope:
     """The scope of a folder that an update may bring into the index.
 
@@ -129,7 +130,7 @@ def _inside(folders: Sequence[IndexedFolder], path: Path) -> Scope | None:
     return Scope(nearest, "" if inside == Path() else inside.as_posix())
 
 
-def _moved_from(folders: Sequence[IndexedFolder], db: Path) -> IndexedFolder:
+def _moved_from(folders: Sequence[IndexedFolder], db: Place) -> IndexedFolder:
     missing = [one for one in folders if not one.path.is_dir()] or folders
     if len(missing) > 1:
         raise ValueError(
@@ -138,6 +139,8 @@ def _moved_from(folders: Sequence[IndexedFolder], db: Path) -> IndexedFolder:
     return missing[0]
 
 
-def _label(folder: Path, db: Path) -> str:
-    db = db.resolve()
-    return Path(os.path.relpath(folder, db)).as_posix() if db.is_relative_to(folder) else folder.as_posix()
+def _label(folder: Path, db: Place) -> str:
+    inside = resolved_folder(db)
+    if inside is None or not inside.is_relative_to(folder):
+        return folder.as_posix()
+    return Path(os.path.relpath(folder, inside)).as_posix()

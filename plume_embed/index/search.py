@@ -1,7 +1,7 @@
-"""Ranking what an index holds, by an exact scan of all vectors."""
+"""Ranking what an index holds: by an exact scan, or in a large index by the candidates of its ANN index."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from plume_embed.index.folders import Scope, find_scope
 from plume_embed.index.interface import ItemEncoder
+from plume_embed.index.place import Place
 from plume_embed.index.snapshot import Snapshot, read_snapshot
 from plume_embed.index.store import Index
-from plume_embed.index.table import Metadata
+from plume_embed.index.table import ANN_ROWS, Metadata
 from plume_embed.reading.items import Kind
 
 _COLUMNS = ["content", "item", "kind", "locator", "snippet", "digest"]
@@ -73,10 +74,27 @@ class OpenIndex:
     Args:
         index ([`Index`] or [`Snapshot`])
         scopes: What is searched, by the folders as they were given.
+        open_tables: Gives the [`Index`] for what a snapshot cannot answer.
     """
 
-    def __init__(self, index: Index | Snapshot, scopes: dict[str, Scope]):
-        self._index, self._scopes = index, scopes
+    def __init__(self, index: Index | Snapshot, scopes: dict[str, Scope], open_tables: Callable[[], Index]):
+        self._index, self._scopes, self._open_tables = index, scopes, open_tables
+
+    def remedy(self) -> str | None:
+        """What makes the searches of a large index quicker, or `None`."""
+        if isinstance(self._index, Snapshot):
+            return None
+        num_rows, ann = self._index.items.count_rows(), self._index.ann()
+        if num_rows < ANN_ROWS:
+            return None
+        if ann is None:
+            return f"Every search scans all {num_rows:,} vectors; `plume-embed index --ann` makes that quicker."
+        if ann.is_outgrown(num_rows):
+            return (
+                f"The ANN index was trained on {ann.trained_rows:,} of {num_rows:,} vectors; "
+                "`plume-embed index --ann` trains it anew."
+            )
+        return None
 
     def rows(self) -> list[Row]:
         """All items with their vectors, sorted by path and place in the file; it holds them all in memory."""
@@ -91,7 +109,13 @@ class OpenIndex:
         return sorted(found, key=lambda row: (row.path, row.item))
 
     def search(
-        self, query_vector: np.ndarray, top: int = 5, kinds: Sequence[Kind] = (), min_score: float | None = None
+        self,
+        query_vector: np.ndarray,
+        top: int = 5,
+        kinds: Sequence[Kind] = (),
+        min_score: float | None = None,
+        where: str = "",
+        is_exact: bool | None = None,
     ) -> list[Hit]:
         """The contents nearest to a query; what is there several times is one hit, ties are in the order of paths.
 
@@ -100,11 +124,18 @@ class OpenIndex:
             top (`int`): How many.
             kinds: Only these; all where none is given.
             min_score (`float`, *optional*): Only what is at least so near.
+            where (`str`): SQL over the columns kind, locator, snippet and embedded_at; only rows for which it holds.
+            is_exact (`bool`, *optional*): Scan all vectors. By default below [`ANN_ROWS`] or without an ANN index.
+                Scores are exact either way.
+
+        Raises:
+            ValueError: the condition is no SQL, or an ANN index is asked for and not there.
         """
+        nearest = self._ranking(query_vector, kinds, where, is_exact)
         farthest = np.inf if min_score is None else 1.0 - min_score
         limit = top + 16
         while True:
-            rows = self._index.nearest(query_vector, limit, kinds, _COLUMNS)
+            rows = nearest(limit)
             groups = self._groups(rows)
             # What is behind the last row is farther away; if that is a tie, which of its rows came is left to chance.
             last = rows[-1]["_distance"] if rows else np.inf
@@ -112,6 +143,24 @@ class OpenIndex:
                 break
             limit *= 4
         return [_hit(distance, places) for distance, places in groups[:top] if distance <= farthest]
+
+    def _ranking(
+        self, query_vector: np.ndarray, kinds: Sequence[Kind], where: str, is_exact: bool | None
+    ) -> Callable[[int], list[dict]]:
+        """What gives so many rows, nearest first."""
+        if isinstance(self._index, Snapshot):
+            snapshot = self._index
+            if not where and is_exact is not False:
+                return lambda limit: snapshot.nearest(query_vector, limit, kinds, _COLUMNS)
+            self._index = self._open_tables()
+        index, ann = self._index, None
+        if where:
+            index.check_filter(where)
+        if is_exact is False or (is_exact is None and index.items.count_rows() >= ANN_ROWS):
+            ann = index.ann()
+        if is_exact is False and ann is None:
+            raise ValueError(f"{index.db} has no ANN index; `plume-embed index --ann` makes one.")
+        return lambda limit: index.nearest(query_vector, limit, kinds, _COLUMNS, where, ann)
 
     def _groups(self, rows: list[dict]) -> list[tuple[float, list[_Place]]]:
         """The places of each content, nearest content first; contents without a place in the scopes are left out."""
@@ -140,13 +189,13 @@ class OpenIndex:
 
 
 def open_index(
-    folder: Path | str | Sequence[Path | str], db: Path, encoder: ItemEncoder, num_latent_steps: int | None = None
+    folder: Path | str | Sequence[Path | str], db: Place, encoder: ItemEncoder, num_latent_steps: int | None = None
 ) -> OpenIndex:
     """An index as it stands.
 
     Args:
         folder (`Path`, or several): What is searched: indexed folders, or folders inside them.
-        db (`Path`): The database's folder.
+        db ([`Place`]): The database.
         encoder ([`ItemEncoder`]): The model whose vectors it must hold.
         num_latent_steps (`int`, *optional*): K of queries, by default the model's own.
 
@@ -154,10 +203,10 @@ def open_index(
         ValueError: there is none, or it comes from another model, K or folder, with the remedy.
     """
     wanted = describe(encoder, num_latent_steps)
-    index = read_snapshot(Path(db), wanted) or Index(Path(db), wanted)
+    index = read_snapshot(db, wanted) or Index(db, wanted)
     known = index.folders()
     given = [folder] if isinstance(folder, str | Path) else folder
-    return OpenIndex(index, {str(one): find_scope(known, Path(one), Path(db)) for one in given})
+    return OpenIndex(index, {str(one): find_scope(known, Path(one), db) for one in given}, lambda: Index(db, wanted))
 
 
 def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metadata:

@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from plume_embed.atomic import write_bytes
 from plume_embed.index.folders import IndexedFolder, Scope, folders_of
+from plume_embed.index.place import Place
 from plume_embed.index.store import FileRow, Index, file_row
-from plume_embed.index.table import Metadata, check_origin
+from plume_embed.index.table import ANN_ROWS, Metadata, check_origin
 
 MOST_BYTES = 2**27  # of vectors; above it a search reads the tables
 _DATA, _STATE = "snapshot.arrow", "snapshot.json"
@@ -81,14 +82,14 @@ class Snapshot:
         return np.from_dlpack(column.flatten()).reshape(len(column), column.type.list_size)
 
 
-def read_snapshot(db: Path, wanted: Metadata) -> Snapshot | None:
-    """The snapshot of an index if it is there, whole, and says what the tables say.
+def read_snapshot(db: Place, wanted: Metadata) -> Snapshot | None:
+    """The snapshot of an index if it is there, whole, and says what the tables say. An object store has none.
 
     Raises:
         ValueError: the index comes from another model or K, with the remedy.
     """
-    data = _fitting_data(db)
-    if data is None:
+    data = _fitting_data(db) if isinstance(db, Path) else None
+    if data is None or not isinstance(db, Path):
         return None
     source = pa.BufferReader(data)
     items, files, folders = (pa.ipc.open_stream(source).read_all() for _ in range(3))
@@ -98,19 +99,19 @@ def read_snapshot(db: Path, wanted: Metadata) -> Snapshot | None:
 
 def write_snapshot(index: Index) -> None:
     """Leaves a snapshot of an index that nobody else writes to, unless one fits already or it would be too large."""
-    items = index.items
-    if not index.is_settled():
+    items, db, num_rows = index.items, index.db, index.items.count_rows()
+    if not index.is_settled() or not isinstance(db, Path):
         return  # what is missing comes with the next update
-    num_bytes = items.schema.field("vector").type.list_size * np.float32().nbytes * items.count_rows()
-    if num_bytes > MOST_BYTES or _fitting_data(index.db) is not None:
+    num_bytes = items.schema.field("vector").type.list_size * np.float32().nbytes * num_rows
+    if num_bytes > MOST_BYTES or num_rows >= ANN_ROWS or _fitting_data(db) is not None:
         return
     sink = pa.BufferOutputStream()
     for table in (index.items.search().select(_ITEM_COLUMNS).limit(None).to_arrow(), *index.small_tables()):
         _write_table(sink, table.replace_schema_metadata(items.schema.metadata))
     data = sink.getvalue().to_pybytes()
     with suppress(OSError):  # a full disk: the index is whole without it
-        write_bytes(index.db / _DATA, data)
-        write_bytes(index.db / _STATE, json.dumps(_state(index.db, data)).encode())
+        write_bytes(db / _DATA, data)
+        write_bytes(db / _STATE, json.dumps(_state(db, data)).encode())
 
 
 def _write_table(sink: pa.BufferOutputStream, table: pa.Table) -> None:

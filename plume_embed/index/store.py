@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from plume_embed.index.folders import IndexedFolder, Scope, folders_of, write_folder
+from plume_embed.index.neighbours import AnnIndex, approximate, exact, read_ann, with_short
+from plume_embed.index.place import Place
 from plume_embed.index.table import FILES_SCHEMA, Metadata, open_tables
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Index:
     """An open index.
 
     Args:
-        db (`Path`): The database's folder.
+        db ([`Place`]): The database.
         wanted ([`Metadata`]): What the vectors must come from.
         dimension (`int`, *optional*): D; given, an index that is not there yet is made.
 
@@ -67,7 +68,7 @@ class Index:
         ValueError: see [`open_tables`].
     """
 
-    def __init__(self, db: Path, wanted: Metadata, dimension: int | None = None):
+    def __init__(self, db: Place, wanted: Metadata, dimension: int | None = None):
         self.db = db
         self._tables = open_tables(db, wanted, dimension)
 
@@ -126,18 +127,45 @@ class Index:
         """All items, a part at a time."""
         yield from self.items.search().select(list(columns)).limit(None).to_batches()
 
-    def nearest(self, query_vector: np.ndarray, limit: int, kinds: Sequence[str], columns: Sequence[str]) -> list[dict]:
-        """The rows nearest to a query [D], nearest first, by a scan of all vectors.
+    def nearest(
+        self,
+        query_vector: np.ndarray,
+        limit: int,
+        kinds: Sequence[str],
+        columns: Sequence[str],
+        where: str = "",
+        ann: AnnIndex | None = None,
+    ) -> list[dict]:
+        """The rows nearest to a query [D], nearest first.
 
         Args:
             limit (`int`): How many.
             kinds: Only these; all where none is given.
             columns: What a row has beside its `_distance`, 1 - the cosine similarity.
+            where (`str`): SQL that holds for every row, tried by [`check_filter`].
+            ann ([`AnnIndex`], *optional*): Chooses candidates; without it all vectors are scanned.
         """
-        query = self.items.search(query_vector, vector_column_name="vector").distance_type("dot")
-        if kinds:
-            query = query.where(f"kind IN ({', '.join(map(repr, kinds))})", prefilter=True)
-        return query.bypass_vector_index().select([*columns, "_distance"]).limit(limit).to_arrow().to_pylist()
+        parts = [f"kind IN ({', '.join(map(repr, kinds))})"] if kinds else []
+        condition = " AND ".join([*parts, f"({where})"] if where else parts)
+        if ann is None:
+            return exact(self.items, query_vector, limit, condition, columns)
+        return approximate(self.items, ann, query_vector, limit, condition, columns)
+
+    def ann(self) -> AnnIndex | None:
+        """Its index of approximate neighbours."""
+        return read_ann(self.items)
+
+    def check_filter(self, where: str) -> None:
+        """Tries a condition.
+
+        Raises:
+            ValueError: it is no SQL over the columns of items.
+        """
+        try:
+            self.items.search().where(where).select(["kind"]).limit(1).to_arrow()
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0].removeprefix("lance error: ")
+            raise ValueError(f"The filter {where!r} is not understood: {reason}") from error
 
     def small_tables(self) -> tuple[pa.Table, pa.Table]:
         """The tables of files and of folders, whole."""
@@ -197,10 +225,12 @@ class Index:
 
     def add_items(self, rows: list[dict]) -> None:
         """Adds rows of `items`, in one commit."""
-        self.items.add(pa.Table.from_pylist(rows, schema=self.items.schema))
+        schema = self.items.schema
+        self.items.add(pa.Table.from_pylist(with_short(rows, schema), schema=schema))
 
     def compact(self) -> None:
-        """Joins the small files of single commits, and drops versions that nobody can still be reading."""
+        """Joins the small files of single commits, brings what is new into an ANN index, and drops versions that nobody
+        can still be reading."""
         for table in (self.items, self._tables.files, self._tables.folders):
             table.optimize(cleanup_older_than=_KEEP_VERSIONS)
 

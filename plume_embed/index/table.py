@@ -20,14 +20,18 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
+from plume_embed.index.place import ObjectStore, Place, lock_file
+
 if TYPE_CHECKING:
     import lancedb
     from lancedb.table import Table
 
+ANN_ROWS = 100_000  # with fewer items every search is an exact scan
 FORMAT = 2  # raise when files are cut into items differently, or the columns change
 DEFAULT_DATABASE = ".plume-index"  # inside the indexed folder; hidden, so that it is never indexed itself
 _ITEMS, _FILES, _FOLDERS = "items", "files", "folders"
 _METADATA_KEY = "plume_index"
+_STORE_REASON = re.compile(r"<Message>(.+?)</Message>|message: \"(.+?)\"")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 # What LanceDB says of data that is cut short, overwritten or lost; whatever else fails is no reason to delete an index.
 _DAMAGE = re.compile(
@@ -56,7 +60,7 @@ class Metadata:
     model: str
     format: int = FORMAT
 
-    def check(self, wanted: Metadata, db: Path) -> None:
+    def check(self, wanted: Metadata, db: Place) -> None:
         """Refuses to mix vectors that do not compare.
 
         Raises:
@@ -124,7 +128,7 @@ FOLDERS_SCHEMA = pa.schema(
 
 
 @contextmanager
-def errors_named(db: Path, name: str = "The index", anew: str = "to index anew") -> Iterator[None]:
+def errors_named(db: Place, name: str = "The index", anew: str = "to index anew") -> Iterator[None]:
     """Turns what LanceDB raises, at any read or write, into a ValueError that says what it is and what to do."""
     try:
         yield
@@ -132,6 +136,12 @@ def errors_named(db: Path, name: str = "The index", anew: str = "to index anew")
         message = str(error)
         if "lance" not in message.lower():
             raise
+        if 'store: "' in message:  # of an object store, with its XML or the reason of the network
+            reason = _STORE_REASON.search(message)
+            raise ValueError(
+                f"{name} {db} cannot be reached: {(reason[1] or reason[2]) if reason else message.splitlines()[0]}; "
+                "see that the address is right, and the keys and the endpoint in the environment."
+            ) from error
         found = _OS_ERROR.search(message)
         if found:
             raise ValueError(
@@ -147,16 +157,17 @@ def errors_named(db: Path, name: str = "The index", anew: str = "to index anew")
 
 
 @contextmanager
-def locked(db: Path) -> Iterator[None]:
+def locked(db: Place) -> Iterator[None]:
     """Makes the database's folder and keeps other writers out of it; the system lifts the lock of a killed process.
+
+    Of an object store it keeps out the writers of this machine.
 
     Raises:
         BusyError: another process writes there.
         ValueError: the folder cannot be written.
     """
     try:
-        db.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(db / ".lock")
+        lock = FileLock(lock_file(db))
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(f"{db} is being updated by another process; wait until it is done.") from error
@@ -170,18 +181,18 @@ def locked(db: Path) -> Iterator[None]:
         lock.release()
 
 
-def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tables:
+def open_tables(db: Place, wanted: Metadata, dimension: int | None = None) -> Tables:
     """The tables of an index, checked to be the wanted one.
 
     Args:
-        db (`Path`): The database's folder.
+        db ([`Place`]): The database.
         wanted ([`Metadata`]): What the vectors must come from.
         dimension (`int`, *optional*): D; given, tables that are not there yet are made.
 
     Raises:
         ValueError: there is none, it is damaged, or it comes from something else, with the remedy.
     """
-    if dimension is None and not db.is_dir():
+    if dimension is None and isinstance(db, Path) and not db.is_dir():
         raise ValueError(_no_index(db))
     import lancedb
 
@@ -202,12 +213,17 @@ def open_tables(db: Path, wanted: Metadata, dimension: int | None = None) -> Tab
     return Tables(items, files, folders)
 
 
-def holds_index(db: Path) -> bool:
-    """Whether a folder looks like an index that this version reads."""
+def holds_index(db: Place) -> bool:
+    """Whether there is something that looks like an index that this version reads."""
+    if isinstance(db, ObjectStore):
+        import lancedb
+
+        with errors_named(db):
+            return open_if_there(lancedb.connect(str(db)), _ITEMS) is not None
     return all((db / f"{name}.lance").is_dir() for name in (_ITEMS, _FOLDERS))
 
 
-def check_origin(schema: pa.Schema, wanted: Metadata, db: Path) -> None:
+def check_origin(schema: pa.Schema, wanted: Metadata, db: Place) -> None:
     """Refuses items that come from something else than what is wanted, by what their schema says.
 
     Raises:
@@ -238,5 +254,5 @@ def open_if_there(connection: lancedb.DBConnection, name: str) -> Table | None:
         raise
 
 
-def _no_index(db: Path) -> str:
+def _no_index(db: Place) -> str:
     return f"There is no index in {db}; make it with `plume-embed index`."

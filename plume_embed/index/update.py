@@ -16,11 +16,13 @@ from plume_embed.index.folders import Scope, new_scope
 from plume_embed.index.interface import ItemEncoder
 from plume_embed.index.listing import Listing, content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
+from plume_embed.index.neighbours import DEFAULT_ANN, AnnIndex, AnnSettings, build_ann
 from plume_embed.index.pipeline import Work, embed_contents
+from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.search import describe
 from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
-from plume_embed.index.table import errors_named, locked
+from plume_embed.index.table import ANN_ROWS, errors_named, holds_index, locked
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 from plume_embed.reading.read import Options, read_items
 
@@ -81,7 +83,7 @@ class UpdateReport:
 
 def update_index(
     folder: Path,
-    db: Path,
+    db: Place,
     encoder: ItemEncoder,
     num_latent_steps: int | None = None,
     batch_size: int = BATCH_SIZE,
@@ -95,7 +97,7 @@ def update_index(
 
     Args:
         folder (`Path`): What to index; inside an indexed folder only this part is brought up to date.
-        db (`Path`): The database, a directory, made if it is not there.
+        db ([`Place`]): The database, made if it is not there.
         encoder ([`ItemEncoder`]): The model.
         num_latent_steps (`int`, *optional*): K, by default the model's own; a model that has a K of its own for
             documents keeps to that.
@@ -109,13 +111,13 @@ def update_index(
             else, with the remedy.
         BusyError: another process is updating the index.
     """
-    folder, db = Path(folder), Path(db)
+    folder, inside = Path(folder), resolved_folder(db)
     if not folder.is_dir():
         raise ValueError(f"No such folder: {folder}")
-    if db.resolve() == folder.resolve():
+    if inside == folder.resolve():
         raise ValueError("--to must not be the indexed folder itself; a folder inside it is fine.")
-    if not db.exists():
-        listing = list_folder(folder, exclude=options.exclude or (), databases=[db])
+    if not (db.exists() if isinstance(db, Path) else holds_index(db)):
+        listing = list_folder(folder, exclude=options.exclude or (), databases=[inside] if inside else [])
         if not listing.files:
             raise ValueError(_nothing_readable(folder, len(listing.unreadable), listing.other_types))
     wanted = describe(encoder, num_latent_steps)
@@ -134,6 +136,44 @@ def update_index(
     if report.num_items == 0 and not options.prune:
         raise ValueError(_nothing_readable(folder, len(report.unreadable), report.other_types))
     return report
+
+
+def update_ann(
+    db: Place,
+    encoder: ItemEncoder,
+    num_latent_steps: int | None = None,
+    settings: AnnSettings = DEFAULT_ANN,
+    min_rows: int = ANN_ROWS,
+) -> AnnIndex | None:
+    """Gives an index of approximate neighbours to what is indexed, and holds it fresh.
+
+    It is trained where there is none, where there is another one, and where the table has doubled since.
+
+    Args:
+        db ([`Place`]): An index that is there.
+        encoder ([`ItemEncoder`]): The model that made it.
+        num_latent_steps (`int`, *optional*): K, as for [`update_index`].
+        settings ([`AnnSettings`]): What it is made of.
+        min_rows (`int`): With fewer rows nothing is done: an exact scan is quick.
+
+    Returns:
+        The index as it is now, or `None` where there are too few rows.
+
+    Raises:
+        ValueError: no such index, or settings that do not fit it.
+        BusyError: another process is updating it.
+    """
+    with locked(db), errors_named(db):
+        index = Index(db, describe(encoder, num_latent_steps))
+        num_rows, found = index.items.count_rows(), index.ann()
+        if num_rows < min_rows:
+            return None
+        if found is None or found.settings != settings or found.is_outgrown(num_rows):
+            found = build_ann(index.items, settings)
+            index.compact()
+        elif found.new_rows:
+            index.compact()
+        return index.ann()
 
 
 class _Update:
@@ -269,7 +309,8 @@ def _list(index: Index | Snapshot, folder: Path, options: UpdateOptions) -> tupl
     if options.exclude is not None:
         patterns = tuple(pattern for pattern in options.exclude if pattern)
         scope = replace(scope, folder=replace(scope.folder, exclude=patterns))
-    listing = list_folder(scope.folder.path, scope.inside, scope.folder.exclude, [index.db])
+    inside = resolved_folder(index.db)
+    listing = list_folder(scope.folder.path, scope.inside, scope.folder.exclude, [inside] if inside else [])
     if scope.inside and (f"/{scope.inside}".count("/.") or listing.exclusions.covers(f"{scope.inside}/")):
         raise ValueError(
             f"{folder} is left out of the index of {scope.folder.path}; pass --to to give it an index of its own."

@@ -44,7 +44,8 @@ def both(folder: Path, encoder: CountingEncoder, searched: Path | None = None) -
     db = folder / ".plume-index"
     by_snapshot = open_index(searched or folder, db, encoder)
     assert isinstance(by_snapshot._index, Snapshot)
-    return by_snapshot, OpenIndex(Index(db, describe(encoder)), by_snapshot._scopes)
+    index = Index(db, describe(encoder))
+    return by_snapshot, OpenIndex(index, by_snapshot._scopes, lambda: index)
 
 
 def test_a_snapshot_gives_what_the_tables_give(folder: Path, encoder: CountingEncoder):

@@ -23,6 +23,7 @@ ALLOWED = {
     "plume_embed/corpus/tables.py": ("train",),  # data sets of `datasets`
     "plume_embed/model": ("photos",),
     "plume_embed/serve": ("serve",),
+    "plume_embed/serve/ray.py": ("serve", "ray"),
     "plume_embed/training": ("train",),
     "plume_embed/training/rationalize.py": ("train", "rationales"),
     "plume_embed/evaluation": ("eval",),
