@@ -329,6 +329,8 @@ def figures() -> dict[str, list[str]]:
     overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
     kills = read("docs/results/corpus_kills.json")
+    corpus = read("benchmarks/results/corpus.json")
+    speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
     return {
         "README.md": [
             photographs_found(),
@@ -362,6 +364,7 @@ def figures() -> dict[str, list[str]]:
             f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
         ],
         "docs/scale.md": [
+            f"{corpus['ratio']:.1f} times, {speeds['2']:.0f} rows a second over {speeds['1']:.0f}",
             f"{kills['of_workers']} kills of workers and {kills['of_drivers']} of drivers in {kills['rounds']} rounds",
             f"{kills['rows']:,} rows, {kills['lost']} lost, {kills['doubled']} doubled",
         ],
