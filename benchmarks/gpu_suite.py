@@ -18,9 +18,10 @@ import torch
 from plume_embed.atomic import write_json
 from plume_embed.bench.adapter import adapter_rows
 from plume_embed.bench.inputs import random_batch, random_model
+from plume_embed.bench.limits import Machine, measure_machine
 from plume_embed.bench.report import environment, slug, table
 from plume_embed.bench.rollout import cot_rows, embed_with, implementations, rollout_rows
-from plume_embed.bench.timing import copy_bandwidth, interleaved
+from plume_embed.bench.timing import interleaved
 from plume_embed.model.attention_plume import attend_matmul, attend_sdpa
 from plume_embed.model.modeling_plume import PlumeModel
 
@@ -84,7 +85,7 @@ def attention_rows(
     return rows
 
 
-def parts(device: torch.device, small: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
+def parts(device: torch.device, small: bool, machine: Machine) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
     """Names and functions of the parts, in order. `small` has the same parts in sizes for a test."""
     models: dict[torch.dtype, PlumeModel] = {}
     half, shape = torch.bfloat16, "test" if small else "2b"
@@ -100,7 +101,9 @@ def parts(device: torch.device, small: bool) -> list[tuple[str, Callable[[], lis
 
     def timed(batch: int, prefix: int, kind: str, **settings) -> Callable[[], list[dict[str, Any]]]:
         rounds = 1 if small else 3
-        return lambda: rollout_rows(model(half), batch, prefix, kind, budget_s=budget, min_rounds=rounds, **settings)
+        return lambda: rollout_rows(
+            model(half), machine, batch, prefix, kind, budget_s=budget, min_rounds=rounds, **settings
+        )
 
     plan = [
         ("equality in float32", lambda: equality_rows(model(torch.float32), lengths[:2], batches[:2])),
@@ -143,9 +146,10 @@ def main(arguments: list[str] | None = None) -> int:
     start, device = time.monotonic(), torch.device(options.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     report: dict[str, Any] = {"benchmark": "gpu_suite", **environment(device), "rows": [], "skipped": [], "failed": []}
-    report["copy_gigabytes_per_s"] = copy_bandwidth(device) / 1e9
+    machine = measure_machine(device, torch.bfloat16)
+    report |= machine.conditions()
     file = options.out / f"{slug(report['device'])}.json"
-    for name, part in parts(device, options.small):
+    for name, part in parts(device, options.small, machine):
         if time.monotonic() - start > 60 * options.minutes:
             report["skipped"].append(name)
             continue

@@ -13,7 +13,18 @@ from plume_embed.bench.timing import clock_of
 
 ROOT = Path(__file__).parent.parent.parent
 _COLUMNS = ("name", "batch", "prefix", "kind", "steps", "ms_median", "ms_spread", "samples_per_s")
-_COLUMNS += ("ratio_to_single_pass", "times_ours", "times_model", "num_batches", "share_of_tokens_padded", "note")
+_COLUMNS += (
+    "bytes_read",
+    "flops",
+    "limit_ms",
+    "times_limit",
+    "ratio_to_single_pass",
+    "times_ours",
+    "times_model",
+    "num_batches",
+    "share_of_tokens_padded",
+    "note",
+)
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -21,6 +32,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "device": device_name(device),
         "machine": f"{platform.system()} {platform.machine()}",
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
@@ -71,13 +83,25 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The table of the documents: ratios only, absolute times say nothing about another machine."""
-    shown = [row for row in report["rows"] if row.get("ratio_to_single_pass") and row["name"] != "single pass"]
-    lines = ["| | batch | over a single pass | over ours (static) | |", "|---|---|---|---|---|"]
-    for row in shown:
-        ratios = f"{row['ratio_to_single_pass']:.2f} | {row['times_ours']:.2f}"
-        lines.append(f"| {row['name']} | {row['batch']} | {ratios} | {row.get('note') or ''} |")
-    return "\n".join(lines)
+    """The table of the documents: ratios only, absolute times say nothing about another machine. Of a report without
+    limits, the column is left out."""
+    rows = [row for row in report["rows"] if _is_shown(row)]
+    with_limits = any("times_limit" in row for row in rows)
+    head = ["", "batch", "over a single pass", "over ours (static)", *(["times the limit"] if with_limits else []), ""]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        ratios = [row.get(name) for name in ("ratio_to_single_pass", "times_ours")]
+        limit = [row.get("times_limit")] if with_limits else []
+        cells = [_cell(ratio) for ratio in (*ratios, *limit)]
+        lines.append([row["name"], str(row["batch"]), *cells, row.get("note") or ""])
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |", 1) for line in lines)
+
+
+def _is_shown(row: dict[str, Any]) -> bool:
+    """All rows but the rollout alone where there is no limit to set it against."""
+    if row["name"] == "single pass" and "times_limit" not in row:
+        return False
+    return bool(row.get("ratio_to_single_pass") or row.get("times_limit"))
 
 
 def _cell(value: Any) -> str:

@@ -1,5 +1,7 @@
 """The rollout against a single pass, the released style and explicit chain of thought: one run, the same weights."""
 
+import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,8 +10,10 @@ import torch
 
 from plume_embed.bench import cot
 from plume_embed.bench.inputs import random_batch
+from plume_embed.bench.limits import Machine, Pass, rollout_passes, work
 from plume_embed.bench.released_style import embed_one_by_one
-from plume_embed.bench.timing import Timing, interleaved
+from plume_embed.bench.timing import STEADY, Timing, interleaved
+from plume_embed.encode.weight_layout import store_by_column
 from plume_embed.model.modeling_plume import PlumeModel
 
 
@@ -19,6 +23,8 @@ class NotAvailableError(RuntimeError):
 
 SINGLE_PASS = "single pass"
 RELEASED = "released style, one by one"
+BY_COLUMN = "static, weights by column"
+MAX_ROUNDS = 60
 CPU_IMPLEMENTATIONS = ("reference", "static", "compiled")
 CUDA_IMPLEMENTATIONS = (*CPU_IMPLEMENTATIONS, "cuda_graph")
 
@@ -46,6 +52,7 @@ def embed_with(model: PlumeModel, inputs: dict[str, torch.Tensor], implementatio
 
 def rollout_rows(
     model: PlumeModel,
+    machine: Machine,
     batch: int,
     prefix: int,
     kind: str = "text",
@@ -56,9 +63,11 @@ def rollout_rows(
     names: Iterable[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One batch size and prefix: a single pass (K = 0), every implementation at the largest K, the default one at the
-    other K, and the released style; then the rollout alone, without its prefix.
+    other K, and the released style; then the rollout alone, without its prefix. Each row has the least that it can cost
+    on the machine, but for prefixes with media, whose towers are not counted.
 
     Args:
+        machine ([`Machine`]): From `measure_machine`.
         steps (`tuple[int, ...]`): K, the largest last.
         released (`bool`): Whether to run the released style, which takes one sample at a time.
         names (`Iterable[str]`, *optional*): The implementations; all of the device by default.
@@ -82,24 +91,57 @@ def rollout_rows(
     if released:
         cases[RELEASED] = lambda: embed_one_by_one(model, inputs, most)
         about[RELEASED] = most
-    timings = interleaved(cases, device, budget_s, min_rounds)
+    by_column = _by_column(model)
+    if by_column is not None:
+        cases[BY_COLUMN] = lambda: embed_with(by_column, inputs, "static", most)
+        about[BY_COLUMN] = most
+    timings = interleaved(cases, device, budget_s, min_rounds, MAX_ROUNDS, steady_against=SINGLE_PASS)
     where = {"batch": batch, "prefix": prefix, "kind": kind}
     rows = [row(name, timing, timings, default, {**where, "steps": about[name]}) for name, timing in timings.items()]
+    for each in rows if kind == "text" else ():
+        passes = [Pass(prefix), *rollout_passes(model, prefix, each["steps"])]
+        # The released style takes one sample at a time.
+        times, together = (batch, 1) if each["name"] == RELEASED else (1, batch)
+        each |= _limit_columns(model, machine, together, passes * times, each["ms_median"])
     rows += [{"name": name, **where, "steps": most, "note": f"not run: {why}"} for name, why in missing.items()]
     alone = tuple(name for name in wanted if name not in missing)
-    return rows + _rollout_alone(model, inputs, where, most, budget_s / 4, min_rounds, alone)
+    alone_rows = _rollout_alone(model, by_column, inputs, where, most, budget_s / 4, min_rounds, alone)
+    for each in alone_rows:
+        passes = rollout_passes(model, prefix, most)
+        each |= _limit_columns(model, machine, batch, passes, each["ms_median"])
+    return rows + alone_rows
+
+
+def _by_column(model: PlumeModel) -> PlumeModel | None:
+    """A copy with its weights stored by column, where that is possible."""
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        return None
+    twin = copy.deepcopy(model)
+    store_by_column(twin)
+    return twin
+
+
+def _limit_columns(
+    model: PlumeModel, machine: Machine, batch: int, passes: list[Pass], ms_median: float
+) -> dict[str, float]:
+    least = work(model, batch, passes, machine)
+    return {} if least is None else least.columns(ms_median)
 
 
 def row(name: str, timing: Timing, timings: dict[str, Timing], default: str, where: dict[str, Any]) -> dict[str, Any]:
-    """One row of the results, with the ratios of the same rounds."""
+    """One row of the results, with the ratios of the same rounds; it says where they are not certain to 5 %."""
+    uncertainty = timing.ratio_uncertainty(timings[SINGLE_PASS])
+    unsteady = {"note": f"not steady: +- {100 * uncertainty:.0f} %"} if STEADY < uncertainty < math.inf else {}
     return {
         "name": name,
         **where,
+        **unsteady,
         "ms_median": timing.median,
         "ms_spread": timing.spread,
         "rounds": len(timing.times),
         "samples_per_s": 1000 * where["batch"] / timing.median,
         "ratio_to_single_pass": timing.ratio_to(timings[SINGLE_PASS]),
+        "ratio_uncertainty": None if math.isinf(uncertainty) else uncertainty,
         "times_ours": timing.ratio_to(timings[default]) if default in timings else None,
         "peak_bytes": timing.peak_bytes,
     }
@@ -107,6 +149,7 @@ def row(name: str, timing: Timing, timings: dict[str, Timing], default: str, whe
 
 def _rollout_alone(
     model: PlumeModel,
+    by_column: PlumeModel | None,
     inputs: dict[str, torch.Tensor],
     where: dict[str, Any],
     steps: int,
@@ -114,15 +157,15 @@ def _rollout_alone(
     min_rounds: int,
     names: tuple[str, ...],
 ) -> list[dict[str, Any]]:
-    """The rollout from a prefix that is there already, and the bytes it must read at least."""
+    """The rollout from a prefix that is there already."""
     with torch.no_grad():
         prefix = model.prefix(**inputs)
     # The reference appends to the cache it is given, so it is not among them.
     names = tuple(name for name in names if name != "reference")
-
     cases = {name: lambda name=name: _run_alone(model, prefix, steps, name) for name in names}
-    timings = interleaved(cases, model.device, budget_s, min_rounds)
-    moved = bytes_read(model, prefix, steps)
+    if by_column is not None:
+        cases[BY_COLUMN] = lambda: _run_alone(by_column, prefix, steps, "static")
+    timings = interleaved(cases, model.device, budget_s, min_rounds, MAX_ROUNDS)
     return [
         {
             "name": f"rollout alone, {name}",
@@ -131,21 +174,10 @@ def _rollout_alone(
             "ms_median": timing.median,
             "ms_spread": timing.spread,
             "rounds": len(timing.times),
-            "bytes_read": moved,
-            "gigabytes_per_s": moved / timing.median / 1e6,
             "peak_bytes": timing.peak_bytes,
         }
         for name, timing in timings.items()
     ]
-
-
-def bytes_read(model: PlumeModel, prefix: Any, steps: int) -> int:
-    """Bytes of weights and cached keys and values that K passes read, each once a pass."""
-    backbone: Any = model.backbone
-    modules = (*backbone.get_decoder().layers, model.adapter)
-    weights = sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
-    cache = sum(tensor.numel() * tensor.element_size() for c in prefix.cache.layers for tensor in (c.keys, c.values))
-    return steps * (weights + cache)
 
 
 def cot_rows(

@@ -43,6 +43,7 @@ def rollout(
     """The rollout against a single pass, the released style and explicit chain of thought, on random weights."""
     with heavy_imports():
         from plume_embed.bench.inputs import KINDS, SHAPES, random_model
+        from plume_embed.bench.limits import measure_machine
         from plume_embed.bench.rollout import cot_rows, rollout_rows
 
     where = _device(device, threads)
@@ -53,12 +54,16 @@ def rollout(
     prefix = prefix or (700 if on_cuda else 256)
     sizes = _sizes(batches)
     model = random_model(shape, str(where), _dtype(where), family=family)
+    machine = measure_machine(where, _dtype(where))
+    speeds = ", ".join(f"{name}: {value:.1f}" for name, value in machine.conditions().items())
+    typer.echo(f"threads: {threads}, {speeds}", err=True)
     rows = []
     for batch in sizes:
         typer.echo(f"batch {batch} ...", err=True)
         small = batch < 32 or on_cuda
         rows += rollout_rows(
             model,
+            machine,
             batch,
             prefix,
             kind,
@@ -69,7 +74,8 @@ def rollout(
         )
         if cot and small:
             rows += cot_rows(model, batch, prefix, kind, measured_tokens=403 if batch == 1 or on_cuda else 48)
-    _finish({"benchmark": "rollout", "shape": shape, "family": family}, rows, where, json_file)
+    about = {"benchmark": "rollout", "shape": shape, "family": family, **machine.conditions()}
+    _finish(about, rows, where, json_file)
 
 
 @app.command(epilog="Example: plume-embed bench encode --model checkpoints/plume-tiny --batches 1,16")
@@ -142,9 +148,8 @@ def _sizes(text: str) -> list[int]:
 def _finish(about: dict[str, Any], rows: list[dict[str, Any]], device, json_file: Path | None) -> None:
     from plume_embed.atomic import write_json
     from plume_embed.bench.report import environment, table
-    from plume_embed.bench.timing import copy_bandwidth
 
-    conditions = {**about, **environment(device), "copy_gigabytes_per_s": copy_bandwidth(device) / 1e9}
+    conditions = {**about, **environment(device)}
     print(table(rows))
     print("\n" + ", ".join(f"{name}: {value}" for name, value in conditions.items()))
     if json_file is not None:

@@ -23,6 +23,7 @@ from plume_embed.encode.batching import (
 )
 from plume_embed.encode.prepare import Prepared, Preparer, without_place
 from plume_embed.encode.read_out import ReadOut, read_vectors
+from plume_embed.encode.weight_layout import store_by_column
 from plume_embed.model import PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
 
@@ -49,6 +50,7 @@ class Encoder(Preparer):
         dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in.
         max_image_pixels (`int`, *optional*): Most pixels of a picture before it is resized, instead of the
             processor's own limit.
+        weights_by_column (`bool`): Whether the decoder's weights are laid out for few rows; see [`store_by_column`].
 
     Attributes:
         num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
@@ -64,6 +66,7 @@ class Encoder(Preparer):
         device: str | None = None,
         dtype: str = "auto",
         max_image_pixels: int | None = None,
+        weights_by_column: bool = False,
     ):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
@@ -72,6 +75,8 @@ class Encoder(Preparer):
         self.name = str(model or self.folder)
         loaded: Any = load_model(self.folder, dtype)  # transformers' `to` has no type that pyright follows
         self.model: PlumeModel = loaded.to(self.device)
+        if weights_by_column:
+            store_by_column(self.model)
         processor = PlumeProcessor.from_pretrained(self.folder)
         if max_image_pixels is not None:
             processor.max_image_pixels = max_image_pixels

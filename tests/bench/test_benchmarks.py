@@ -12,13 +12,15 @@ from plume_embed.bench import cot
 from plume_embed.bench.adapter import adapter_rows
 from plume_embed.bench.encode import example_items
 from plume_embed.bench.inputs import KINDS, media_grid, random_batch, random_model
+from plume_embed.bench.limits import Machine, Pass, measure_machine, rollout_passes, work
 from plume_embed.bench.released_style import embed_one_by_one
 from plume_embed.bench.report import environment, slug, table
-from plume_embed.bench.rollout import NotAvailableError, bytes_read, cot_rows, embed_with, rollout_rows
-from plume_embed.bench.timing import Timing, copy_bandwidth, interleaved
+from plume_embed.bench.rollout import NotAvailableError, cot_rows, embed_with, rollout_rows, row
+from plume_embed.bench.timing import STEADY, Timing, interleaved
 from plume_embed.cli.bench import app
 
 CPU = torch.device("cpu")
+MACHINE = Machine(bytes_per_s=1e9, flops_per_s=1e12)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def test_cases_take_turns_and_ratios_are_of_the_same_round():
 
 
 def test_rows_hold_what_was_asked_for(model):
-    rows = rollout_rows(model, 2, 40, names=("reference", "static"), budget_s=0, min_rounds=2)
+    rows = rollout_rows(model, MACHINE, 2, 40, names=("reference", "static"), budget_s=0, min_rounds=2)
     names = [row["name"] for row in rows]
     assert names == [
         "single pass",
@@ -92,10 +94,16 @@ def test_rows_hold_what_was_asked_for(model):
         "static, K = 4",
         "static, K = 6",
         "released style, one by one",
+        "static, weights by column",
         "rollout alone, static",
+        "rollout alone, static, weights by column",
     ]
-    for row in rows:
-        assert row["batch"] == 2 and row["prefix"] == 40 and row["ms_median"] > 0 and row["rounds"] == 2
+    for each in rows:
+        assert each["batch"] == 2 and each["prefix"] == 40 and each["ms_median"] > 0 and each["rounds"] == 2
+        assert each["times_limit"] == pytest.approx(each["ms_median"] / each["limit_ms"])
+    limits = {row["name"]: row["limit_ms"] for row in rows}
+    assert limits["static"] == pytest.approx(limits["single pass"] + limits["rollout alone, static"])
+    assert limits["released style, one by one"] > 1.9 * limits["rollout alone, static"]
     assert rows[0]["ratio_to_single_pass"] == 1.0
     assert rows[0]["samples_per_s"] == pytest.approx(2000 / rows[0]["ms_median"])
     assert "static, K = 4" in table(rows)
@@ -114,7 +122,7 @@ def test_an_implementation_that_falls_through_is_not_timed_as_itself(model, monk
     with pytest.raises(NotAvailableError, match="not as 'cuda_graph'"):
         embed_with(model, batch, "cuda_graph", 8)
     model.rollout_engine.release()
-    rows = rollout_rows(model, 1, 40, names=("static", "cuda_graph"), budget_s=0, min_rounds=1, released=False)
+    rows = rollout_rows(model, MACHINE, 1, 40, names=("static", "cuda_graph"), budget_s=0, min_rounds=1, released=False)
     left_out = [row for row in rows if row["name"] == "cuda_graph"]
     assert len(left_out) == 1 and "not run" in left_out[0]["note"] and "ms_median" not in left_out[0]
 
@@ -127,14 +135,36 @@ def test_chain_of_thought_is_scaled_up_only_where_it_was_cut_and_says_so(model):
     assert rows["explicit CoT at the speed of our steps"]["note"] == "estimate"
 
 
-def test_bytes_read_are_the_layers_the_adapter_and_the_cache_once_a_pass(model):
-    with torch.no_grad():
-        prefix = model.prefix(**random_batch(model, 2, 40))
-    language_model = model.backbone.language_model
-    parameters = sum(p.numel() for module in (language_model.layers, model.adapter) for p in module.parameters())
-    cache = 2 * 2 * 2 * 40 * 2 * 16  # keys and values, layers, batch, tokens, key heads, head size
-    assert bytes_read(model, prefix, 8) == 8 * 4 * (parameters + cache)
-    assert copy_bandwidth(CPU) > 1e8
+def test_the_work_is_every_weight_and_the_cache_once_a_pass_and_the_limit_the_slower_of_both(model):
+    layers, adapter = (
+        sum(p.numel() for p in part.parameters()) for part in (model.backbone.language_model.layers, model.adapter)
+    )
+    entry, attended = 2 * 2 * 2 * 16, 4 * 2 * 4 * 16  # two layers, two key heads and four heads of 16
+    passes = rollout_passes(model, 40, 2)
+    assert passes == [Pass(1, 40, True), Pass(6, 41, True)]
+    found = work(model, 3, passes, MACHINE)
+    assert found.bytes == 4 * (2 * (layers + adapter) + 3 * entry * (40 + 41))
+    keys = (40 + 1) + (6 * 41 + 21)
+    assert found.flops == 3 * (2 * (7 * layers + 2 * adapter) + attended * keys)
+    assert found.limit_ms == pytest.approx(1000 * found.bytes / 1e9)
+    slow = work(model, 3, passes, Machine(bytes_per_s=1e15, flops_per_s=1e9))
+    assert slow.limit_ms == pytest.approx(1000 * found.flops / 1e9)
+
+
+def test_a_machine_reads_and_multiplies():
+    machine = measure_machine(CPU, torch.float32, budget_s=0)
+    assert 1e8 < machine.bytes_per_s < 1e13 and 1e8 < machine.flops_per_s < 1e15
+
+
+def test_rounds_end_once_ratios_are_certain_and_rows_say_where_they_are_not(model):
+    one, alike, wild = Timing([10.0] * 9), Timing([20.0, 20.2, 19.9] * 3), Timing([10.0, 30.0, 90.0] * 3)
+    assert alike.ratio_uncertainty(one) < STEADY < wild.ratio_uncertainty(one)
+    assert math.isinf(Timing([1.0, 2.0]).ratio_uncertainty(one))
+    timings = {"single pass": one, "alike": alike, "wild": wild}
+    notes = {name: row(name, each, timings, "single pass", {"batch": 1}).get("note") for name, each in timings.items()}
+    assert notes["alike"] is None and notes["wild"].startswith("not steady")
+    instant = interleaved({"a": lambda: None}, CPU, budget_s=60, min_rounds=3, steady_against="a")
+    assert len(instant["a"].times) == 3
 
 
 def test_the_looped_adapter_gives_what_the_batched_one_gives(model):
@@ -158,7 +188,7 @@ def test_the_gpu_suite_runs_all_parts_in_small_on_a_cpu_and_writes_equal_rows(tm
     assert report["skipped"] == [] and report["failed"] == []
     equal = [row for row in report["rows"] if row["name"].startswith("equality")]
     assert {row["dtype"] for row in equal} == {"torch.float32", "torch.bfloat16"} and all(row["equal"] for row in equal)
-    assert {"device", "versions", "commit", "clock", "copy_gigabytes_per_s", "seconds"} <= set(report)
+    assert {"device", "versions", "commit", "clock", "read_gigabytes_per_s", "seconds"} <= set(report)
     assert "packed attention, matmul" in capsys.readouterr().out
 
 
@@ -167,7 +197,7 @@ def test_a_part_that_fails_costs_neither_the_others_nor_the_exit_code(tmp_path, 
         raise RuntimeError("out of memory")
 
     plan = [("broken", broken), ("good", lambda: [{"name": "x", "batch": 1}])]
-    monkeypatch.setattr(gpu_suite, "parts", lambda device, small: plan)
+    monkeypatch.setattr(gpu_suite, "parts", lambda device, small, machine: plan)
     assert gpu_suite.main(["--out", str(tmp_path), "--device", "cpu"]) == 1
     report = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert report["failed"] == [{"name": "broken", "error": "RuntimeError: out of memory"}]
@@ -188,6 +218,8 @@ class TestCommands:
         report = json.loads(file.read_text())
         assert report["clock"] == "process CPU time" and report["threads"] == 1 and report["shape"] == "test"
         assert {row["batch"] for row in report["rows"]} == {1, 2}
+        assert report["read_gigabytes_per_s"] > 0 and report["matrix_gigaflops_per_s"] > 0
+        assert "times_limit" in result.output
 
     def test_adapter_and_help(self):
         result = self.run("adapter", "--shape", "test", "--batches", "1", "--device", "cpu")
