@@ -162,7 +162,9 @@ def _rollout_alone(
         prefix = model.prefix(**inputs)
     # The reference appends to the cache it is given, so it is not among them.
     names = tuple(name for name in names if name != "reference")
-    cases = {name: lambda name=name: _run_alone(model, prefix, steps, name) for name in names}
+    cases: dict[str, Callable[[], Any]] = {
+        name: lambda name=name: _run_alone(model, prefix, steps, name) for name in names
+    }
     if by_column is not None:
         cases[BY_COLUMN] = lambda: _run_alone(by_column, prefix, steps, "static")
     timings = interleaved(cases, model.device, budget_s, min_rounds, MAX_ROUNDS)

@@ -1,5 +1,7 @@
 """How the weights of the decoder lie in memory: row by row, as they are loaded, or column by column."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -26,7 +28,8 @@ def store_by_column(model: PlumeModel) -> None:
             f"Weights are stored by column on a CPU in float32, and this model is on {model.device} in {model.dtype}: "
             "leave the layout as it is."
         )
-    decoder: nn.Module = model.backbone.get_decoder()
+    backbone: Any = model.backbone
+    decoder: nn.Module = backbone.get_decoder()
     for module in decoder.modules():
         if isinstance(module, nn.Linear):
             module.weight.data = module.weight.data.t().contiguous().t()

@@ -1,0 +1,84 @@
+"""What it would save that latent steps ride along in the passes of the next batches' prefixes.
+
+    python -m benchmarks.riding_steps --json benchmarks/results/riding_steps.json
+
+With eight batches under way, one pass could hold the prefix of the newest and a step of each of the others: the weights
+would be read once for 256 + K + S rows of each item instead of K + 1 times. What is timed is all linear layers of the
+12 x 512 backbone at these numbers of rows, which is all that could gain: attention has a cache of its own for every
+item. So the result is a bound from above on the gain over batches of the same size, and over the larger batches that
+`encode` forms anyway.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from torch import nn
+
+from plume_embed.bench.inputs import random_model
+from plume_embed.bench.report import environment
+from plume_embed.bench.timing import interleaved
+
+PREFIX, STEPS, SUFFIX = 256, 8, 5
+BATCHES = (1, 2, 4, 8, 32)
+
+
+@torch.no_grad()
+def measure(budget_s: float, layers: int = 12) -> list[dict[str, Any]]:
+    """Rows of {batch, apart_ms, riding_ms}: milliseconds an item.
+
+    Args:
+        layers (`int`): How many of the decoder's layers are timed; the results are of twelve.
+    """
+    decoder: Any = random_model("12x512").backbone.get_decoder()
+    linear = [
+        module for layer in decoder.layers[:layers] for module in layer.modules() if isinstance(module, nn.Linear)
+    ]
+    sizes = {module.in_features for module in linear}
+
+    def products(*rows: int) -> None:
+        for count in rows:
+            inputs = {size: ones[size][:count] for size in sizes}
+            for module in linear:
+                module(inputs[module.in_features])
+
+    ones = {size: torch.ones(max(BATCHES) * (PREFIX + STEPS + SUFFIX), size) for size in sizes}
+    results = []
+    for batch in BATCHES:
+        steps = [batch] * (STEPS - 1) + [batch * (1 + SUFFIX)]
+        together = batch * (PREFIX + STEPS + SUFFIX)
+        cases = {
+            "apart": lambda batch=batch, steps=steps: products(batch * PREFIX, *steps),
+            "riding": lambda together=together: products(together),
+        }
+        timings = interleaved(cases, torch.device("cpu"), budget_s, min_rounds=3, max_rounds=40)
+        results.append(
+            {
+                "batch": batch,
+                "rounds": len(timings["apart"].times),
+                "times": timings["apart"].ratio_to(timings["riding"]),
+                "uncertainty": timings["apart"].ratio_uncertainty(timings["riding"]),
+                **{f"{name}_ms": timing.median / batch for name, timing in timings.items()},
+            }
+        )
+    return results
+
+
+def main(
+    to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
+    budget_s: Annotated[float, typer.Option(min=0, help="Seconds for each batch size.")] = 25,
+) -> None:
+    """Time the linear layers with steps apart and riding along, in one run and one thread."""
+    torch.set_num_threads(1)
+    rows = measure(budget_s)
+    for row in rows:
+        typer.echo(", ".join(f"{name}: {value:.3g}" for name, value in row.items()))
+    if to is not None:
+        report = {"prefix": PREFIX, "steps": STEPS, "suffix": SUFFIX, "rows": rows, **environment(torch.device("cpu"))}
+        to.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)

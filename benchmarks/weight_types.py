@@ -1,0 +1,73 @@
+"""What bfloat16 weights cost in accuracy and gain in time on this CPU: the demo's photographs and their names.
+
+python -m benchmarks.weight_types --json benchmarks/results/weight_types.json
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from plume_embed.bench.report import environment
+from plume_embed.bench.timing import interleaved
+from plume_embed.encode.encoder import Encoder
+
+ROOT = Path(__file__).parent.parent
+PHOTOGRAPHS = ROOT / "examples" / "photographs"
+MODELS = ("plume-small", "plume-tiny")
+TYPES = ("float32", "bfloat16")
+
+
+def measure(model: str, budget_s: float) -> list[dict[str, Any]]:
+    """Vectors and time of each type, a row a type; every name is a query for its picture."""
+    files = sorted(PHOTOGRAPHS.glob("*.jpg"))
+    names, pictures = [file.stem.replace("_", " ") for file in files], [{"image": str(file)} for file in files]
+    encoders = {dtype: Encoder(ROOT / "checkpoints" / model, device="cpu", dtype=dtype) for dtype in TYPES}
+    vectors = {dtype: each.encode([*names, *pictures]) for dtype, each in encoders.items()}
+    # The model alone: pictures are read and resized in the same time whatever its type.
+    inputs = {dtype: dict(each.processor(names[:8])) for dtype, each in encoders.items()}
+    cases = {dtype: lambda dtype=dtype: _embed(encoders[dtype], inputs[dtype]) for dtype in TYPES}
+    timings = interleaved(cases, torch.device("cpu"), budget_s, min_rounds=5, max_rounds=60)
+    rows = []
+    for dtype, found in vectors.items():
+        cosines = (found * vectors["float32"]).sum(axis=1)
+        ranks = (found[: len(names)] @ found[len(names) :].T).argmax(axis=1)
+        rows.append(
+            {
+                "model": model,
+                "dtype": dtype,
+                "items": len(found),
+                "lowest_cosine": float(cosines.min()),
+                "mean_cosine": float(cosines.mean()),
+                "found_first": int((ranks == np.arange(len(names))).sum()),
+                "queries": len(names),
+                "times_float32": timings[dtype].ratio_to(timings["float32"]),
+                "uncertainty": timings[dtype].ratio_uncertainty(timings["float32"]),
+            }
+        )
+    return rows
+
+
+@torch.inference_mode()
+def _embed(encoder: Encoder, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return encoder.model(**batch).embeddings
+
+
+def main(
+    to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
+    budget_s: Annotated[float, typer.Option(min=0, help="Seconds of timing for each model.")] = 15,
+) -> None:
+    """Compare the vectors and the time of both types of weights, in one run and one thread."""
+    torch.set_num_threads(1)
+    rows = [row for model in MODELS for row in measure(model, budget_s)]
+    for row in rows:
+        typer.echo(", ".join(f"{name}: {value}" for name, value in row.items()))
+    if to is not None:
+        to.write_text(json.dumps({"rows": rows, **environment(torch.device("cpu"))}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
