@@ -112,9 +112,10 @@ def _in_two_processes(pairs: int, rounds: int) -> dict[str, Any]:
 def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed steps of either way.")] = 5,
+    batch: Annotated[list[int] | None, typer.Option(min=2, help="Sizes to measure. Default: 16 and 64.")] = None,
     worker: Annotated[int | None, typer.Option(help="Measure so many pairs here and print it.", hidden=True)] = None,
 ) -> None:
-    """Measure both ways at every batch size, in one process and in two."""
+    """Measure both ways at every batch size, in one process and in two. Other sizes that the file holds stay."""
     if worker is not None:
         dist.init_process_group("gloo")
         result = measure(worker, rounds)
@@ -123,7 +124,7 @@ def main(
         dist.destroy_process_group()
         return
     report: dict[str, Any] = {"shape": SHAPE, "num_latent_steps": NUM_STEPS, "prefix": PREFIX, "rows": []}
-    for pairs in BATCHES:
+    for pairs in batch or BATCHES:
         for processes, run in ((1, measure), (2, _in_two_processes)):
             ways = run(pairs, rounds)
             times = ways["together"]["pairs_per_s"] / ways["one by one"]["pairs_per_s"]
@@ -131,6 +132,9 @@ def main(
             typer.echo(f"batch {pairs}, {processes} processes: {times:.2f} times the loop")
     report |= environment(torch.device("cpu"))
     if to is not None:
+        before = json.loads(to.read_text())["rows"] if to.exists() else []
+        others = [row for row in before if row["batch"] not in (batch or BATCHES)]
+        report["rows"] = sorted(others + report["rows"], key=lambda row: (row["batch"], row["processes"]))
         to.write_text(json.dumps(report, indent=1) + "\n")
 
 

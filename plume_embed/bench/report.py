@@ -88,13 +88,13 @@ def markdown(report: dict[str, Any]) -> str:
     rows = [row for row in report["rows"] if _is_shown(row)]
     with_limits = any("times_limit" in row for row in rows)
     head = ["", "batch", "over a single pass", "over ours (static)", *(["times the limit"] if with_limits else []), ""]
-    lines = [head, ["---"] * len(head)]
+    lines = ["|" + "|".join(f" {title} " if title else " " for title in head) + "|", "|" + "---|" * len(head)]
     for row in rows:
-        ratios = [row.get(name) for name in ("ratio_to_single_pass", "times_ours")]
-        limit = [row.get("times_limit")] if with_limits else []
-        cells = [_cell(ratio) for ratio in (*ratios, *limit)]
-        lines.append([row["name"], str(row["batch"]), *cells, row.get("note") or ""])
-    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |", 1) for line in lines)
+        shown = [row.get(name) for name in ("ratio_to_single_pass", "times_ours")]
+        shown += [row.get("times_limit")] if with_limits else []
+        cells = [row["name"], str(row["batch"]), *map(_cell, shown), row.get("note") or ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _is_shown(row: dict[str, Any]) -> bool:
