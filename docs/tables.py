@@ -86,6 +86,76 @@ def speed_rollout() -> str:
     return markdown(read("benchmarks/results/amd-epyc-cpu.json"))
 
 
+def speed_rollout_intel() -> str:
+    from plume_embed.bench.report import markdown
+
+    return markdown(read("benchmarks/results/intel-xeon-cpu.json"))
+
+
+def speed_machines() -> str:
+    """Both CPUs side by side: what they do at best, and what eight latent steps cost over a single pass there."""
+    amd = read("benchmarks/results/amd-epyc-cpu.json")
+    intel = read("benchmarks/results/intel-xeon-cpu.json")
+    machines = [
+        (amd["device"], amd["rows"], f"{amd['copy_gigabytes_per_s']:.0f}, copied", "not measured"),
+        (
+            f"Intel Xeon, {intel['vector_instructions']}",
+            intel["rows"],
+            f"{intel['read_gigabytes_per_s']:.0f}",
+            f"{intel['matrix_gigaflops_per_s']:.0f}",
+        ),
+    ]
+    head = [
+        "CPU",
+        "read, GB/s",
+        "matrices, GFLOP/s",
+        "single pass",
+        "rollout alone",
+        "K = 8 over a single pass",
+        "batch 8",
+    ]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
+    for name, rows, *speeds in machines:
+        at = {(row["name"], row["batch"]): row for row in reversed(rows)}  # the first row of a name counts
+        times = [f"{at[row, 1]['ms_median']:.0f} ms" for row in ("single pass", "rollout alone, static")]
+        ratio = f"{at['static', 1]['ratio_to_single_pass']:.2f}"
+        lines.append(f"| {' | '.join([name, *speeds, *times, ratio])} |")
+    return "\n".join(lines)
+
+
+def riding_steps() -> str:
+    """The linear layers with steps in passes of their own, and riding along in the next batches' prefixes."""
+    lines = [
+        "| batch | steps apart, ms an item | riding along, ms an item | gain at most |",
+        "|---:|---:|---:|---:|",
+    ]
+    for row in read("benchmarks/results/riding_steps.json")["rows"]:
+        lines.append(f"| {row['batch']} | {row['apart_ms']:.0f} | {row['riding_ms']:.0f} | {row['times']:.2f} |")
+    return "\n".join(lines)
+
+
+def training_throughput() -> str:
+    """Pairs a second through the rollout together, against one sample after the other."""
+    lines = ["| batch | processes | together, pairs/s | one by one, pairs/s | times |", "|---:|---:|---:|---:|---:|"]
+    for row in read("benchmarks/results/training_throughput.json")["rows"]:
+        rates = [f"{row['ways'][way]['pairs_per_s']:.1f}" for way in ("together", "one by one")]
+        lines.append(f"| {row['batch']} | {row['processes']} | {' | '.join(rates)} | {row['times']:.1f} |")
+    return "\n".join(lines)
+
+
+def weight_types() -> str:
+    """bfloat16 against float32 on the demo's photographs and their names."""
+    lines = [
+        "| model | weights | lowest cosine to float32 | mean | found first | time of float32 |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in read("benchmarks/results/weight_types.json")["rows"]:
+        cells = [row["model"], row["dtype"], f"{row['lowest_cosine']:.5f}", f"{row['mean_cosine']:.5f}"]
+        cells += [f"{row['found_first']} of {row['queries']}", f"{row['times_float32']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def serve_load() -> str:
     """A server under load beside `encode`."""
     result = read("benchmarks/results/serve_load.json")
@@ -283,6 +353,11 @@ TABLES: dict[str, Callable[[], str]] = {
         miniature_scores,
         miniature_tasks,
         speed_rollout,
+        speed_rollout_intel,
+        speed_machines,
+        riding_steps,
+        training_throughput,
+        weight_types,
         padding,
         serve_load,
         training_memory,

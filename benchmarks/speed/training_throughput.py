@@ -1,6 +1,6 @@
 """Pairs a second in training: a batch through the rollout together, against one sample after the other.
 
-    python -m benchmarks.training_throughput --json benchmarks/results/training_throughput.json
+    python -m benchmarks.speed.training_throughput --json benchmarks/results/training_throughput.json
 
 Both compute the same loss and the same gradients of the same pairs: texts of unequal length on either side, K = 8,
 forward and backward. The loop is what released trainers do: a rollout for each sample, the loss over all of them.
@@ -104,7 +104,7 @@ def _cpu_seconds(function: Callable[[], Any]) -> float:
 
 def _in_two_processes(pairs: int, rounds: int) -> dict[str, Any]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    launcher += ["-m", "benchmarks.training_throughput", "--worker", str(pairs), "--rounds", str(rounds)]
+    launcher += ["-m", "benchmarks.speed.training_throughput", "--worker", str(pairs), "--rounds", str(rounds)]
     done = subprocess.run(launcher, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 

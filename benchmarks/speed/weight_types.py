@@ -1,6 +1,6 @@
 """What bfloat16 weights cost in accuracy and gain in time on this CPU: the demo's photographs and their names.
 
-python -m benchmarks.weight_types --json benchmarks/results/weight_types.json
+python -m benchmarks.speed.weight_types --json benchmarks/results/weight_types.json
 """
 
 import json
@@ -15,7 +15,7 @@ from plume_embed.bench.report import environment
 from plume_embed.bench.timing import interleaved
 from plume_embed.encode.encoder import Encoder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PHOTOGRAPHS = ROOT / "examples" / "photographs"
 MODELS = ("plume-small", "plume-tiny")
 TYPES = ("float32", "bfloat16")
