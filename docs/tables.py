@@ -105,15 +105,7 @@ def speed_machines() -> str:
             f"{intel['matrix_gigaflops_per_s']:.0f}",
         ),
     ]
-    head = [
-        "CPU",
-        "read, GB/s",
-        "matrices, GFLOP/s",
-        "single pass",
-        "rollout alone",
-        "K = 8 over a single pass",
-        "batch 8",
-    ]
+    head = ["CPU", "read, GB/s", "matrices, GFLOP/s", "single pass", "rollout alone", "K = 8 over a single pass"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for name, rows, *speeds in machines:
         at = {(row["name"], row["batch"]): row for row in reversed(rows)}  # the first row of a name counts
