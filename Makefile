@@ -103,6 +103,14 @@ train-tiny: $(RUNS)/tiny/full-0/results.json  ## train checkpoints/plume-tiny th
 	$(TRAIN) training/plume_tiny/tiny_more.yaml --resume --set output_dir=$(RUNS)/tiny_last $(LAST)
 	$(BIN)/python -m training.plume_tiny.publish $(RUNS)/tiny/full-0 $(RUNS)/tiny_more $(RUNS)/tiny_last
 
+train-tiny-anytime: export OMP_NUM_THREADS := 1
+train-tiny-anytime: | miniature  ## train checkpoints/plume-tiny-anytime from plume-tiny (15 CPU minutes), and read both after 0 to 8 steps
+	$(BIN)/plume-embed train training/plume_tiny/tiny_anytime.yaml --resume --set output_dir=$(RUNS)/tiny_anytime
+	$(BIN)/python -m training.plume_tiny.publish $(RUNS)/tiny_anytime --to checkpoints/plume-tiny-anytime
+	$(foreach model,plume-tiny plume-tiny-anytime,$(BIN)/python -m training.steps.diagnose \
+		--checkpoint checkpoints/$(model) --miniature .data/miniature --queries 300 --anew;)
+	$(BIN)/python -m training.steps.curve training/steps/results/curve.svg --pictures evaluation/results/anytime.json
+
 paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit rationale, single pass, without curriculum; the table
 	$(BIN)/python -m training.plume_tiny.paradigms --out $(RUNS) --jobs 2 --json training/plume_tiny/results/paradigms.json
 	$(EVALUATE) $(foreach run,single_pass no_curriculum full,--model $(RUNS)/tiny/$(run)-0/model) \
@@ -111,14 +119,16 @@ paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit ration
 
 GRID := $(BIN)/python -m training.ablations.grid --task hops --out .data/ablations
 SEEDS := 0 1 2 3 4
+VARIANTS := stages_6_decoded,k_4_decoded,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4,targets_with_steps
 
+steps: export OMP_NUM_THREADS := 1
 steps: $(VENV)/.dev  ## variants of the latent steps on hops, trained, taken apart and drawn; goes on after a kill
-	$(GRID) --rows full
-	$(GRID) --json training/ablations/results/hops.json --rows \
-		anytime,targets_with_steps,stages_6_dealt,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4
+	$(GRID) --json training/steps/results/hops_variants.json --rows full,anytime,distilled,stages_6_dealt,$(VARIANTS)
 	$(BIN)/python -m training.steps.diagnose \
-		$(foreach seed,$(SEEDS),$(foreach row,full anytime,--run .data/ablations/hops/$(row)-$(seed)))
+		$(foreach seed,$(SEEDS),$(foreach row,full anytime distilled,--run .data/ablations/hops/$(row)-$(seed)))
 	$(BIN)/python -m training.steps.variants training/steps/results/variants.svg
+	$(BIN)/python -m training.steps.curve training/steps/results/curve.svg
+	$(BIN)/python -m training.steps.cost
 	$(BIN)/python -m docs.tables
 
 train-small: export OMP_NUM_THREADS := 1

@@ -243,16 +243,34 @@ def latent_likeness() -> str:
     return likeness(read("training/steps/results/diagnostics.json"))
 
 
-def latent_variants() -> str:
+def latent_compared() -> str:
     from training.steps.variants import markdown
 
     return markdown(read("training/ablations/results/hops.json"))
 
 
-def latent_dealt() -> str:
+def latent_variants() -> str:
     from training.steps.variants import markdown
 
-    return markdown(read("training/steps/results/hops_dealt.json"))
+    return markdown(read("training/steps/results/hops_variants.json"))
+
+
+def anytime_pictures() -> str:
+    from training.steps.curve import markdown_of_pictures
+
+    return markdown_of_pictures(read("evaluation/results/anytime.json"))
+
+
+def latent_curve() -> str:
+    from training.steps.curve import markdown
+
+    return markdown(read("training/steps/results/diagnostics.json"))
+
+
+def latent_cost() -> str:
+    from training.steps.cost import markdown
+
+    return markdown(read("training/steps/results/cost.json"))
 
 
 def cold_start() -> str:
@@ -358,8 +376,11 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_read_outs,
         latent_causal,
         latent_likeness,
+        latent_compared,
         latent_variants,
-        latent_dealt,
+        latent_curve,
+        anytime_pictures,
+        latent_cost,
         house,
         cold_start,
         indexing,

@@ -132,10 +132,12 @@ class Corpus:
     @property
     def steps_line(self) -> str:
         """What the slider of latent steps chooses."""
-        return (
-            "0 reads the embedding at once: a single pass. The collection was embedded with the model's own "
-            f"{self.encoder.latent_steps()}."
+        steps, trained = self.encoder.document_latent_steps(), self.encoder.model.config.anytime_steps
+        collection = f"with {steps} latent steps" if steps else "in a single pass"
+        served = (
+            f" The model was trained for K = {', '.join(map(str, [*trained, self.default_steps]))}." if trained else ""
         )
+        return f"0 reads the embedding at once: a single pass. The collection was embedded {collection}.{served}"
 
     @cached_property
     def has_own_model(self) -> bool:

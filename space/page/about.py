@@ -1,6 +1,7 @@
 """The tab "About": what is served, how it was trained and what was measured, out of files; no figure is typed here."""
 
 import json
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,20 @@ _LIMITS = {
     "to write rationales, but most of its training was of latent steps, and what is left of its words makes little "
     "sense. The method is meant for backbones that are a thousand times larger; set <code>PLUME_MODEL</code> to serve "
     "one.",
+    "plume-tiny-anytime": "plume-tiny-anytime is plume-tiny after some more training, in which its embedding was also "
+    "read after fewer latent steps and what is searched was embedded in a single pass. Like plume-tiny it was trained "
+    "on drawings of everyday things and texts about them, knows no photographs, and writes no rationale that makes "
+    "sense.",
 }
+_BUNDLED = (DEFAULT_MODEL, DRAWINGS_MODEL, DRAWINGS_MODEL.with_name("plume-tiny-anytime"))
 
 
 def about(encoder: Encoder) -> str:
     """HTML about the model that is served."""
     own = fingerprint(encoder.folder)
-    folders = [folder for folder in (DEFAULT_MODEL, DRAWINGS_MODEL) if folder.is_dir()]
+    folders = [folder for folder in _BUNDLED if folder.is_dir()]
     bundled = next((folder.name for folder in folders if fingerprint(folder) == own), "")
-    results = {"plume-small": _of_photographs, "plume-tiny": _of_drawings, "": lambda _: []}[bundled](RESULTS)
+    results = _RESULTS[bundled](RESULTS)
     parts = [
         _what_it_is(encoder, bundled),
         _training(encoder.folder),
@@ -152,6 +158,33 @@ def _of_photographs(folder: Path) -> list[str]:
             rows,
         )
     ]
+
+
+def _of_any_steps(folder: Path) -> list[str]:
+    """What was measured of plume-tiny-anytime, beside plume-tiny."""
+    file = folder / "anytime.json"
+    if not file.is_file():
+        return []
+    rows = [
+        [f"{name.replace('->', '→')}, {model}", *(f"{hit:.1f}" for hit in hits)]
+        for name, models in json.loads(file.read_text()).items()
+        for model, hits in models.items()
+    ]
+    return [
+        _table(
+            "Hit@1 in percent by the number K of latent steps of a query, on drawings, clips and scenes",
+            ["", *(f"K = {k}" for k in range(len(rows[0]) - 1))],
+            rows,
+        )
+    ]
+
+
+_RESULTS: dict[str, Callable[[Path], list[str]]] = {
+    "plume-small": _of_photographs,
+    "plume-tiny": _of_drawings,
+    "plume-tiny-anytime": _of_any_steps,
+    "": lambda _: [],
+}
 
 
 def _miniature(data: dict[str, Any]) -> str:

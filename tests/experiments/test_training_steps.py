@@ -16,7 +16,7 @@ from plume_embed import PlumeModel, PlumeProcessor
 from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import summarise
 from training.hops import hops, mixed
-from training.steps import curve, tables, variants
+from training.steps import cost, curve, tables, variants
 from training.steps import diagnose as script
 from training.steps.diagnose import diagnose, hits, mean_of
 from training.steps.sets import DiagnosticSet, Loaded, last_press, named_pictures
@@ -165,3 +165,29 @@ def test_a_curve_is_the_mean_over_seeds_after_each_number_of_steps(entry, tmp_pa
     }
     assert curve.of_one_step_count(ablations) == {0: 10.0, 2: 12.0, 8: 99.0}
     assert curve.write_plot(found, [ablations], tmp_path / "curve.svg").read_text().count("<svg") == 1
+
+
+def test_the_cost_of_each_way_to_spend_passes_is_measured_beside_a_single_pass():
+    names = cost.variants()
+    assert {"single_pass", "full", "k_4", "parallel", "jacobi_2"} <= set(names)
+    assert not {"anytime", "distilled", "stages_6_dealt"} & set(names)  # as `full`
+    found = cost.measure(["single_pass", "full"], 1, 4)
+    assert found["single_pass"]["ratio"] == 1.0 and found["full"]["ratio"] > 1.5
+    lines = cost.markdown({"passes": {"single_pass": 1, "full": 9}, "batches": {"1": found, "64": found}}).splitlines()
+    assert lines[2].count("1.00 (1.00 to 1.00)") == 2 and lines[3].startswith("| full | 9 |")
+
+
+def test_rows_of_the_ablations_stand_beside_the_variants_where_these_lack_them():
+    own, others = {"rows": {"full": "a", "anytime": "b"}}, {"rows": {"full": "c", "k_2": "d", "top_1": "e"}}
+    assert variants.with_compared(own, others) == {"rows": {"full": "a", "k_2": "d", "anytime": "b"}}
+
+
+def test_curves_of_pictures_are_of_sets_that_both_models_were_read_on():
+    def entry_of(name: str, model: str, *hits: float) -> dict:
+        return {"set": name, "model": model, "after_step": {"hit": [[hit, 0, 1] for hit in hits]}}
+
+    entries = [entry_of("a", "plume-tiny", 0.1, 0.5), entry_of("a", "plume-tiny-anytime", 0.4, 0.5)]
+    found = curve.of_pictures(dict(enumerate([*entries, entry_of("b", "plume-tiny", 1, 1)])))
+    assert found == {"a": {"plume-tiny": [10.0, 50.0], "plume-tiny-anytime": [40.0, 50.0]}}
+    lines = curve.markdown_of_pictures(found).splitlines()
+    assert lines[0] == "| | | K = 0 | K = 1 |" and lines[3] == "| a | plume-tiny-anytime | 40.0 | 50.0 |"

@@ -37,3 +37,14 @@ def test_about_another_model_shows_no_results_of_ours(encoder, released_model_di
 
     page = about(Encoder(released_model_dir, device="cpu"))
     assert "No measured results are bundled for this model" in page and "Hit@1" not in page
+
+
+def test_about_the_model_of_any_number_of_steps_shows_each_of_them():
+    from plume_embed.encode.encoder import Encoder
+
+    page = about(Encoder(ROOT / "checkpoints" / "plume-tiny-anytime", device="cpu"))
+    found = json.loads((ROOT / "evaluation" / "results" / "anytime.json").read_text())
+    for models in found.values():
+        for hits in models.values():
+            assert all(f"<td>{hit:.1f}</td>" in page for hit in hits)
+    assert "plume-tiny-anytime, a model of this repository" in page and "K = 4" in page

@@ -1,22 +1,26 @@
 """Accuracy against K: one model read after each number of steps, beside models that were trained for one K.
 
-    python -m training.steps.curve training/steps/results/curve.svg
+    python -m training.steps.curve training/steps/results/curve.svg --pictures evaluation/results/anytime.json
 
 A model is read by `python -m training.steps.diagnose`; those of one K are rows of the ablations.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from plume_embed.atomic import write_json
 from plume_embed.evaluation.tradeoff import check_format
 from training.ablations.rows import recipe_of, row_named
 from training.steps.diagnose import RESULTS
 from training.steps.tables import Entry, groups
-from training.steps.variants import RESULTS as ABLATIONS
+from training.steps.variants import ABLATIONS
+from training.steps.variants import RESULTS as VARIANTS
 
+PICTURE_MODELS = ("plume-tiny", "plume-tiny-anytime")
 OF_ONE_STEP_COUNT = ("single_pass_tuned", "k_2", "k_4", "k_6", "k_6_dealt", "full")
 
 
@@ -65,6 +69,24 @@ def markdown(results: dict[str, Entry], task: str = "hops") -> str:
     return "\n".join(lines)
 
 
+def of_pictures(results: dict[str, Entry], models: Sequence[str] = PICTURE_MODELS) -> dict[str, dict[str, list[float]]]:
+    """Hit@1 in percent after 0 to K steps on the sets of pictures that all of these models were read on."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for entry in results.values():
+        hits = [100 * hit[0] for hit in entry["after_step"]["hit"]]
+        found.setdefault(entry["set"], {})[entry["model"]] = [round(hit, 2) for hit in hits]
+    return {name: {m: own[m] for m in models} for name, own in sorted(found.items()) if {*models} <= own.keys()}
+
+
+def markdown_of_pictures(found: dict[str, dict[str, list[float]]]) -> str:
+    """A line a set and model, a column a K."""
+    rows = [(name, model, hits) for name, models in found.items() for model, hits in models.items()]
+    lines = [f"| | | {' | '.join(f'K = {k}' for k in range(len(rows[0][2])))} |"]
+    lines.append(f"|---|---|{'---:|' * len(rows[0][2])}")
+    lines += [f"| {name} | {model} | {' | '.join(f'{hit:.1f}' for hit in hits)} |" for name, model, hits in rows]
+    return "\n".join(lines)
+
+
 def write_plot(results: dict[str, Entry], ablations: list[dict[str, Any]], file: Path, task: str = "hops") -> Path:
     """Draws the curves, and a point for each model of one K.
 
@@ -100,11 +122,14 @@ def main(
     to: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
     file: Annotated[Path, typer.Option(help="Results of the diagnostics.")] = RESULTS,
     ablations: Annotated[list[Path] | None, typer.Option(help="Results of the ablations; repeatable.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Where to write the curves of plume-tiny's two forms.")] = None,
 ) -> None:
     """Print the curves and draw them."""
     results = json.loads(file.read_text())
+    if pictures is not None:
+        write_json(pictures, of_pictures(results))
     typer.echo(markdown(results))
-    found = [json.loads(each.read_text()) for each in ablations or [ABLATIONS]]
+    found = [json.loads(each.read_text()) for each in ablations or [VARIANTS, ABLATIONS]]
     typer.echo(f"written: {write_plot(results, found, to)}")
 
 

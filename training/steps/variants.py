@@ -2,7 +2,8 @@
 
     python -m training.steps.variants training/steps/results/variants.svg
 
-The runs are rows of the ablations (`python -m training.ablations.grid --rows full,anytime,...`), paired by seed.
+The runs are rows of the ablations (`python -m training.ablations.grid --rows full,anytime,...`), paired by seed and
+trained on one machine. What they are measured by beside `full` comes from the ablations of the paper.
 """
 
 import json
@@ -16,7 +17,8 @@ from plume_embed.training.recipe import Recipe
 from training.ablations.rows import ROWS, recipe_of, row_named
 from training.ablations.tables import interval
 
-RESULTS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"
+RESULTS = Path(__file__).parent / "results" / "hops_variants.json"
+ABLATIONS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"
 # Beside our own rows: what they are measured by.
 COMPARED = ("full", "k_2", "k_4", "k_6", "stages_6", "single_pass", "single_pass_tuned")
 
@@ -72,6 +74,12 @@ def _difference(found: dict[str, Any]) -> str:
     return f"{100 * found['mean']:+.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
 
 
+def with_compared(results: dict[str, Any], ablations: dict[str, Any]) -> dict[str, Any]:
+    """The results with those rows of the ablations that they are compared with and lack."""
+    compared = {name: ablations["rows"][name] for name in COMPARED if name in ablations["rows"]}
+    return results | {"rows": compared | results["rows"]}
+
+
 def write_plot(results: dict[str, Any], file: Path) -> Path:
     """Draws Hit@1 with Student's interval over the passes of a query; what no other row beats in both is joined.
 
@@ -112,14 +120,16 @@ def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def main(
     to: Annotated[Path, typer.Argument(help="Picture to write: .svg, .png or .pdf.")],
-    file: Annotated[Path, typer.Option(help="Results of the ablations.")] = RESULTS,
+    file: Annotated[Path, typer.Option(help="Results of the variants.")] = RESULTS,
+    ablations: Annotated[Path, typer.Option(help="Results of the ablations that they are compared with.")] = ABLATIONS,
 ) -> None:
     """Print the table of the variants and draw it."""
     results = json.loads(file.read_text())
     typer.echo(markdown(results))
     for label in not_run(results):
         typer.echo(f"not run: {label}")
-    typer.echo(f"written: {write_plot(results, to)}")
+    both = with_compared(results, json.loads(ablations.read_text()))
+    typer.echo(f"written: {write_plot(both, to)}")
 
 
 if __name__ == "__main__":

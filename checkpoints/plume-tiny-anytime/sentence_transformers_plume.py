@@ -1,0 +1,1 @@
+../../sentence_transformers_plume.py
