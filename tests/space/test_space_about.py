@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+from plume_embed.encode.encoder import DRAWINGS_MODEL, Encoder
 from space.page.about import _training, about
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_about_tells_the_figures_of_the_result_files(encoder):
+def test_about_tells_the_figures_of_the_result_files():
+    encoder = Encoder(DRAWINGS_MODEL, device="cpu")
     page = about(encoder)
     examples = json.loads((ROOT / "evaluation" / "results" / "plume-tiny-examples.json").read_text())
     assert f"{100 * examples['names_hit_at_1']:.0f} % are found first by their name" in page
@@ -33,16 +35,12 @@ def test_about_tells_one_run_as_a_list_and_says_where_there_is_no_record(tmp_pat
 
 
 def test_about_another_model_shows_no_results_of_ours(encoder, released_model_dir):
-    from plume_embed.encode.encoder import Encoder
-
     page = about(Encoder(released_model_dir, device="cpu"))
     assert "No measured results are bundled for this model" in page and "Hit@1" not in page
 
 
-def test_about_the_model_of_any_number_of_steps_shows_each_of_them():
-    from plume_embed.encode.encoder import Encoder
-
-    page = about(Encoder(ROOT / "checkpoints" / "plume-tiny-anytime", device="cpu"))
+def test_about_the_model_of_any_number_of_steps_shows_each_of_them(encoder):
+    page = about(encoder)
     found = json.loads((ROOT / "evaluation" / "results" / "anytime.json").read_text())
     for models in found.values():
         for hits in models.values():

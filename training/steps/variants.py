@@ -96,17 +96,32 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
         points.append((cost, mean, mean if low is None else low, mean if high is None else high, name))
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
-    for cost, mean, low, high, name in points:
+    for cost, mean, low, high, _ in points:
         axes.errorbar(cost, mean, yerr=[[mean - low], [high - mean]], fmt="o", capsize=3, color="tab:blue")
-        axes.annotate(name, (cost, mean), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    dearest = max(cost for cost, *_ in points)
+    for cost, mean, names in labels([(cost, mean, name) for cost, mean, _, _, name in points]):
+        place = {"xytext": (-7, 0), "ha": "right"} if cost == dearest else {"xytext": (7, 0), "ha": "left"}
+        axes.annotate(names, (cost, mean), textcoords="offset points", fontsize=7, va="center", **place)
     best = pareto([(cost, mean) for cost, mean, *_ in points])
     axes.plot(*zip(*best, strict=True), color="tab:grey", lw=1, drawstyle="steps-post")
     axes.set_xlabel("passes over the layers, a query")
     axes.set_ylabel("Hit@1, %")
+    axes.set_ylim(0, 110)
     axes.set_title("bars: Student's 95 % interval over seeds", fontsize=9, loc="right")
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
     return file
+
+
+def labels(points: list[tuple[float, float, str]], apart: float = 14.0) -> list[tuple[float, float, str]]:
+    """One label for all points of a cost that are less than so many percent from the first of them, a name a line."""
+    found: list[tuple[float, list[tuple[float, str]]]] = []
+    for cost, accuracy, name in sorted(points, key=lambda point: (point[0], -point[1])):
+        if found and found[-1][0] == cost and found[-1][1][0][0] - accuracy < apart:
+            found[-1][1].append((accuracy, name))
+        else:
+            found.append((cost, [(accuracy, name)]))
+    return [(cost, sum(a for a, _ in own) / len(own), "\n".join(name for _, name in own)) for cost, own in found]
 
 
 def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
