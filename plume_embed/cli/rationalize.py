@@ -40,8 +40,8 @@ def rationalize(
     """
     with heavy_imports():
         from plume_embed.training.data.pair_rows import read_pairs
-        from plume_embed.training.rationalize import EndpointWriter, LocalWriter, RationalizeOptions
-        from plume_embed.training.rationalize import rationalize as write_all
+        from plume_embed.training.data.rationalize import EndpointWriter, LocalWriter, RationalizeOptions
+        from plume_embed.training.data.rationalize import rationalize as write_all
 
         rows = read_pairs([pairs], media_root)
         key = os.environ.get("PLUME_API_KEY", "none")

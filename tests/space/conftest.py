@@ -29,9 +29,9 @@ SECONDS = 30_000  # of patience, in ms: the machine may be busy
 
 @pytest.fixture(scope="session")
 def encoder():
-    from plume_embed.encode.encoder import Encoder
+    from plume_embed.encode.encoder import DRAWINGS_MODEL, Encoder
 
-    return Encoder(Path(__file__).parent.parent.parent / "checkpoints" / "plume-tiny-anytime", device="cpu")
+    return Encoder(DRAWINGS_MODEL, device="cpu")
 
 
 @pytest.fixture(scope="session")

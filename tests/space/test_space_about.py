@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-from plume_embed.encode.encoder import DRAWINGS_MODEL, Encoder
+from plume_embed.encode.encoder import Encoder
 from space.page.about import _training, about
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_about_tells_the_figures_of_the_result_files():
-    encoder = Encoder(DRAWINGS_MODEL, device="cpu")
+def test_about_tells_the_figures_of_the_result_files(encoder):
     page = about(encoder)
     examples = json.loads((ROOT / "evaluation" / "results" / "plume-tiny-examples.json").read_text())
     assert f"{100 * examples['names_hit_at_1']:.0f} % are found first by their name" in page
@@ -39,8 +38,8 @@ def test_about_another_model_shows_no_results_of_ours(encoder, released_model_di
     assert "No measured results are bundled for this model" in page and "Hit@1" not in page
 
 
-def test_about_the_model_of_any_number_of_steps_shows_each_of_them(encoder):
-    page = about(encoder)
+def test_about_the_model_of_any_number_of_steps_shows_each_of_them():
+    page = about(Encoder(ROOT / "checkpoints" / "plume-tiny-anytime", device="cpu"))
     found = json.loads((ROOT / "evaluation" / "results" / "anytime.json").read_text())
     for models in found.values():
         for hits in models.values():

@@ -6,8 +6,10 @@ import torch
 
 from plume_embed.encode.rationale import Rationale
 from space import compare
+from space.content.corpora import load_corpora
 from space.content.sessions import QueryResult, Session
 from space.service import Query, Service
+from space.settings import Settings
 from space.trace import finish
 
 
@@ -128,3 +130,10 @@ def test_the_remark_beside_a_rationale_is_about_what_was_written(service, sessio
         ask(service, session, "cactus")
         (*_, (variant, _, said)) = service.compare(session)
         assert variant.text == text and (remark in said if remark else said == "")
+
+
+def test_the_drawings_are_served_by_a_model_of_any_number_of_steps(tmp_path):
+    _, drawings = load_corpora(Settings(data=tmp_path))
+    assert drawings.id == "drawings" and drawings.has_own_model and "plume-tiny-anytime knows" in drawings.model_line
+    assert "embedded in a single pass. The model was trained for K = 0, 1, 2, 4, 8." in drawings.steps_line
+    assert drawings.encoder.document_latent_steps() == 0 and drawings.default_steps == 8

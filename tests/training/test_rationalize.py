@@ -17,7 +17,7 @@ from plume_embed.bench.cot import language_model
 from plume_embed.cli.main import main
 from plume_embed.training.data.corpus import Corpus
 from plume_embed.training.data.pair_rows import read_pairs
-from plume_embed.training.rationalize import (
+from plume_embed.training.data.rationalize import (
     INSTRUCTION,
     EndpointWriter,
     LocalWriter,
