@@ -35,9 +35,9 @@ def mine(
     with heavy_imports("Loading the model"):
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named
-        from plume_embed.training.data.pair_rows import read_pairs
         from plume_embed.training.data.mine import MiningOptions
         from plume_embed.training.data.mine import mine as mine_rows
+        from plume_embed.training.data.pair_rows import read_pairs
 
         rows = read_pairs([pairs], media_root)  # a bad row fails before the model is loaded
         encoder = load_encoder(model, device, dtype)

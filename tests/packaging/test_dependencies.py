@@ -25,7 +25,7 @@ ALLOWED = {
     "plume_embed/serve": ("serve",),
     "plume_embed/serve/ray.py": ("serve", "ray"),
     "plume_embed/training": ("train",),
-    "plume_embed/training/rationalize.py": ("train", "rationales"),
+    "plume_embed/training/data/rationalize.py": ("train", "rationales"),
     "plume_embed/evaluation": ("eval",),
     "plume_embed/evaluation/metrics": ("train",),  # `evaluate` is in both extras: pairs are scored by it
     "training": ("experiments",),

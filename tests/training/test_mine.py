@@ -12,8 +12,8 @@ from plume_embed.cli.main import main
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import open_index
 from plume_embed.index.update import update_index
-from plume_embed.training.data.pair_rows import item_key, read_pairs
 from plume_embed.training.data.mine import MiningOptions, mine
+from plume_embed.training.data.pair_rows import item_key, read_pairs
 
 
 @pytest.fixture(scope="module")
