@@ -429,6 +429,8 @@ def figures() -> dict[str, list[str]]:
             f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
             f"{mean:.1f} %",
             f"chance {100 * report_chance(report):.1f} %",
+            f"another query's latents {swapped_answers():.1f} % of the queries get that query's answer",
+            million_vectors(),
         ],
         "docs/results/hops.md": [
             f"{hops['full_curriculum']['parameters'] / 1e6:.2f} million parameters",
@@ -461,6 +463,25 @@ def figures() -> dict[str, list[str]]:
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
         ],
     }
+
+
+def swapped_answers() -> float:
+    """Percent of the queries of hops that get the answer of the query whose latents were put in, full curriculum."""
+    results = read("training/steps/results/diagnostics.json")
+    found = [
+        entry["causal"]["another query"]["follows"] for name, entry in results.items() if name.startswith("hops/full")
+    ]
+    return 100 * sum(found) / len(found)
+
+
+def million_vectors() -> str:
+    """Recall and time of the default ANN index with the candidates that `search` takes, beside the exact scan."""
+    report = read("benchmarks/results/ann.json")
+    (own,) = [found for found in report["variants"]["binary"]["searches"] if found["refine"] == 20]
+    return (
+        f"recall@10 {own['recall']:.3f} with {own['cpu_ms']:.0f} ms of CPU time; the exact scan takes "
+        f"{report['exact']['cpu_ms']:,.0f} ms"
+    )
 
 
 def photographs_found() -> str:
