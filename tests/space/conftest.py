@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,11 @@ def upload_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def spec():
-    """The collection of drawings, which the tests know."""
+    """The collection of drawings, which the tests know, with the model that they know."""
     from space.content.corpora import read_specs
 
-    return next(spec for spec in read_specs() if spec.id == "drawings")
+    spec = next(spec for spec in read_specs() if spec.id == "drawings")
+    return replace(spec, model="checkpoints/plume-tiny", knows="plume-tiny knows drawings and their names in English.")
 
 
 @pytest.fixture(scope="session")
