@@ -105,6 +105,7 @@ class BackboneFamily:
         token_donors: New token -> the token of the backbone's tokenizer whose embedding it starts from.
         control_tokens: Tokens of small tokenizers made for this family, beside those that all Qwen models have.
         backbone_class: Whose `from_pretrained` reads the backbone of a checkpoint, without its head.
+        reads_all_weights: Whether a pass reads every weight of the decoder; not where tokens choose among experts.
     """
 
     model_type: str
@@ -117,6 +118,7 @@ class BackboneFamily:
     token_donors: dict[str, str]
     control_tokens: tuple[str, ...] = ()
     backbone_class: type = AutoModel
+    reads_all_weights: bool = True
 
     # The model
 

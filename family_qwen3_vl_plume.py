@@ -121,6 +121,7 @@ class Qwen3VLMoeFamily(Qwen3VLFamily):
     """`model_type` "qwen3_vl_moe"."""
 
     model_type = "qwen3_vl_moe"
+    reads_all_weights = False
 
     def small_config(self, vocabulary: dict[str, int], sizes: SmallSizes) -> dict[str, Any]:
         config = super().small_config(vocabulary, sizes)

@@ -92,6 +92,12 @@ def speed_rollout_intel() -> str:
     return markdown(read("benchmarks/results/intel-xeon-cpu.json"))
 
 
+def speed_rollout_two_threads() -> str:
+    from plume_embed.bench.report import markdown
+
+    return markdown(read("benchmarks/results/intel-xeon-cpu-2-threads.json"))
+
+
 def speed_machines() -> str:
     """Both CPUs side by side: what they do at best, and what eight latent steps cost over a single pass there."""
     amd = read("benchmarks/results/amd-epyc-cpu.json")
@@ -116,36 +122,21 @@ def speed_machines() -> str:
 
 
 def riding_steps() -> str:
-    """The linear layers with steps in passes of their own, and riding along in the next batches' prefixes."""
-    lines = [
-        "| batch | steps apart, ms an item | riding along, ms an item | gain at most |",
-        "|---:|---:|---:|---:|",
-    ]
-    for row in read("benchmarks/results/riding_steps.json")["rows"]:
-        lines.append(f"| {row['batch']} | {row['apart_ms']:.0f} | {row['riding_ms']:.0f} | {row['times']:.2f} |")
-    return "\n".join(lines)
+    from benchmarks.speed.riding_steps import markdown
+
+    return markdown(read("benchmarks/results/riding_steps.json"))
 
 
 def training_throughput() -> str:
-    """Pairs a second through the rollout together, against one sample after the other."""
-    lines = ["| batch | processes | together, pairs/s | one by one, pairs/s | times |", "|---:|---:|---:|---:|---:|"]
-    for row in read("benchmarks/results/training_throughput.json")["rows"]:
-        rates = [f"{row['ways'][way]['pairs_per_s']:.1f}" for way in ("together", "one by one")]
-        lines.append(f"| {row['batch']} | {row['processes']} | {' | '.join(rates)} | {row['times']:.1f} |")
-    return "\n".join(lines)
+    from benchmarks.speed.training_throughput import markdown
+
+    return markdown(read("benchmarks/results/training_throughput.json"))
 
 
 def weight_types() -> str:
-    """bfloat16 against float32 on the demo's photographs and their names."""
-    lines = [
-        "| model | weights | lowest cosine to float32 | mean | found first | time of float32 |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for row in read("benchmarks/results/weight_types.json")["rows"]:
-        cells = [row["model"], row["dtype"], f"{row['lowest_cosine']:.5f}", f"{row['mean_cosine']:.5f}"]
-        cells += [f"{row['found_first']} of {row['queries']}", f"{row['times_float32']:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    from benchmarks.speed.weight_types import markdown
+
+    return markdown(read("benchmarks/results/weight_types.json"))
 
 
 def serve_load() -> str:
@@ -364,6 +355,7 @@ TABLES: dict[str, Callable[[], str]] = {
         miniature_tasks,
         speed_rollout,
         speed_rollout_intel,
+        speed_rollout_two_threads,
         speed_machines,
         riding_steps,
         training_throughput,
@@ -415,6 +407,8 @@ def figures() -> dict[str, list[str]]:
     mean = 100 * tiny["means"]["mean"][0]
     hit = {name: f"{100 * run['hit_at_1']:.1f}" for name, run in hops.items()}
     overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
+    intel = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
+    there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
     kills = read("docs/results/corpus_kills.json")
     corpus = read("benchmarks/results/corpus.json")
@@ -426,6 +420,7 @@ def figures() -> dict[str, list[str]]:
             f"{hit['without_curriculum']} % without the curriculum",
             f"{hit['single_pass']} % in a single pass",
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8",
+            f"{there[1]} and {there[8]} on an Intel Xeon",
             f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
             f"{mean:.1f} %",
             f"chance {100 * report_chance(report):.1f} %",
@@ -461,8 +456,17 @@ def figures() -> dict[str, list[str]]:
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
+            *alone_against_limit(),
         ],
     }
+
+
+def alone_against_limit() -> tuple[str, str]:
+    """How far the rollout alone is above its limit at batch 1, and what riding along could gain there."""
+    rows = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
+    alone = [row["times_limit"] for row in rows if row["name"].startswith("rollout alone") and row["batch"] == 1]
+    riding = read("benchmarks/results/riding_steps.json")["rows"][0]["times"]
+    return f"stands at {min(alone):.2f} to {max(alone):.2f} times", f"at most {riding:.2f} times"
 
 
 def swapped_answers() -> float:

@@ -69,6 +69,18 @@ def measure(budget_s: float, layers: int = LAYERS, batches: tuple[int, ...] = BA
     return results
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """The linear layers with steps in passes of their own, and riding along in the next batches' prefixes."""
+    lines = [
+        "| batch | rounds | steps apart, ms an item | riding along, ms an item | gain at most |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for row in report["rows"]:
+        gain = f"{row['times']:.2f} +- {100 * row['uncertainty']:.0f} %"
+        lines.append(f"| {row['batch']} | {row['rounds']} | {row['apart_ms']:.0f} | {row['riding_ms']:.0f} | {gain} |")
+    return "\n".join(lines)
+
+
 def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     budget_s: Annotated[float, typer.Option(min=0, help="Seconds for each batch size.")] = 12,
@@ -76,8 +88,7 @@ def main(
     """Time the linear layers with steps apart and riding along, in one run and one thread."""
     torch.set_num_threads(1)
     rows = measure(budget_s)
-    for row in rows:
-        typer.echo(", ".join(f"{name}: {value:.3g}" for name, value in row.items()))
+    typer.echo(markdown({"rows": rows}))
     if to is not None:
         report = {
             "prefix": PREFIX,

@@ -109,6 +109,21 @@ def _in_two_processes(pairs: int, rounds: int) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """Pairs a second through the rollout together, against one sample after the other."""
+    lines = [
+        "| batch | processes | timed steps | together, pairs/s | one by one, pairs/s | times, least to most |",
+        "|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in report["rows"]:
+        rates = [f"{row['ways'][way]['pairs_per_s']:.1f}" for way in ("together", "one by one")]
+        together, alone = (row["ways"][way]["seconds"] for way in ("together", "one by one"))
+        times = sorted(other / ours for ours, other in zip(together, alone, strict=True))
+        spread = f"{row['times']:.1f} ({times[0]:.1f} to {times[-1]:.1f})"
+        lines.append(f"| {row['batch']} | {row['processes']} | {len(times)} | {' | '.join(rates)} | {spread} |")
+    return "\n".join(lines)
+
+
 def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed steps of either way.")] = 5,

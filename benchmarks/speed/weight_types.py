@@ -56,6 +56,25 @@ def _embed(encoder: Encoder, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     return encoder.model(**batch).embeddings
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """bfloat16 against float32 on the demo's photographs and their names."""
+    lines = [
+        "| model | weights | lowest cosine to float32 | mean | found first | time of float32 |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in report["rows"]:
+        cells = [row["model"], row["dtype"], f"{row['lowest_cosine']:.5f}", f"{row['mean_cosine']:.5f}"]
+        cells += [f"{row['found_first']} of {row['queries']}", _times(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _times(row: dict[str, Any]) -> str:
+    if row["dtype"] == "float32":
+        return "1.00"
+    return f"{row['times_float32']:.2f} +- {100 * row['uncertainty']:.0f} %"
+
+
 def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     budget_s: Annotated[float, typer.Option(min=0, help="Seconds of timing for each model.")] = 15,
@@ -63,8 +82,7 @@ def main(
     """Compare the vectors and the time of both types of weights, in one run and one thread."""
     torch.set_num_threads(1)
     rows = [row for model in MODELS for row in measure(model, budget_s)]
-    for row in rows:
-        typer.echo(", ".join(f"{name}: {value}" for name, value in row.items()))
+    typer.echo(markdown({"rows": rows}))
     if to is not None:
         to.write_text(json.dumps({"rows": rows, **environment(torch.device("cpu"))}, indent=1) + "\n")
 

@@ -9,9 +9,6 @@ import torch
 from plume_embed.bench.timing import interleaved
 from plume_embed.model.modeling_plume import PlumeModel
 
-# A pass of these reads a part of its experts only, which one depends on the input.
-_SPARSE_FAMILIES = {"qwen3_vl_moe"}
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -87,7 +84,7 @@ def rollout_passes(model: PlumeModel, prefix: int, steps: int) -> list[Pass]:
 
 def work(model: PlumeModel, batch: int, passes: Sequence[Pass], machine: Machine) -> Work | None:
     """The work of a batch; `None` where the experts of a backbone leave it open. A vision tower is not counted."""
-    if model.config.backbone_config.model_type in _SPARSE_FAMILIES:
+    if not model.family.reads_all_weights:
         return None
     backbone: Any = model.backbone
     text: Any = model.config.get_text_config()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,21 +27,13 @@ from plume_embed.cli.options import (
     VerboseOption,
     VerifyOption,
 )
+from plume_embed.index.ann_kind import AnnKind
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from plume_embed.index.interface import ItemEncoder
     from plume_embed.index.place import Place
-
-
-class _AnnKind(StrEnum):
-    """As [`AnnKind`], which is in a module that is slow to import."""
-
-    BINARY = "binary"
-    INT8 = "int8"
-    PQ = "pq"
-    HNSW = "hnsw"
 
 
 @dataclass(frozen=True)
@@ -76,8 +67,9 @@ def index(
         bool, typer.Option("--ann", help="For 100,000 items and more: also make an index of approximate neighbours.")
     ] = False,
     ann_kind: Annotated[
-        _AnnKind, typer.Option(help="Of --ann: how vectors are coded. docs/scale.md compares them.")
-    ] = _AnnKind.BINARY,
+        AnnKind | None,
+        typer.Option(help="Of --ann: how vectors are coded. Default: binary; docs/scale.md compares them."),
+    ] = None,
     ann_dimensions: Annotated[
         int | None, typer.Option(min=8, help="Of --ann: code only the first so many dimensions. Default: all.")
     ] = None,
@@ -86,6 +78,8 @@ def index(
 
     It can be interrupted at any moment: run it again and it continues.
     """
+    if not ann and (ann_kind is not None or ann_dimensions is not None):
+        raise ValueError("--ann-kind and --ann-dimensions say how --ann makes its index; add --ann.")
     folders = existing_folders(folder, also)
     with heavy_imports("Loading the model"):
         import plume_embed.index.update  # noqa: F401 — under the spinner
@@ -95,23 +89,23 @@ def index(
     db, console = database_of(folder, to), make_console()
     bring_up_to_date(folders, db, encoder, latent_steps, batch_size, console, choices)
     if ann:
-        _update_ann(db, encoder, latent_steps, ann_kind, ann_dimensions, console)
+        _update_ann(db, encoder, latent_steps, ann_kind or AnnKind.BINARY, ann_dimensions, console)
 
 
 def _update_ann(
     db: "Place",
     encoder: "ItemEncoder",
     latent_steps: int | None,
-    kind: _AnnKind,
+    kind: AnnKind,
     dimensions: int | None,
     console: "Console",
 ) -> None:
-    from plume_embed.index.neighbours import AnnKind, AnnSettings
+    from plume_embed.index.neighbours import AnnSettings
     from plume_embed.index.table import ANN_ROWS
     from plume_embed.index.update import update_ann
 
     with working("Training the ANN index"):
-        made = update_ann(db, encoder, latent_steps, AnnSettings(AnnKind(kind), dimensions))
+        made = update_ann(db, encoder, latent_steps, AnnSettings(kind, dimensions))
     if made is None:
         console.print(f"no ANN index: below {ANN_ROWS:,} items every search is an exact scan")
     else:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
+from plume_embed.index.ann_kind import AnnKind
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
 VECTOR, SHORT = "vector", "short_vector"  # the second is there for an index of the first dimensions alone
 _SHORT_REFINE = 20  # at least so many candidates for each row wanted, where dimensions are missing
 _PROBES = 20  # partitions that are always searched; more where a filter leaves too few rows
-
-
-class AnnKind(StrEnum):
-    """How an index codes a vector of D dimensions, in bytes: D/8, D, D/16, and D with a graph."""
-
-    BINARY = "binary"
-    INT8 = "int8"
-    PQ = "pq"
-    HNSW = "hnsw"
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class ReplicaOptions:
         """
         given = _read(environment)
         limits = Limits(
-            body_bytes=given.get("MAX_BODY_MB", 64) * MEGABYTE,
+            body_bytes=given.get("MAX_BODY_MB", Limits.body_bytes // MEGABYTE) * MEGABYTE,
             items=given.get("MAX_ITEMS", Limits.items),
             queue_items=given.get("MAX_QUEUE", Limits.queue_items),
             request_seconds=given.get("TIMEOUT", Limits.request_seconds),

@@ -192,8 +192,8 @@ class Recipe:
         return None if self.target_rollout or self.curriculum.num_latent_steps == 0 else 0
 
     @property
-    def plume_steps(self) -> dict[str, Any]:
-        """What a model is saved with of the steps that it was trained for: fields of its config."""
+    def step_fields(self) -> dict[str, Any]:
+        """Fields of the model's config that say for which numbers of latent steps it was trained."""
         steps = self.curriculum.num_latent_steps
         anytime = {*self.curriculum.anytime_steps, *self.pairs.sampled_steps} - {steps}
         return {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,29 @@ def check_recipe(recipe: Recipe) -> None:
         ValueError: a setting that changes what is computed differs, or the folder's settings cannot be read.
     """
     file = Path(recipe.output_dir) / RECIPE_FILE
+    if not file.is_file():
+        raise ValueError(
+            f"{recipe.output_dir} holds a checkpoint and no {RECIPE_FILE}: nobody can say how it was made. "
+            "Give another output_dir to begin anew."
+        )
     with naming(file):
-        begun = _settings(recipe_from(json.loads(file.read_text(encoding="utf-8"))))
-    asked = _settings(recipe)
-    changed = [
-        f"{name} was {begun.get(name)!r} and is {asked.get(name)!r}"
-        for name in sorted(begun.keys() | asked.keys())
-        if begun.get(name) != asked.get(name) and name not in _MAY_CHANGE
-    ]
+        begun = recipe_from(json.loads(file.read_text(encoding="utf-8")))
+    changed = changed_settings(begun, recipe, _MAY_CHANGE)
     if changed:
         raise ValueError(
             f"{recipe.output_dir} holds a run of other settings: {'; '.join(changed)}. Give the same settings to go "
             "on, or another output_dir to begin anew."
         )
+
+
+def changed_settings(before: Recipe, now: Recipe, without: Collection[str]) -> list[str]:
+    """What differs between two recipes, as "name was A and is B"; settings named in `without` are left out."""
+    old, new = _settings(before), _settings(now)
+    return [
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and name not in without
+    ]
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

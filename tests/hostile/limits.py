@@ -14,7 +14,6 @@ import pytest
 SECONDS = 20
 MEBIBYTES = 2_000_000_000 / 2**20
 _CLOCK = 180  # a busy machine gives a part of its time
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def part_slow(values: Sequence[Any], every: int) -> list[Any]:
@@ -33,15 +32,18 @@ def within_limits(name: str, items: int = 1) -> Iterator[None]:
         name (`str`): Of the input.
         items (`int`): How many inputs there are; each has its seconds.
     """
-    before, start, child_before = _reset_peak(), _cpu_seconds(), _largest_child()
+    before, start, ended_before = _reset_peak(), _cpu_seconds(), _largest_ended_child()
+    for child in _children():
+        _reset_peak(child)
     with _alarm(_CLOCK * items, name):
         yield
     seconds = _cpu_seconds() - start
     assert seconds < SECONDS * items, f"{name}: {seconds:.0f} seconds"
     if before is not None:
         grown = _kibibytes("VmHWM") / 1024 - before
-        child = _largest_child()
-        child = child if child > child_before else 0.0  # else it is that of an earlier test
+        ended = _largest_ended_child()  # of this whole process: if it is not larger now, it is of an earlier test
+        alive = (_kibibytes("VmHWM", child) / 1024 for child in _children())
+        child = max([*alive, ended if ended > ended_before else 0.0])
         assert grown + child < MEBIBYTES, f"{name}: {grown:.0f} MiB, and {child:.0f} MiB in a child"
 
 
@@ -50,20 +52,30 @@ def _cpu_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _reset_peak() -> float | None:
+def _reset_peak(process: str = "self") -> float | None:
     """MiB that are resident now, from which the peak counts; `None` where the system cannot say."""
     try:
-        _CLEAR.write_text("5")
+        Path("/proc", process, "clear_refs").write_text("5")
+        return _kibibytes("VmRSS", process) / 1024
     except OSError:
         return None
-    return _kibibytes("VmRSS") / 1024
 
 
-def _kibibytes(name: str) -> int:
-    return next(int(line.split()[1]) for line in _STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+def _kibibytes(name: str, process: str = "self") -> int:
+    """0 of a process that has just ended."""
+    try:
+        lines = Path("/proc", process, "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
 
 
-def _largest_child() -> float:
+def _children() -> list[str]:
+    """Processes of this one that are alive, such as the one that reads files, which stays."""
+    return [child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()]
+
+
+def _largest_ended_child() -> float:
     """MiB of the largest process that this one has started and that has ended, at its peak."""
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 

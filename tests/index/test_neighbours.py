@@ -10,6 +10,7 @@ from index_data import CountingEncoder
 from lancedb.table import Table
 
 from benchmarks.ann import Clusters
+from plume_embed.cli.main import main
 from plume_embed.index import search, store
 from plume_embed.index.neighbours import (
     SHORT,
@@ -192,3 +193,12 @@ def test_a_place_is_a_folder_or_an_address_of_a_known_kind():
     assert place_of("a/b") == Path("a/b") and place_of("s3://bucket/index/") == ObjectStore("s3://bucket/index")
     with pytest.raises(ValueError, match="s3://, gs://, az://: http://host/index"):
         place_of("http://host/index")
+
+
+def test_options_of_an_ann_index_without_one_are_refused_before_any_work(tmp_path: Path, capsys):
+    (tmp_path / "a.txt").write_text("a red bicycle")
+    for option in (("--ann-kind", "int8"), ("--ann-dimensions", "16")):
+        with pytest.raises(SystemExit) as ended:
+            main(["index", str(tmp_path), *option])
+        assert ended.value.code == 2 and "add --ann" in capsys.readouterr().err
+    assert not (tmp_path / ".plume-index").exists()

@@ -128,6 +128,11 @@ def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
     others = dataclasses.replace(recipe, seed=recipe.seed + 1, lora=LoraSettings(rank=2))
     with pytest.raises(ValueError, match=r"other settings: .*lora\.rank was None and is 2.*seed was 0 and is 1"):
         run(others, resume=True)
+    kept = Path(recipe.output_dir) / "recipe.json"
+    kept.rename(tmp_path / "kept.json")
+    with pytest.raises(ValueError, match="holds a checkpoint and no recipe.json"):
+        run(recipe, resume=True)
+    (tmp_path / "kept.json").rename(kept)
     saved_more_often = dataclasses.replace(recipe, save_steps=1)
     assert run(saved_more_often, resume=True, stop_after=3)["resumed_from"] == "checkpoint-2"
 

@@ -5,13 +5,13 @@ what the grid would run today; what changes nothing aside, such as folders, and 
 run at their defaults.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from plume_embed.atomic import write_text
 from plume_embed.training.recipe import Recipe, recipe_from
+from plume_embed.training.resuming import changed_settings
 
 _WITHOUT_EFFECT = ("output_dir", "workers", "save_steps", "report_to")
 
@@ -42,11 +42,7 @@ def is_of(results: dict, recipe: Recipe) -> bool:
         made_by = recipe_from(results["recipe"])
     except ValueError:  # of a time when recipes had other settings
         return False
-    return _comparable(made_by) == _comparable(recipe)
-
-
-def _comparable(recipe: Recipe) -> dict:
-    return {name: value for name, value in dataclasses.asdict(recipe).items() if name not in _WITHOUT_EFFECT}
+    return not changed_settings(made_by, recipe, _WITHOUT_EFFECT)
 
 
 def check_is_of(folder: Path, recipe: Recipe) -> dict:

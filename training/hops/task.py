@@ -51,7 +51,7 @@ class HopsTask:
             seed=self.recipe.seed,
             temporal_patch_size=1,
             model_class=RivalModel if "rollout" in self.recipe.model.plume else PlumeModel,
-            **self.recipe.plume_steps | self.recipe.model.fresh(),
+            **self.recipe.step_fields | self.recipe.model.fresh(),
         )
 
     @property

@@ -11,6 +11,7 @@ from plume_embed.cli.evaluate.contestants import ModelOptions, Variant, load_con
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
+    BatchOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -60,7 +61,7 @@ def miniature(
         Path | None, typer.Option(help="Cache each model's scores here, and reuse those found.", metavar="DIR")
     ] = None,
     json_to: JsonOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,
+    batch_size: BatchOption = 32,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     trust_remote_code: TrustCodeOption = False,

@@ -12,6 +12,7 @@ from plume_embed.cli.console import counted, error_line, make_console, one_line,
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
+    BatchOption,
     DeviceOption,
     DtypeOption,
     MaxNewTokensOption,
@@ -58,7 +59,7 @@ def mmeb_v2(
     paradigm: ParadigmOption = "latent",
     latent_steps: StepsOption = None,
     max_new_tokens: MaxNewTokensOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 8,
+    batch_size: BatchOption = 8,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     trust_remote_code: TrustCodeOption = False,

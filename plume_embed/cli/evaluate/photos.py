@@ -11,6 +11,7 @@ from plume_embed.cli.evaluate.contestants import ModelOptions, load_contestants
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
+    BatchOption,
     DeviceOption,
     DtypeOption,
     JsonOption,
@@ -28,7 +29,7 @@ def photos(
     peer: PeersOption = None,
     resamples: ResamplesOption = 2000,
     json_to: JsonOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items per pass; lower it if you run out of memory.")] = 32,
+    batch_size: BatchOption = 32,
     device: DeviceOption = None,
     dtype: DtypeOption = "auto",
     trust_remote_code: TrustCodeOption = False,

@@ -84,7 +84,7 @@ class CorpusTask:
         settings = self.recipe.model
         if settings.path is not None:
             return model_of_folder(self.recipe)
-        model = make_model(self.processor, seed=self.recipe.seed, **self.recipe.plume_steps | settings.fresh())
+        model = make_model(self.processor, seed=self.recipe.seed, **self.recipe.step_fields | settings.fresh())
         if settings.freeze_vision:
             model.freeze_vision()
         return model

@@ -21,7 +21,7 @@ def model_of_folder(recipe: Recipe) -> PlumeModel:
             f"{settings.path} embeds documents with {known} latent steps: go on with --set target_rollout=false, or "
             "train them with steps by --set model.plume={document_latent_steps: null}."
         )
-    model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, **recipe.plume_steps | settings.plume)
+    model = PlumeModel.from_pretrained(settings.path, dtype=torch.float32, **recipe.step_fields | settings.plume)
     if settings.freeze_vision:
         model.freeze_vision()
     return model
