@@ -208,7 +208,7 @@ def plume_small_stages() -> str:
     lines = ["| stage | steps | K | minutes by the clock | held-out drawings found first | among ten |"]
     lines.append("|---|---:|---|---:|---:|---:|")
     for stage in read("checkpoints/plume-small/training.json")["stages"]:
-        steps = ", ".join(str(number) for _, number in stage["num_latent_steps"])
+        steps = ", then ".join("/".join(map(str, numbers)) for _, numbers in stage["num_latent_steps"])
         seconds = max(entry["seconds"] for entry in stage["curve"] if "seconds" in entry)
         found = [entry["validation"] for entry in stage["curve"] if "validation" in entry]
         cells = [f"{found[-1][name]:.1f} %" for name in ("R@1", "R@10")] if found else ["-", "-"]

@@ -163,10 +163,10 @@ def _rollout_alone(
     # The reference appends to the cache it is given, so it is not among them.
     names = tuple(name for name in names if name != "reference")
     cases: dict[str, Callable[[], Any]] = {
-        name: lambda name=name: _run_alone(model, prefix, steps, name) for name in names
+        name: lambda name=name: run_alone(model, prefix, steps, name) for name in names
     }
     if by_column is not None:
-        cases[BY_COLUMN] = lambda: _run_alone(by_column, prefix, steps, "static")
+        cases[BY_COLUMN] = lambda: run_alone(by_column, prefix, steps, "static")
     timings = interleaved(cases, model.device, budget_s, min_rounds, MAX_ROUNDS)
     return [
         {
@@ -272,7 +272,7 @@ def _optimised_cot(
     }
 
 
-def _run_alone(model: PlumeModel, prefix: Any, steps: int, name: str) -> None:
+def run_alone(model: PlumeModel, prefix: Any, steps: int, name: str) -> None:
     with _as_asked(model), torch.no_grad():
         model.rollout_engine.run(model, prefix, steps, name)
 

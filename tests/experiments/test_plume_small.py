@@ -71,7 +71,7 @@ def _line() -> tuple[nn.Linear, object]:
     return linear, make
 
 
-STAGE = Stage("line", 45, 1e-2, {"a": 0.5, "b": 0.5}, contrast={"b": 0.5}, num_latent_steps=((0, 0), (20, 4)))
+STAGE = Stage("line", 45, 1e-2, {"a": 0.5, "b": 0.5}, contrast={"b": 0.5}, num_latent_steps=((0, (0,)), (20, (4,))))
 
 
 def test_a_stage_that_was_killed_goes_on_to_the_same_weights_and_log(tmp_path, monkeypatch):
@@ -105,8 +105,11 @@ def test_a_stage_that_was_killed_goes_on_to_the_same_weights_and_log(tmp_path, m
 
 
 def test_the_rate_rises_and_falls_and_k_grows():
-    stage = Stage("s", 300, 1.0, {"a": 1}, num_latent_steps=((0, 1), (50, 2), (150, 8)))
-    assert [stage.latent_steps(step) for step in (0, 49, 50, 149, 150, 299)] == [1, 1, 2, 2, 8, 8]
+    stage = Stage("s", 300, 1.0, {"a": 1}, num_latent_steps=((0, (1,)), (50, (2,)), (150, (0, 8))))
+    assert [stage.latent_steps(0, step) for step in (0, 49, 50, 149)] == [1, 1, 2, 2]
+    drawn = [stage.latent_steps(0, step) for step in range(150, 300)]
+    assert 50 < drawn.count(0) < 100 and drawn.count(0) + drawn.count(8) == 150
+    assert drawn == [stage.latent_steps(0, step) for step in range(150, 300)]
     assert [round(stage.rate(step), 3) for step in (0, 49, 99, 200, 299)] == [0.01, 0.5, 1.0, 0.5, 0.005]
 
 
@@ -119,7 +122,7 @@ def test_the_loss_is_zero_for_the_targets_and_contrast_tells_rows_apart():
 
 def test_texts_of_a_batch_have_one_length_and_their_own_vectors(tiny):
     texts = [f"{word} near" for word in ("red", "lake", "bicycle")] * 30 + ["a red bicycle near the lake"] * 70
-    targets = np.arange(len(texts), dtype=np.float32)[:, None].repeat(2, 1)
+    targets = torch.arange(len(texts))[:, None].repeat(1, 2)
     words = Words(texts, targets, tiny.processor.tokenizer)
     for step in range(5):
         ids, wanted = words.batch(0, step, 16)
@@ -202,11 +205,11 @@ def test_no_two_scenes_of_a_batch_share_a_thing():
     scenes = [Scene((f"a {n % 5}",), (str(n % 5),), "train") for n in range(30)]
     pairs = Scenes(
         scenes,
-        [np.full((49, 2), n, np.float16) for n in range(30)],
+        torch.arange(30).half()[:, None, None].expand(30, 49, 2),
         {f"a {n}": torch.tensor([float(n)]) for n in range(5)},
     )
-    features = pairs.batch(0, 0, 12)
-    assert sorted((features[:, 0, 0] % 5).tolist()) == [0, 1, 2, 3, 4]
+    meanings = pairs.batch(0, 0, 12)
+    assert sorted((meanings[:, 0, 0] % 5).tolist()) == [0, 1, 2, 3, 4]
 
 
 def test_grounds_fill_the_towers_square():

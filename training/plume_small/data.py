@@ -6,19 +6,22 @@ python -m training.plume_small.data
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from timm.data import ImageNetInfo
 
+from plume_embed.atomic import replacing
 from training.plume_small.pictures import Scenes, read_split
-from training.plume_small.scenes import make_scenes
+from training.plume_small.scenes import Scene, make_scenes
 from training.plume_small.sources import DEFAULT_CACHE, EMOJI, WORDNET, fetch_folder, teacher_folder
-from training.plume_small.student import WIDTH
+from training.plume_small.student import WIDTH, reduced_words
 from training.plume_small.teacher import Teacher, cached_vectors, reduction
 from training.plume_small.texts import make_names, make_texts
+from training.plume_small.tower import load_tower
 
 SCENES = 2000
 # How often the classes count against the texts where the space is reduced.
@@ -31,18 +34,45 @@ class Data:
 
     Attributes:
         texts, names: Strings of all kinds, and every noun for what a picture can show.
-        vectors, name_vectors: Of the strings, [N, WIDTH] float32.
-        table: Of "names: gloss" of the 1000 classes.
+        vectors, name_vectors: Of the strings, [N, WIDTH] float16.
+        table: Of "names: gloss" of the 1000 classes, [1000, WIDTH] float32.
+        words: The teacher's word vectors, [V, WIDTH] float16.
         train, test: Scenes.
     """
 
     texts: list[str]
-    vectors: np.ndarray
+    vectors: torch.Tensor
     names: list[str]
-    name_vectors: np.ndarray
+    name_vectors: torch.Tensor
     table: torch.Tensor
+    words: torch.Tensor
     train: Scenes
     test: Scenes
+
+    def save(self, file: Path) -> None:
+        """Writes it as one file, whole or not at all."""
+        content: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for split in ("train", "test"):
+            scenes = content[split]
+            content[split] = {
+                "scenes": [asdict(scene) for scene in scenes.scenes],
+                "meanings": scenes.meanings,
+                "captions": list(scenes.vectors),
+                "vectors": torch.stack(list(scenes.vectors.values())),
+            }
+        with replacing(file) as partial:
+            torch.save(content, partial)
+
+    @classmethod
+    def load(cls, file: Path) -> Data:
+        """What [`save`] wrote."""
+        content = torch.load(file, weights_only=True)
+        for split in ("train", "test"):
+            stored = content[split]
+            scenes = [Scene(**scene) for scene in stored["scenes"]]
+            vectors = dict(zip(stored["captions"], stored["vectors"], strict=True))
+            content[split] = Scenes(scenes, stored["meanings"], vectors)
+        return cls(**content)
 
 
 def class_texts() -> list[str]:
@@ -53,6 +83,13 @@ def class_texts() -> list[str]:
 
 def prepare(work: Path, cache: Path = DEFAULT_CACHE) -> Data:
     """Makes what is missing in `work`, and reads it. It can be killed at any point."""
+    file = work / "data.pt"
+    if not file.exists():
+        _make(work, cache).save(file)
+    return Data.load(file)
+
+
+def _make(work: Path, cache: Path) -> Data:
     work.mkdir(parents=True, exist_ok=True)
     teacher = teacher_folder(cache)
     texts_file = work / "texts.json"
@@ -71,14 +108,19 @@ def prepare(work: Path, cache: Path = DEFAULT_CACHE) -> Data:
         return _turned(encoder.encode(strings), axes)
 
     make_scenes(work / "scenes", SCENES, cache)
+    turned_table, classifier = torch.from_numpy(_turned(table, axes)), load_tower().classifier
+    train, test = (
+        read_split(work / "scenes", SCENES, encode, split, classifier, turned_table) for split in ("train", "test")
+    )
     return Data(
         texts=texts,
-        vectors=_turned(vectors, axes),
+        vectors=torch.from_numpy(_turned(vectors, axes)).half(),
         names=names,
-        name_vectors=_turned(name_vectors, axes),
-        table=torch.from_numpy(_turned(table, axes)),
-        train=read_split(work / "scenes", SCENES, encode, "train"),
-        test=read_split(work / "scenes", SCENES, encode, "test"),
+        name_vectors=torch.from_numpy(_turned(name_vectors, axes)).half(),
+        table=turned_table,
+        words=reduced_words(teacher).half(),
+        train=train,
+        test=test,
     )
 
 

@@ -51,8 +51,10 @@ def embed(
         num_latent_steps (`int`): K; 0 is a single pass.
     """
     words, language_model = model.get_input_embeddings(), model.backbone.language_model
+    device = content.device
     sides = [
-        words(torch.tensor(ids, dtype=torch.long)).expand(len(content), -1, -1) for ids in (prompt.before, prompt.after)
+        words(torch.tensor(ids, dtype=torch.long, device=device)).expand(len(content), -1, -1)
+        for ids in (prompt.before, prompt.after)
     ]
     cache = DynamicCache(config=model.config.get_text_config()) if num_latent_steps else None
     hidden = last_states(language_model, torch.cat((sides[0], content, sides[1]), 1), cache, dtype)  # [B, L, D]
@@ -63,13 +65,13 @@ def embed(
     anchor = len(prompt.before) + content.shape[1] + prompt.after.index(model.config.anchor_token_id)
     prefix = PlumePrefix(
         cache=cache,
-        attention_mask=torch.ones(batch, length, dtype=torch.long),
-        start_position=torch.full((batch, 3), length - 1),
-        length=torch.full((batch,), length),
+        attention_mask=torch.ones(batch, length, dtype=torch.long, device=device),
+        start_position=torch.full((batch, 3), length - 1, device=device),
+        length=torch.full((batch,), length, device=device),
         anchor=language_model.norm(hidden[:, anchor].float()),
         z0=z,
     )
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         for step in range(1, num_latent_steps + 1):
             z, _ = model.latent_step(z, prefix, step)
         state = model.suffix(prefix, num_latent_steps)[:, -1]
@@ -93,9 +95,10 @@ def last_states(
     batch, length, width = embeds.shape
     heads, eps = model.config.num_attention_heads, model.config.rms_norm_eps
     size = width // heads
-    cos, sin = model.rotary_emb(embeds, torch.arange(length).unsqueeze(0))  # [1, L, size]
+    positions = torch.arange(length, device=embeds.device).unsqueeze(0)
+    cos, sin = model.rotary_emb(embeds, positions)  # [1, L, size]
     cos, sin = cos[0].to(dtype), sin[0].to(dtype)
-    mask = torch.full((length, length), float("-inf"), dtype=dtype).triu(1)
+    mask = torch.full((length, length), float("-inf"), dtype=dtype, device=embeds.device).triu(1)
     x = embeds.to(dtype)
     for index, layer in enumerate(model.layers):
         attention, mlp = layer.self_attn, layer.mlp

@@ -1,15 +1,20 @@
-"""Pictures to learn from: made of class probabilities alone, without end, and real ones with names (scenes.py)."""
+"""Pictures to learn from: made of class probabilities alone, without end, and real ones with names (scenes.py).
+
+Tower, classes and their table are frozen, so a picture is its *meanings*: at each of 49 places the class probabilities
+times the classes' vectors. They are computed once, and training never meets a pixel.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from training.plume_small.scenes import Scene, read_scenes
 
@@ -71,20 +76,20 @@ def _rectangles(generator: torch.Generator, size: int, count: torch.Tensor) -> t
 
 @dataclass
 class Scenes:
-    """Scenes with the tower's maps and the teacher's vectors of their captions.
+    """Scenes with their meanings and the teacher's vectors of their captions.
 
     Attributes:
         scenes: Of one split.
-        maps: [49, 1280] float16 each.
+        meanings (`torch.Tensor` of shape [N, 49, S]): float16.
         vectors: Caption -> [S], unit norm.
     """
 
     scenes: list[Scene]
-    maps: list[np.ndarray]
+    meanings: torch.Tensor
     vectors: dict[str, torch.Tensor]
 
     def batch(self, seed: int, step: int, size: int) -> torch.Tensor:
-        """Maps [B, 49, 1280] of scenes no two of which share a name."""
+        """Meanings [B, 49, S] of scenes no two of which share a name."""
         random_ = random.Random(f"scenes {seed} {step}")
         rows, taken = [], set()
         for row in random_.sample(range(len(self.scenes)), min(len(self.scenes), 3 * size)):
@@ -92,13 +97,36 @@ class Scenes:
             if not names & taken:
                 rows.append(row)
                 taken |= names
-        return torch.from_numpy(np.stack([self.maps[row] for row in rows[:size]])).float()
+        return self.meanings[rows[:size]].float()
 
 
-def read_split(folder: Path, count: int, encode: Callable[[list[str]], np.ndarray], split: str) -> Scenes:
+def picture_meanings(maps: Sequence[np.ndarray], classifier: nn.Linear, table: torch.Tensor) -> torch.Tensor:
+    """Meanings [N, 49, S], float16, of maps [49, 1280] each.
+
+    Args:
+        classifier (`nn.Linear`): The tower's own, of C classes.
+        table (`torch.Tensor` of shape [C, S]): Vectors of the classes' texts.
+    """
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(maps), 100):
+            features = torch.from_numpy(np.stack(maps[start : start + 100])).float()
+            parts.append((classifier(features).softmax(-1) @ table).half())
+    return torch.cat(parts).clone()
+
+
+def read_split(
+    folder: Path,
+    count: int,
+    encode: Callable[[list[str]], np.ndarray],
+    split: str,
+    classifier: nn.Linear,
+    table: torch.Tensor,
+) -> Scenes:
     """Of the first `count` scenes those of a split; `encode` turns a list of texts into vectors [N, S]."""
     scenes, features = read_scenes(folder, count)
     kept = [row for row, scene in enumerate(scenes) if scene.split == split]
     texts = sorted({text for row in kept for text in scenes[row].texts})
     vectors = dict(zip(texts, torch.from_numpy(encode(texts)), strict=True))
-    return Scenes([scenes[row] for row in kept], [features[row] for row in kept], vectors)
+    meanings = picture_meanings([features[row] for row in kept], classifier, table)
+    return Scenes([scenes[row] for row in kept], meanings, vectors)

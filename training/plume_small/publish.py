@@ -20,7 +20,7 @@ import typer
 from plume_embed.atomic import write_json
 from plume_embed.training.log import read_log
 from training.plume_small.card import model_card
-from training.plume_small.train import CHAINS, WORK, train
+from training.plume_small.train import CHAINS, SHIPPED, WORK, train
 
 ROOT = Path(__file__).parent.parent.parent
 CHECKPOINT = Path("checkpoints/plume-small")
@@ -62,7 +62,7 @@ def _curve(folder: Path) -> list[dict]:
 
 def main(
     seed: Annotated[int, typer.Option(help="Of the run.")] = 0,
-    chain: Annotated[str, typer.Option(help=f"One of {', '.join(CHAINS)}.")] = "steps",
+    chain: Annotated[str, typer.Option(help=f"One of {', '.join(CHAINS)}.")] = SHIPPED,
     to: Annotated[Path, typer.Option(help="Folder of the checkpoint, written anew.")] = CHECKPOINT,
     work: Annotated[Path, typer.Option(help="Where data and states are kept.")] = WORK,
 ) -> None:

@@ -31,7 +31,7 @@ class Stage:
         learning_rate: The highest one, after the warm-up; it falls to zero.
         shares: Kind of batch -> share of the steps.
         prompt: Whether the content stands in PLUME's prompt; otherwise one token follows it.
-        num_latent_steps: K by step: the last entry whose step has come.
+        num_latent_steps: The K to draw from by step: the last entry whose step has come.
         data_from: Number of the first batch, so that a later stage does not meet an earlier one's.
         contrast: Kinds whose batches are also told apart: weight of a symmetric InfoNCE of vectors and targets.
     """
@@ -41,7 +41,7 @@ class Stage:
     learning_rate: float
     shares: dict[str, float]
     prompt: bool = True
-    num_latent_steps: tuple[tuple[int, int], ...] = ((0, 0),)
+    num_latent_steps: tuple[tuple[int, tuple[int, ...]], ...] = ((0, (0,)),)
     data_from: int = 0
     contrast: dict[str, float] = field(default_factory=dict)
 
@@ -51,9 +51,10 @@ class Stage:
             list(self.shares), list(self.shares.values())
         )[0]
 
-    def latent_steps(self, step: int) -> int:
+    def latent_steps(self, seed: int, step: int) -> int:
         """K of a step."""
-        return [number for start, number in self.num_latent_steps if start <= step][-1]
+        numbers = [numbers for start, numbers in self.num_latent_steps if start <= step][-1]
+        return random.Random(f"k {seed} {step + self.data_from}").choice(numbers)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: linear up, linear down."""
@@ -63,7 +64,7 @@ class Stage:
 
 def contrast_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Symmetric InfoNCE of vectors and targets, unit norm [B, S], no two rows of which say the same."""
-    logits, rows = made @ wanted.T / CONTRAST_TEMPERATURE, torch.arange(len(made))
+    logits, rows = made @ wanted.T / CONTRAST_TEMPERATURE, torch.arange(len(made), device=made.device)
     return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
 
 
@@ -95,7 +96,7 @@ def run_stage(
     cut_log(folder, start)
     began, cosines = time.monotonic() - spent, defaultdict(list)
     for step in range(start, stage.steps):
-        kind, num_latent_steps = stage.kind(seed, step), stage.latent_steps(step)
+        kind, num_latent_steps = stage.kind(seed, step), stage.latent_steps(seed, step)
         made, wanted = make(kind, step + stage.data_from, num_latent_steps)
         loss = distillation_loss(made, wanted)
         if kind in stage.contrast:
@@ -106,17 +107,18 @@ def run_stage(
         for group in optimizer.param_groups:
             group["lr"] = stage.rate(step)
         optimizer.step()
-        cosines[kind].append((made * wanted).sum(-1).mean().item())
+        cosines[kind].append((made * wanted).sum(-1).mean().detach())
         done, seconds = step + 1, round(time.monotonic() - began, 1)
         if done % 10 == 0:
-            means = {f"cosine_{name}": round(sum(found) / len(found), 4) for name, found in cosines.items()}
+            means = {f"cosine_{name}": round(torch.stack(found).mean().item(), 4) for name, found in cosines.items()}
             entry = {"step": done, "seconds": seconds, "k": num_latent_steps, "loss": round(loss.item(), 4)}
             append_log(folder, entry | means)
             cosines.clear()
         if done % save_every == 0 or done == stage.steps:
             _save(state_file, {"step": done, "seconds": seconds}, modules, optimizer)
-            if figures := validate(num_latent_steps):
-                append_log(folder, {"step": done, "k": num_latent_steps, "validation": figures})
+            for number in stage.num_latent_steps[-1][1]:
+                if figures := validate(number):
+                    append_log(folder, {"step": done, "k": number, "validation": figures})
 
 
 def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path) -> bool:
@@ -127,7 +129,7 @@ def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path) -> 
     """
     if not (folder / "state.pt").exists():
         return False
-    state = torch.load(folder / "state.pt", weights_only=True)
+    state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
     if state["step"] == stage.steps:
         for name, module in modules.items():
             module.load_state_dict(state["modules"][name])
@@ -140,7 +142,7 @@ def _resume(
     """Loads the state where there is one: the steps done and the seconds spent."""
     if not file.exists():
         return 0, 0.0
-    state = torch.load(file, weights_only=True)
+    state = torch.load(file, weights_only=True, map_location="cpu")
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])
     if state["step"] < stage.steps:

@@ -117,20 +117,19 @@ def make_model(processor: PlumeProcessor, seed: int, **settings: Any) -> PlumeMo
 def take_over(
     model: PlumeModel,
     processor: PlumeProcessor,
-    teacher: Path,
+    words: torch.Tensor,
     tower: dict[str, torch.Tensor],
     table: torch.Tensor,
 ) -> None:
     """Puts into a random model what the packages have: words, tower, classifier and classes.
 
     Args:
-        teacher (`Path`): Folder of MiniLM, whose word vectors are reduced by their principal components.
+        words (`torch.Tensor` of shape [V, WIDTH]): Of [`reduced_words`].
         tower: Of [`tower.load_state`].
         table (`torch.Tensor` of shape [1000, WIDTH]): Vectors of the classes' texts, in the space of the embeddings.
     """
     model.backbone.load_tower(tower)
     projector, weight = model.backbone.multi_modal_projector, model.get_input_embeddings().weight
-    words = _reduced_words(teacher)
     weight.normal_(std=EMBEDDING_STD)
     weight[: len(words)] = words
     weight[processor.tokenizer.pad_token_id] = 0
@@ -138,8 +137,12 @@ def take_over(
     projector.projection.weight.copy_(torch.eye(WIDTH) * (EMBEDDING_STD / table.std()))
 
 
-def _reduced_words(teacher: Path) -> torch.Tensor:
-    """The teacher's word vectors in `WIDTH` dimensions, [V, WIDTH]."""
+def reduced_words(teacher: Path) -> torch.Tensor:
+    """The teacher's word vectors, reduced to `WIDTH` dimensions by their principal components, [V, WIDTH].
+
+    Args:
+        teacher (`Path`): Folder of MiniLM.
+    """
     tensors = load_file(teacher / "model.safetensors")
     words = next(tensor for name, tensor in tensors.items() if name.endswith("word_embeddings.weight")).float()
     centred = words - words.mean(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
@@ -19,12 +18,12 @@ class Words:
     """Texts by their number of tokens, and their vectors.
 
     Args:
-        texts (`list[str]`), targets (`np.ndarray` of shape [N, S]): Unit norm.
+        texts (`list[str]`), targets (`torch.Tensor` of shape [N, S]): Unit norm.
     """
 
-    def __init__(self, texts: list[str], targets: np.ndarray, tokenizer: PreTrainedTokenizerFast):
+    def __init__(self, texts: list[str], targets: torch.Tensor, tokenizer: PreTrainedTokenizerFast):
         self.ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        self.targets = torch.from_numpy(targets)
+        self.targets = targets
         by_length = defaultdict(list)
         for index, ids in enumerate(self.ids):
             if 1 <= len(ids) <= MAX_TOKENS:
@@ -37,7 +36,7 @@ class Words:
         random_ = random.Random(f"words {seed} {step}")
         rows = random_.choices(list(self.by_length.values()), self.weights)[0]
         rows = random_.sample(rows, min(size, len(rows)))
-        return torch.tensor([self.ids[row] for row in rows]), self.targets[rows]
+        return torch.tensor([self.ids[row] for row in rows]), self.targets[rows].float()
 
 
 def class_mixtures(table: torch.Tensor, seed: int, step: int, size: int = PICTURES) -> tuple[torch.Tensor, ...]:

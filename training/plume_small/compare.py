@@ -1,0 +1,148 @@
+"""plume-small with latent steps, without, and with any number of them: several seeds on the benchmark of photographs.
+
+    python -m training.plume_small.compare --seeds 0,1,2
+
+Every seed runs the stages up to the last one once, and then each of the last stages on the same budget. A picture of
+the benchmark goes in by its meanings, computed once, and everything is computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from plume_embed.atomic import replacing, write_json
+from plume_embed.evaluation.photos.benchmark import RankingTask, read_tasks
+from plume_embed.evaluation.photos.report import CUTOFFS
+from training.ablations.tables import interval, paired_difference
+from training.plume_small.data import prepare
+from training.plume_small.features import maps
+from training.plume_small.pictures import picture_meanings
+from training.plume_small.tower import load_tower
+from training.plume_small.train import FINALS, WORK, Batches, train
+
+RESULTS = Path(__file__).parent / "results" / "seeds.json"
+BASELINE = "single"
+
+
+@dataclass(frozen=True)
+class Side:
+    """How queries and candidates are embedded: K of each."""
+
+    queries: int
+    candidates: int
+
+    @property
+    def label(self) -> str:
+        """For tables."""
+        same = self.queries == self.candidates
+        return f"K = {self.queries}" if same else f"K = {self.queries}, documents {self.candidates}"
+
+
+def sides(chain: str) -> list[Side]:
+    """What a chain was trained for: each K on both sides, and where there are several the most against none."""
+    numbers = FINALS[chain].num_latent_steps[-1][1]
+    return [Side(k, k) for k in numbers] + ([Side(max(numbers), min(numbers))] if len(numbers) > 1 else [])
+
+
+def photograph_meanings(data: Path, work: Path) -> dict[str, torch.Tensor]:
+    """File -> meanings [49, S] of every picture of the benchmark, kept in `work`."""
+    file = work / "photographs.pt"
+    if not file.exists():
+        files = sorted({str(item["image"]) for task in read_tasks(data) for item in _pictures(task)})
+        tower = load_tower()
+        found = maps(tower, (Image.open(name) for name in files))
+        meanings = picture_meanings(list(found), tower.classifier, prepare(work).table)
+        with replacing(file) as partial:
+            torch.save({"files": files, "meanings": meanings}, partial)
+    stored = torch.load(file, weights_only=True)
+    return dict(zip(stored["files"], stored["meanings"], strict=True))
+
+
+def _pictures(task: RankingTask) -> list[dict[str, Any]]:
+    return [item for item in (*task.queries, *task.candidates) if "image" in item]
+
+
+def scores(
+    tasks: Sequence[RankingTask], photographs: dict[str, torch.Tensor], batches: Batches, side: Side
+) -> dict[str, dict[str, float]]:
+    """Task -> R@1, R@5 and R@10, between 0 and 1."""
+    texts = sorted({item["text"] for task in tasks for item in (*task.queries, *task.candidates) if "text" in item})
+    vectors: dict[int, dict[str, NDArray[np.float32]]] = {}
+    for number in {side.queries, side.candidates}:
+        rows = torch.cat(
+            (
+                batches.texts(texts, number, torch.float32),
+                batches.pictures(torch.stack(list(photographs.values())), number, torch.float32),
+            )
+        )
+        vectors[number] = dict(zip((*texts, *photographs), rows.numpy(), strict=True))
+    found = {}
+    for task in tasks:
+        queries, candidates = (
+            np.stack([vectors[number][str(next(iter(item.values())))] for item in items])
+            for number, items in ((side.queries, task.queries), (side.candidates, task.candidates))
+        )
+        ranks = task.ranks(queries, candidates)
+        found[task.name] = {f"R@{k}": round(float((ranks <= k).mean()), 4) for k in CUTOFFS}
+    return found
+
+
+def summary(runs: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str, Any]:
+    """Row -> task -> measure -> mean over seeds with Student's interval, and the paired difference to a single pass.
+
+    Args:
+        runs: Row, seed, task, measure.
+    """
+    plain = next(row for row in runs if row.startswith(BASELINE))
+    found: dict[str, Any] = {}
+    for row, by_seed in runs.items():
+        for task, measures in next(iter(by_seed.values())).items():
+            for measure in measures:
+                values, others = (
+                    {int(seed): found_[task][measure] for seed, found_ in runs[name].items()} for name in (row, plain)
+                )
+                mean, low, high = interval(list(values.values()))
+                numbers = {"mean": mean, "low": low, "high": high, "difference": paired_difference(values, others)}
+                found.setdefault(row, {}).setdefault(task, {})[measure] = numbers
+    return found
+
+
+def main(
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas.")] = "0,1,2",
+    chains: Annotated[str, typer.Option(help="Last stages, with commas.")] = ",".join(FINALS),
+    data: Annotated[Path, typer.Option(help="What `make photos` wrote.")] = Path(".data/photos"),
+    work: Annotated[Path, typer.Option(help="Where data and states are kept.")] = WORK,
+    device: Annotated[str, typer.Option(help="A device of torch.")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Of the processor.")] = 1,
+    to: Annotated[Path, typer.Option("--json", help="Results file.")] = RESULTS,
+) -> None:
+    """Train what is not trained yet, rank, and write the results."""
+    torch.set_num_threads(threads)
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    tasks, photographs = read_tasks(data), photograph_meanings(data, work)
+    runs: dict[str, dict[str, Any]] = {}
+    for seed in seeds.split(","):
+        for chain in chains.split(","):
+            model, processor = train(int(seed), chain, work, device)
+            batches = Batches(prepare(work), model, processor, int(seed))
+            for side in sides(chain):
+                row = f"{chain}, {side.label}"
+                runs.setdefault(row, {})[seed] = scores(tasks, photographs, batches, side)
+                shown = runs[row][seed][tasks[0].name]
+                console.print(f"seed {seed}, {row}: {', '.join(f'{100 * v:.1f}' for v in shown.values())}")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            write_json(to, {"device": device, "torch": torch.__version__, "runs": runs, "summary": summary(runs)})
+
+
+if __name__ == "__main__":
+    typer.run(main)
