@@ -32,10 +32,10 @@ logger = logging.get_logger(__name__)
 # Each falls back to the next one, the last one to PlumeModel's own loop.
 FAST_IMPLEMENTATIONS = ("cuda_graph", "compiled", "static")
 ROLLOUT_IMPLEMENTATIONS = ("auto", *FAST_IMPLEMENTATIONS, "reference")
-# The product of one row with a weight matrix as a loop of Inductor's own, which reads the weights twice as fast as the
-# library's product (measured: 30 against 14 GB/s); weights of any size, by default only small ones.
-CPU_COMPILE_OPTIONS = {
-    "post_grad_fusion_options": {"decompose_mm_pass": {"cpu_max_other_dimension_decomposition": 2**31}}
+# On a CPU the product of one row with a weight matrix as a loop of Inductor's own, which reads the weights twice as
+# fast as the library's product (measured: 30 against 14 GB/s); weights of any size, by default only small ones.
+COMPILE_OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {"post_grad_fusion_options": {"decompose_mm_pass": {"cpu_max_other_dimension_decomposition": 2**31}}}
 }
 CPU_MEMORY_LIMIT = 2 * 2**30  # bytes
 CUDA_MEMORY_SHARE = 1 / 8
@@ -257,7 +257,7 @@ class RolloutEngine:
         if kind not in self._layer_functions:
             # Recompilations are counted by code object: another model must not use up the limit of this one.
             own = types.FunctionType(decoder_layer.__code__.replace(), decoder_layer.__globals__)
-            options = CPU_COMPILE_OPTIONS if key.device.type == "cpu" else {}
+            options = COMPILE_OPTIONS.get(key.device.type, {})
             self._layer_functions[kind] = torch.compile(own, dynamic=True, fullgraph=True, options=options)
         return self._layer_functions[kind]
 

@@ -2,10 +2,13 @@
 
 Needs torch 2.11, transformers 5.17 and this repository. First the equality of the graph with the reference, then the
 tables, the most important first; the JSON is written anew after every part, so that a run that is cut short has given
-what it had.
+what it had. `--only` runs some parts again and keeps the others that the file has: ratios are of one part.
 """
 
 import argparse
+import copy
+import json
+import statistics
 import sys
 import time
 import traceback
@@ -18,6 +21,7 @@ import torch
 from plume_embed.atomic import write_json
 from plume_embed.bench.adapter import adapter_rows
 from plume_embed.bench.inputs import random_batch, random_model
+from plume_embed.bench.kernels import kernel_rows, kernel_times
 from plume_embed.bench.limits import Machine, measure_machine
 from plume_embed.bench.report import environment, slug, table
 from plume_embed.bench.rollout import cot_rows, embed_with, implementations, rollout_rows
@@ -31,24 +35,36 @@ LOOP_NAMES = ("reference", "cuda_graph")
 def equality_rows(model: PlumeModel, lengths: tuple[int, ...], batches: tuple[int, ...]) -> list[dict[str, Any]]:
     """Every implementation against the reference over padded batches, in an order that changes the bucket each time.
 
-    Rows of {name, dtype, worst_difference, lowest_cosine, equal}: in float32 1e-4 is asked for, else a cosine of 0.999.
+    Rows of {name, dtype, worst_difference, error, error_of_reference, equal}. In float32 a difference of at most 1e-4
+    is asked for. In half precision two ways to compute the same differ, and random weights make much of it over 8
+    steps: there the error, the mean of 1 - cosine to the float32 reference of the same weights, must be at most a
+    third above that of the reference.
     """
-    rows = []
-    for name in (name for name in implementations(model.device) if name != "reference"):
-        worst, lowest = 0.0, 1.0
-        for turn, (batch, longest) in enumerate((b, n) for n in lengths for b in batches):
-            rows_of_batch = [max(16, longest - 17 * index) for index in range(batch)]
-            inputs = random_batch(model, batch, max(rows_of_batch), seed=turn, lengths=rows_of_batch)
-            expected, found = (embed_with(model, inputs, each, 8) for each in ("reference", name))
-            worst = max(worst, (expected - found).abs().max().item())
-            lowest = min(lowest, (expected * found).sum(dim=-1).min().item())
-        equal = worst <= 1e-4 if model.dtype == torch.float32 else lowest >= 0.999
+    exact = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
+    names = [name for name in implementations(model.device) if name != "reference"]
+    worst = dict.fromkeys(names, 0.0)
+    errors: dict[str, list[float]] = {name: [] for name in ("reference", *names)}
+    for turn, (batch, longest) in enumerate((b, n) for n in lengths for b in batches):
+        rows_of_batch = [max(16, longest - 17 * index) for index in range(batch)]
+        inputs = random_batch(model, batch, max(rows_of_batch), seed=turn, lengths=rows_of_batch)
+        wanted = embed_with(exact, inputs, "reference", 8).float()
+        expected = embed_with(model, inputs, "reference", 8)
+        for name in errors:
+            found = embed_with(model, inputs, name, 8) if name != "reference" else expected
+            errors[name] += (1 - torch.cosine_similarity(found.float(), wanted, dim=-1)).tolist()
+            if name != "reference":
+                worst[name] = max(worst[name], (expected - found).abs().max().item())
+    rows, of_reference = [], statistics.fmean(errors["reference"])
+    for name in names:
+        error = statistics.fmean(errors[name])
+        equal = worst[name] <= 1e-4 if exact is model else error <= 4 / 3 * of_reference + 1e-3
         rows.append(
             {
                 "name": f"equality, {name}",
                 "dtype": str(model.dtype),
-                "worst_difference": worst,
-                "lowest_cosine": lowest,
+                "worst_difference": worst[name],
+                "error": error,
+                "error_of_reference": of_reference,
                 "equal": equal,
             }
         )
@@ -60,6 +76,8 @@ def attention_rows(
     device: torch.device, dtype: torch.dtype, batches: tuple[int, ...] = (1, 8, 32), repeats: int = 100
 ) -> list[dict[str, Any]]:
     """Both forms of packed attention at the shapes of a step: 2 key heads of 128, 6 queries each, 713 slots.
+
+    Beside the time of a call stands that of its kernels: a captured graph pays only for these.
 
     Args:
         repeats (`int`): Calls in one timed run; the times are of one call.
@@ -81,7 +99,9 @@ def attention_rows(
         }
         for name, timing in interleaved(cases, device, budget_s=1, min_rounds=5, warm_up=2).items():
             each, spread = timing.median / repeats, timing.spread / repeats
-            rows.append({"name": f"packed attention, {name}", "batch": batch, "ms_median": each, "ms_spread": spread})
+            kernels = sum(ms for _, _, ms in kernel_times(cases[name], device)) / repeats
+            where = {"name": f"packed attention, {name}", "batch": batch}
+            rows.append({**where, "ms_median": each, "ms_spread": spread, "ms": kernels})
     return rows
 
 
@@ -115,7 +135,10 @@ def parts(device: torch.device, small: bool, machine: Machine) -> list[tuple[str
         plan.append((f"image {lengths[0]} batch {batch}", timed(batch, lengths[0], "image", **main)))
     for batch in batches:
         plan.append((f"image {lengths[1]} batch {batch}", timed(batch, lengths[1], "image", **few)))
-    tokens = 8 if small else 403
+    loop = implementations(device)[-1] if device.type == "cuda" else "static"
+    for batch in batches:
+        plan.append((f"kernels, batch {batch}", lambda batch=batch: kernel_rows(model(half), batch, lengths[0], loop)))
+    tokens = 8 if small else 48
     plan.append(
         ("explicit CoT, batch 1", lambda: cot_rows(model(half), 1, lengths[0], "image", measured_tokens=tokens))
     )
@@ -135,40 +158,68 @@ def parts(device: torch.device, small: bool, machine: Machine) -> list[tuple[str
     return plan
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """What the documents show of the comparison: each batch size against its single pass and against the limit."""
+    lines = ["| | batch | tokens | ms | items a second | over a single pass | times the limit | |"]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---|")
+    for name, part in report["parts"].items():
+        if not name.startswith("image"):
+            continue
+        for row in part["rows"]:
+            cells = [row["name"], row["batch"], row["prefix"], f"{row['ms_median']:,.0f}"]
+            for key, places in (("samples_per_s", 0), ("ratio_to_single_pass", 2), ("times_limit", 2)):
+                cells.append("" if row.get(key) is None else f"{row[key]:,.{places}f}")
+            lines.append(f"| {' | '.join(map(str, [*cells, row.get('note') or '']))} |")
+    return "\n".join(lines)
+
+
+def kernels_markdown(report: dict[str, Any], longest: int = 6) -> str:
+    """The longest kernels of one captured rollout at batch 1."""
+    lines = ["| kernel | calls | ms | share |", "|---|---:|---:|---:|"]
+    for row in report["parts"]["kernels, batch 1"]["rows"][: 1 + longest]:
+        lines.append(f"| `{row['name'][:48]}` | {row['calls']:,} | {row['ms']:.2f} | {100 * row['share']:.0f} % |")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs all parts that fit into the time; 1 if one failed or was not equal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for <device>.json")
     parser.add_argument("--minutes", type=float, default=8.5, help="no part begins after this")
+    parser.add_argument("--only", default="", help="beginnings of the names of the parts to run, with commas")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the suite itself")
     options = parser.parse_args(arguments)
     start, device = time.monotonic(), torch.device(options.device)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    report: dict[str, Any] = {"benchmark": "gpu_suite", **environment(device), "rows": [], "skipped": [], "failed": []}
     machine = measure_machine(device, torch.bfloat16)
-    report |= machine.conditions()
-    file = options.out / f"{slug(report['device'])}.json"
+    conditions = environment(device) | machine.conditions()
+    file = options.out / f"{slug(conditions['device'])}.json"
+    done: dict[str, Any] = json.loads(file.read_text())["parts"] if options.only and file.exists() else {}
+    skipped, failed, unequal = [], [], []
     for name, part in parts(device, options.small, machine):
+        if options.only and not name.startswith(tuple(options.only.split(","))):
+            continue
         if time.monotonic() - start > 60 * options.minutes:
-            report["skipped"].append(name)
+            skipped.append(name)
             continue
         begin = time.monotonic()
         try:
             rows = part()
         except Exception as error:  # one part must not cost the others: the machine is lent for minutes
             traceback.print_exc()
-            report["failed"].append({"name": name, "error": f"{type(error).__name__}: {error}"})
-            rows = []
-        report["rows"] += rows
-        print(f"\n{name} ({time.monotonic() - begin:.0f} s)\n{table(rows) if rows else 'nothing'}", flush=True)
-        write_json(file, {**report, "seconds": time.monotonic() - start})
-    unequal = [row["name"] for row in report["rows"] if row.get("equal") is False]
-    print(f"\nskipped: {report['skipped']}\nfailed: {report['failed']}\nnot equal: {unequal}\nwritten: {file.name}")
-    return int(bool(unequal or report["failed"]))
+            failed.append({"name": name, "error": f"{type(error).__name__}: {error}"})
+            continue
+        seconds = time.monotonic() - begin
+        print(f"\n{name} ({seconds:.0f} s)\n{table(rows)}", flush=True)
+        unequal += [row["name"] for row in rows if row.get("equal") is False]
+        done[name] = {"conditions": conditions, "seconds": seconds, "rows": rows}
+        write_json(file, {"benchmark": "gpu_suite", "device": conditions["device"], "failed": failed, "parts": done})
+    print(f"\nskipped: {skipped}\nfailed: {failed}\nnot equal: {unequal}\nwritten: {file.name}")
+    return int(bool(unequal or failed))
 
 
-__all__ = ["attention_rows", "equality_rows", "main", "parts"]
+__all__ = ["attention_rows", "equality_rows", "kernels_markdown", "main", "markdown", "parts"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 ROOT = Path(__file__).parent.parent
+H100 = "benchmarks/results/nvidia-h100-80gb-hbm3.json"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -119,6 +120,18 @@ def speed_machines() -> str:
         ratio = f"{at['static', 1]['ratio_to_single_pass']:.2f}"
         lines.append(f"| {' | '.join([name, *speeds, *times, ratio])} |")
     return "\n".join(lines)
+
+
+def speed_gpu() -> str:
+    from benchmarks.gpu_suite import markdown
+
+    return markdown(read(H100))
+
+
+def speed_gpu_kernels() -> str:
+    from benchmarks.gpu_suite import kernels_markdown
+
+    return kernels_markdown(read(H100))
 
 
 def riding_steps() -> str:
@@ -357,6 +370,8 @@ TABLES: dict[str, Callable[[], str]] = {
         speed_rollout_intel,
         speed_rollout_two_threads,
         speed_machines,
+        speed_gpu,
+        speed_gpu_kernels,
         riding_steps,
         training_throughput,
         weight_types,
@@ -421,6 +436,7 @@ def figures() -> dict[str, list[str]]:
             f"{hit['single_pass']} % in a single pass",
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8",
             f"{there[1]} and {there[8]} on an Intel Xeon",
+            h100_figures()[0],
             f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
             f"{mean:.1f} %",
             f"chance {100 * report_chance(report):.1f} %",
@@ -457,6 +473,7 @@ def figures() -> dict[str, list[str]]:
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
             *alone_against_limit(),
+            *h100_figures(),
         ],
     }
 
@@ -467,6 +484,25 @@ def alone_against_limit() -> tuple[str, str]:
     alone = [row["times_limit"] for row in rows if row["name"].startswith("rollout alone") and row["batch"] == 1]
     riding = read("benchmarks/results/riding_steps.json")["rows"][0]["times"]
     return f"stands at {min(alone):.2f} to {max(alone):.2f} times", f"at most {riding:.2f} times"
+
+
+def h100_figures() -> list[str]:
+    """Overheads, loop and explicit chain of thought of the run on a GPU, as the documents say them."""
+    parts = read(H100)["parts"]
+    rows = [row for name, part in parts.items() if name.startswith("image 700") for row in part["rows"]]
+    over = [row["ratio_to_single_pass"] for row in rows if row["name"] == "cuda_graph"]
+    loop = next(row for row in rows if row["name"] == "rollout alone, cuda_graph")
+    kernels = parts["kernels, batch 1"]["rows"][0]["ms"]
+    cot = [
+        next(r["times_ours"] for r in parts[f"explicit CoT, batch {n}"]["rows"] if "growing" in r["name"])
+        for n in (1, 32)
+    ]
+    return [
+        "{:.2f}, {:.2f} and {:.2f} times a single pass at batch 1, 8 and 32".format(*over),
+        f"{loop['ms_median']:.0f} ms at batch 1, {loop['times_limit']:.1f} times its limit",
+        f"{kernels:.1f} ms of kernels",
+        f"{cot[0]:.0f} times what ours takes at batch 1 and {cot[1]:.0f} times at batch 32",
+    ]
 
 
 def swapped_answers() -> float:

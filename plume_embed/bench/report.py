@@ -23,6 +23,14 @@ _COLUMNS += (
     "times_model",
     "num_batches",
     "share_of_tokens_padded",
+    "calls",
+    "ms",
+    "share",
+    "dtype",
+    "worst_difference",
+    "error",
+    "error_of_reference",
+    "equal",
     "note",
 )
 

@@ -185,11 +185,18 @@ def test_the_gpu_suite_runs_all_parts_in_small_on_a_cpu_and_writes_equal_rows(tm
     code = gpu_suite.main(["--out", str(tmp_path), "--device", "cpu", "--small"])
     report = json.loads((tmp_path / f"{slug(environment(CPU)['device'])}.json").read_text())
     assert code == 0, report["failed"]
-    assert report["skipped"] == [] and report["failed"] == []
-    equal = [row for row in report["rows"] if row["name"].startswith("equality")]
+    assert report["failed"] == []
+    equal = [row for name in report["parts"] if "equality" in name for row in report["parts"][name]["rows"]]
     assert {row["dtype"] for row in equal} == {"torch.float32", "torch.bfloat16"} and all(row["equal"] for row in equal)
-    assert {"device", "versions", "commit", "clock", "read_gigabytes_per_s", "seconds"} <= set(report)
+    conditions = {"device", "versions", "commit", "clock", "read_gigabytes_per_s"}
+    assert all(conditions <= set(part["conditions"]) and part["seconds"] > 0 for part in report["parts"].values())
+    kernels = report["parts"]["kernels, batch 2"]["rows"]
+    assert kernels[0]["name"] == "all kernels" and kernels[0]["ms"] > kernels[1]["ms"] > kernels[2]["ms"] > 0
     assert "packed attention, matmul" in capsys.readouterr().out
+    assert gpu_suite.main(["--out", str(tmp_path), "--device", "cpu", "--small", "--only", "adapter,attention"]) == 0
+    again = json.loads((tmp_path / f"{slug(environment(CPU)['device'])}.json").read_text())["parts"]
+    assert list(again) == list(report["parts"])
+    assert {name for name in again if again[name] != report["parts"][name]} == {"adapter", "attention"}
 
 
 def test_a_part_that_fails_costs_neither_the_others_nor_the_exit_code(tmp_path, monkeypatch):
@@ -201,7 +208,7 @@ def test_a_part_that_fails_costs_neither_the_others_nor_the_exit_code(tmp_path, 
     assert gpu_suite.main(["--out", str(tmp_path), "--device", "cpu"]) == 1
     report = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert report["failed"] == [{"name": "broken", "error": "RuntimeError: out of memory"}]
-    assert report["rows"] == [{"name": "x", "batch": 1}]
+    assert {name: part["rows"] for name, part in report["parts"].items()} == {"good": [{"name": "x", "batch": 1}]}
 
 
 class TestCommands:
