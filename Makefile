@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE := 1
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo space test test-fast test-slow lint audit libraries matrix format miniature photos train-tiny train-small paradigms steps \
+.PHONY: demo space test test-fast test-slow lint audit libraries matrix format miniature photos train-tiny train-small paradigms steps scene-hops \
 	evaluate-tiny clean help
 
 help:  ## this list
@@ -130,6 +130,14 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops, trained, taken apa
 	$(BIN)/python -m training.steps.curve training/steps/results/curve.svg
 	$(BIN)/python -m training.steps.cost
 	$(BIN)/python -m docs.tables
+
+ABLATIONS := training/ablations/results
+SCENES := $(BIN)/python -m training.ablations.grid --task scene_hops --out .data/ablations
+
+scene-hops: export OMP_NUM_THREADS := 1
+scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
+	$(SCENES) --json $(ABLATIONS)/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
+		--seeds 0,1,2,3,4
 
 train-small: export OMP_NUM_THREADS := 1
 train-small: $(VENV)/.dev  ## make checkpoints/plume-small from packages alone, on one core; run it again after a kill

@@ -42,6 +42,13 @@ EXPERIMENTS = (
         ("training/ablations/results/hops_mixed.json",),
     ),
     Experiment(
+        "scene_hops",
+        "section 3",
+        "instructions followed over a composed picture, 0 to 6 hops",
+        "python -m plume_embed train training/scene_hops/scene_hops.yaml",
+        (),
+    ),
+    Experiment(
         "steps",
         "beyond it",
         "what the latent steps carry: read-outs, causal tests, likeness of the steps",

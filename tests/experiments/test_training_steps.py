@@ -19,7 +19,7 @@ from training.hops import hops, mixed
 from training.steps import cost, curve, tables, variants
 from training.steps import diagnose as script
 from training.steps.diagnose import diagnose, hits, mean_of
-from training.steps.sets import DiagnosticSet, Loaded, last_press, named_pictures
+from training.steps.sets import DiagnosticSet, Loaded, named_pictures
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -54,7 +54,7 @@ def test_a_hit_is_the_nearest_candidate_among_the_right_ones_and_its_interval_ho
 def test_the_depth_of_a_query_is_the_place_of_its_last_press():
     rng = random.Random(3)
     for query in [hops.draw(rng) for _ in range(40)] + [mixed.draw(rng) for _ in range(40)]:
-        depth = last_press(query)
+        depth = query.depth
         states = query.states
         assert len(set(states[depth - 1 :])) == 1  # nothing happens behind it
         assert query.num_presses <= depth <= 8

@@ -1,1 +1,1 @@
-"""The paper's tables 3 to 6 with paired seeds, on `hops` and `hops_mixed`."""
+"""The paper's tables 3 to 6 with paired seeds, on `hops`, `hops_mixed` and `scene_hops`."""

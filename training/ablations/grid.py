@@ -51,7 +51,7 @@ class Grid:
     """What is to be run.
 
     Args:
-        task (`str`): A recipe. Results are summed up for those with an evaluation, "hops" and "hops_mixed".
+        task (`str`): A recipe. Results are summed up for those with an evaluation: "hops", "hops_mixed", "scene_hops".
         rows (`tuple[str]`): Names of rows.
         seeds (`tuple[int]`): The same for every row.
         out (`Path`): Folder of the runs: out/TASK/ROW-SEED.
@@ -93,6 +93,7 @@ def run_one(recipe: Recipe, trunk: Recipe | None, is_trunk: bool = False) -> str
 
     from plume_embed.training.run import run
     from training.ablations.fork import fork, fork_step
+    from training.ablations.tables import counted
 
     torch.set_num_threads(1)
     out = Path(recipe.output_dir)
@@ -106,8 +107,8 @@ def run_one(recipe: Recipe, trunk: Recipe | None, is_trunk: bool = False) -> str
     took = f"{results['train_cpu_minutes']} CPU min"
     if "hit_at_1" not in results:  # a corpus
         return f"{out.name}: {took}"
-    by_presses = " ".join(f"{100 * hit:.0f}" for hit in results["hit_at_1_by_presses"].values())
-    return f"{out.name}: Hit@1 {100 * results['hit_at_1']:.1f} % ({by_presses}), {took}"
+    by_count = " ".join(f"{100 * hit:.0f}" for hit in results[counted(results)].values())
+    return f"{out.name}: Hit@1 {100 * results['hit_at_1']:.1f} % ({by_count}), {took}"
 
 
 def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]:
@@ -207,7 +208,7 @@ def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
 
 
 def main(
-    task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed.")] = "hops",
+    task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed, scene_hops.")] = "hops",
     seeds: Annotated[str, typer.Option(help="Seeds, the same for every row.")] = "0,1,2,3,4",
     rows: Annotated[str, typer.Option(help="Names of rows, or all.")] = "all",
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablations"),

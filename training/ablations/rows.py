@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from plume_embed.training.recipe import Recipe, load_recipe
 from training.hops import HOPS, HOPS_MIXED
 from training.plume_tiny import TINY
+from training.scene_hops import SCENE_HOPS
 
 TUNED_STEPS = 1400  # of the tuned single pass: what a run of `hops` costs in the same time, and more
 TUNED_RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 TUNING_SEED = 1000  # none of those that are reported
 
 
-TASKS = {"hops": HOPS, "hops_mixed": HOPS_MIXED, "tiny": TINY}
+TASKS = {"hops": HOPS, "hops_mixed": HOPS_MIXED, "tiny": TINY, "scene_hops": SCENE_HOPS}
 
 
 @dataclass(frozen=True)

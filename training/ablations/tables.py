@@ -8,6 +8,21 @@ from scipy import stats
 from training.ablations.rows import TRUNK_ROW, row_named
 
 Finished = tuple[str, int, dict]
+# Hit@1 by what a query asks for, and what it is called in a table; a task has one of them.
+COUNTED = {"hit_at_1_by_presses": "presses 1 .. 8", "hit_at_1_by_hops": "hops 0 .. 6"}
+_BY_PART = (*COUNTED, "hit_at_1_by_family", "hit_at_1_by_last_hop")
+
+
+def counted(results: dict) -> str:
+    """Which of `COUNTED` these results of a run or of a row have.
+
+    Raises:
+        ValueError: none of them.
+    """
+    found = [key for key in COUNTED if key in results]
+    if not found:
+        raise ValueError(f"These results have none of {', '.join(COUNTED)}; only runs of a task of hops are summed up.")
+    return found[0]
 
 
 def paired_difference(row: dict[int, float], full: dict[int, float]) -> dict | None:
@@ -45,7 +60,8 @@ def summarise(task: str, finished: list[Finished]) -> dict:
 
     Returns:
         Per row `label`, `table`, `settings`, `paper`, `parameters`, `runs` by seed, `mean`, `difference_to_full`
-        (Hit@1, 0..1), `hit_at_1_by_presses` and, where the task has them, `hit_at_1_by_family`: means over the seeds.
+        (Hit@1, 0..1), `hit_at_1_by_presses` or `hit_at_1_by_hops`, and for tasks of several families
+        `hit_at_1_by_family` or `hit_at_1_by_last_hop`: means over the seeds.
     """
     by_row: dict[str, dict[int, dict]] = {}
     for row, seed, results in finished:
@@ -64,7 +80,7 @@ def summarise(task: str, finished: list[Finished]) -> dict:
             "mean": sum(hits[name].values()) / len(hits[name]),
             "difference_to_full": paired_difference(hits[name], hits["full"]) if "full" in hits else None,
         }
-        for key in ("hit_at_1_by_presses", "hit_at_1_by_family"):
+        for key in _BY_PART:
             if all(key in run for run in runs.values()):
                 rows[name][key] = _mean_by_key([run[key] for run in runs.values()])
     some = [run for runs in by_row.values() for run in runs.values()]
@@ -81,8 +97,7 @@ def summarise(task: str, finished: list[Finished]) -> dict:
 
 
 def _of_run(run: dict) -> dict:
-    kept = ("hit_at_1", "hit_at_1_by_presses", "hit_at_1_by_family", "finished")
-    kept += ("train_minutes", "train_cpu_minutes", "resumed_from")
+    kept = ("hit_at_1", *_BY_PART, "chance_by_hops", "finished", "train_minutes", "train_cpu_minutes", "resumed_from")
     curriculum = run["recipe"]["curriculum"]
     return {name: run[name] for name in kept if name in run} | {
         "steps": curriculum["max_steps"],
@@ -96,7 +111,7 @@ def _mean_by_key(runs: list[dict]) -> dict:
 
 def markdown(results: dict) -> str:
     """A table of the rows: mean Hit@1 in %, the paired difference to the full model with its interval, every seed, then
-    by family where there are several and by presses otherwise, and last what the paper has for the same change."""
+    by family where there are several and by presses or hops otherwise, and last what the paper has for the change."""
     parts = _parts(results)
     lines = [
         f"| table | row | Hit@1 % | difference to full (95 % interval) | by seed | by {parts[1]} | paper |",
@@ -123,4 +138,5 @@ def _parts(results: dict) -> tuple[str, str]:
     families = [family for row in results["rows"].values() for family in row.get("hit_at_1_by_family", {})]
     if families:
         return "hit_at_1_by_family", f"family: {', '.join(dict.fromkeys(families))}"
-    return "hit_at_1_by_presses", "presses 1 .. 8"
+    key = counted(next(iter(results["rows"].values()), dict.fromkeys(COUNTED)))
+    return key, COUNTED[key]

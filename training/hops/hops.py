@@ -51,6 +51,11 @@ class Hop:
         return sum(glyph != IDLE for glyph in self.frames)
 
     @property
+    def depth(self) -> int:
+        """Behind so many states of the rationale the answer stands: the place of the last press, from 1."""
+        return max(place for place, sign in enumerate(self.frames, 1) if sign != IDLE)
+
+    @property
     def rationale(self) -> str:
         """A digit, and thereby a token, for each frame: "33058119". Segments are cut by characters."""
         return "".join(STATES[state] for state in self.states)

@@ -60,6 +60,11 @@ class Query:
         return sum(sign != hops.IDLE for sign in self.signs)
 
     @property
+    def depth(self) -> int:
+        """Behind so many states of the rationale the answer stands: the place of its last press, from 1."""
+        return max(place for place, sign in enumerate(self.signs, 1) if sign != hops.IDLE)
+
+    @property
     def rationale(self) -> str:
         """One character, and thereby one token, for each sign."""
         return "".join(self.states)

@@ -22,8 +22,6 @@ from training.hops import hops, mixed
 from training.hops.rivals import RivalModel
 from training.hops.sign_tables import FilmTable, SignTable
 
-VOCAB_SIZE = 420
-
 
 class HopsTask:
     """Batches that are a function of the seed and the step, so that a run can go on at any step.
@@ -31,18 +29,26 @@ class HopsTask:
     Args:
         recipe ([`Recipe`]): Of the run.
         rank, world_size (`int`): This process's share of the batch.
+
+    Attributes:
+        data: The module that draws the queries.
+        table: What puts a batch of them together.
+        side (`int`): Of its pictures and frames, in pixels.
+        vocab_size (`int`): Of the tokenizer, which has a token for each word of the task.
     """
 
     data: ModuleType = hops
     table: type = FilmTable
+    side = hops.SIDE
+    vocab_size = 420
 
     def __init__(self, recipe: Recipe, rank: int = 0, world_size: int = 1):
         check_shares(recipe.batch_size, world_size)
         self.recipe, self.curriculum = recipe, recipe.curriculum
         self.rows = range(rank, recipe.batch_size, world_size)
-        self.processor = make_processor(self.data.tokenizer_texts(), VOCAB_SIZE, hops.SIDE, temporal_patch_size=1)
+        self.processor = make_processor(self.data.tokenizer_texts(), self.vocab_size, self.side, temporal_patch_size=1)
         self._table: FilmTable | None = None
-        self._sides_of_names: dict[tuple[tuple[int, ...], str | None], SideBatch] = {}
+        self._all_names: dict[str | None, SideBatch] = {}
 
     def make_model(self) -> PlumeModel:
         """Random weights from the recipe's seed; a [`RivalModel`] where `model.plume` has a `rollout`."""
@@ -96,15 +102,18 @@ class HopsTask:
         return traces_of(self.processor, self.curriculum, state, rationales, loss.distil > 0, loss.decode > 0)
 
     def _names(self, finals: tuple[int, ...], state: CurriculumState) -> SideBatch:
-        """The targets that name these states, which have no rationale; nearly every batch has all ten."""
+        """The targets that name these states, which have no rationale: rows of what is made once for all of them."""
         suffix = None
         if self.recipe.target_rollout and self.curriculum.has_suffix:
             suffix = self.curriculum.suffix("", None, state)
-        if (finals, suffix) not in self._sides_of_names:
-            names = [self.data.NAMES[final] for final in finals]
-            suffixes = None if suffix is None else [suffix] * len(names)
-            self._sides_of_names[finals, suffix] = make_side(self.processor, names, suffixes)
-        return self._sides_of_names[finals, suffix]
+        if suffix not in self._all_names:
+            suffixes = None if suffix is None else [suffix] * len(self.data.NAMES)
+            self._all_names[suffix] = make_side(self.processor, list(self.data.NAMES), suffixes)
+        every, rows = self._all_names[suffix], torch.tensor(finals)
+        prefix = {name: tensor[rows] for name, tensor in every.prefix.items()}
+        if every.suffix_ids is None or every.suffix_lengths is None:
+            return SideBatch(prefix)
+        return SideBatch(prefix, every.suffix_ids[rows], every.suffix_lengths[rows])
 
     def prefix(self, queries: list[hops.Hop]) -> dict[str, torch.Tensor]:
         """The processor's output for these queries, put together from what it gave for their parts."""

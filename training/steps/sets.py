@@ -16,7 +16,6 @@ from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.training.recipe import recipe_from
 from plume_embed.training.tasks import make_task
 from plume_embed.training.trainer import load_weights
-from training.hops import hops
 
 # Of the miniature: one task a kind that is well above chance for plume-tiny, and none with thousands of candidates.
 MINIATURE_TASKS = (
@@ -61,7 +60,7 @@ class Loaded:
 
 
 def of_run(folder: Path, count: int) -> Loaded:
-    """A finished run of `hops` or `hops_mixed` with the first test queries.
+    """A finished run of `hops`, `hops_mixed` or `scene_hops` with the first test queries.
 
     Args:
         folder (`Path`): The run's output folder.
@@ -81,17 +80,11 @@ def of_run(folder: Path, count: int) -> Loaded:
         candidates=list(task.data.NAMES),
         gold=[[query.final] for query in queries],
         document_latent_steps=task.target_latent_steps,
-        depths=[last_press(query) for query in queries],
+        depths=[query.depth for query in queries],
     )
     model = task.make_model()
     load_weights(model, folder / "model")
     return Loaded(folder.name, model.eval(), task.processor, [found])
-
-
-def last_press(query: Any) -> int:
-    """The place of the last sign that is not idle, from 1: behind so many states of the rationale the answer stands."""
-    signs = query.frames if isinstance(query, hops.Hop) else query.signs
-    return max(place for place, sign in enumerate(signs, 1) if sign != hops.IDLE)
 
 
 def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photographs: Path | None, count: int) -> Loaded:

@@ -15,7 +15,7 @@ import typer
 from plume_embed.evaluation.tradeoff import check_format
 from plume_embed.training.recipe import Recipe
 from training.ablations.rows import ROWS, recipe_of, row_named
-from training.ablations.tables import interval
+from training.ablations.tables import COUNTED, counted, interval
 
 RESULTS = Path(__file__).parent / "results" / "hops_variants.json"
 ABLATIONS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"
@@ -53,17 +53,18 @@ def not_run(results: dict[str, Any]) -> list[str]:
 
 def markdown(results: dict[str, Any]) -> str:
     """A line a row: passes of a query and a target, parameters, Hit@1 and its paired difference to the full model."""
+    part = counted(next(iter(results["rows"].values())))
     lines = [
-        "| | passes: query, target | parameters | seeds | Hit@1 % | difference to full (95 %) | by presses 1 .. 8 |",
+        f"| | passes: query, target | parameters | seeds | Hit@1 % | difference to full (95 %) | by {COUNTED[part]} |",
         "|---|---|---:|---:|---:|---|---|",
     ]
     for name, row in shown_rows(results).items():
         both = passes(recipe_of(row_named(name), results["task"], 0, "runs", []))
         difference = row["difference_to_full"]
         shown = "" if name == "full" or difference is None else _difference(difference)
-        presses = " ".join(f"{100 * hit:.0f}" for hit in row["hit_at_1_by_presses"].values())
+        by_count = " ".join(f"{100 * hit:.0f}" for hit in row[part].values())
         cells = [row["label"], f"{both[0]}, {both[1]}", f"{row['parameters'][0]:,}", str(len(row["runs"]))]
-        cells += [f"{100 * row['mean']:.1f}", shown, presses]
+        cells += [f"{100 * row['mean']:.1f}", shown, by_count]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

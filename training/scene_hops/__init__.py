@@ -1,0 +1,5 @@
+"""`scene_hops`: composed pictures and instructions that must be followed one step after another."""
+
+from pathlib import Path
+
+SCENE_HOPS = str(Path(__file__).parent / "scene_hops.yaml")
