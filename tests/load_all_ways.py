@@ -59,6 +59,7 @@ def main(folder: str, work: Path) -> None:
     with torch.inference_mode():
         ours = model.eval()(**processor(items)).embeddings.numpy()
         four = model(**processor(items), num_latent_steps=4).embeddings.numpy()
+        of_documents = model(**processor(items), num_latent_steps=config.document_latent_steps).embeddings.numpy()
 
     sentence = SentenceTransformer(folder, trust_remote_code=True, device="cpu")
     same = report["lowest_cosine"]
@@ -76,7 +77,7 @@ def main(folder: str, work: Path) -> None:
     claims["prompt_is_a_text_prefix"] = bool(np.allclose(text, prefixed, atol=1e-6) and not np.allclose(text, other))
     claims["queries_and_documents"] = bool(
         np.allclose(sentence.encode_query("a cat"), other, atol=1e-6)
-        and np.allclose(sentence.encode_document([picture]), ours[1], atol=1e-6)
+        and np.allclose(sentence.encode_document([picture]), of_documents[1], atol=1e-6)
     )
     cut = sentence.encode(items, truncate_dim=16)
     claims["truncate_dim"] = cut.shape == (len(items), 16) and bool(np.allclose(cut, ours[:, :16], atol=1e-6))

@@ -1,4 +1,4 @@
-"""What bfloat16 weights cost in accuracy and gain in time on this CPU: the demo's photographs and their names.
+"""What bfloat16 and int8 weights cost in accuracy and gain in time on this CPU: the demo's photographs and their names.
 
 python -m benchmarks.speed.weight_types --json benchmarks/results/weight_types.json
 """
@@ -18,7 +18,7 @@ from plume_embed.encode.encoder import Encoder
 ROOT = Path(__file__).parent.parent.parent
 PHOTOGRAPHS = ROOT / "examples" / "photographs"
 MODELS = ("plume-small", "plume-tiny")
-TYPES = ("float32", "bfloat16")
+TYPES = ("float32", "bfloat16", "int8")
 
 
 def measure(model: str, budget_s: float) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def _embed(encoder: Encoder, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """bfloat16 against float32 on the demo's photographs and their names."""
+    """bfloat16 and int8 against float32 on the demo's photographs and their names."""
     lines = [
         "| model | weights | lowest cosine to float32 | mean | found first | time of float32 |",
         "|---|---|---:|---:|---:|---:|",
@@ -79,7 +79,7 @@ def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     budget_s: Annotated[float, typer.Option(min=0, help="Seconds of timing for each model.")] = 15,
 ) -> None:
-    """Compare the vectors and the time of both types of weights, in one run and one thread."""
+    """Compare the vectors and the time of all types of weights, in one run and one thread."""
     torch.set_num_threads(1)
     rows = [row for model in MODELS for row in measure(model, budget_s)]
     typer.echo(markdown({"rows": rows}))

@@ -23,10 +23,9 @@ import typer
 from PIL import Image
 
 from training.plume_small.data import class_texts
-from training.plume_small.features import maps
 from training.plume_small.sources import teacher_folder
 from training.plume_small.teacher import Teacher
-from training.plume_small.tower import load_tower
+from training.plume_small.tower import load_tower, maps
 
 
 def write_peers(data: Path) -> list[Path]:

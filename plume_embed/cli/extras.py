@@ -19,6 +19,7 @@ PACKAGES = {
     "starlette": "starlette",
     "ray": "ray",
     "tokenizers": "tokenizers",
+    "torchao": "torchao",
     "uvicorn": "uvicorn",
     "yaml": "pyyaml",
 }

@@ -21,6 +21,7 @@ from plume_embed.encode.batching import (
     PaddingReport,
     run_ahead,
 )
+from plume_embed.encode.int8_weights import store_in_int8
 from plume_embed.encode.prepare import Prepared, Preparer, without_place
 from plume_embed.encode.read_out import ReadOut, read_vectors
 from plume_embed.encode.weight_layout import store_by_column
@@ -34,7 +35,8 @@ DEFAULT_MODEL_KNOWS = (
     "plume-small finds objects in photographs by their English names; it is weak at scenes, relations, text in "
     "pictures and other languages. Choose a larger model with --model or PLUME_MODEL."
 )
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+INT8 = "int8"
+DTYPES = ("auto", "float32", "bfloat16", "float16", INT8)
 # All that decides a vector, code aside; the weights come on top.
 FINGERPRINT_FILES = ("config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json")
 _HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
@@ -47,7 +49,8 @@ class Encoder(Preparer):
     Args:
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
         device (`str`, *optional*): Defaults to cuda where there is one, else cpu.
-        dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in.
+        dtype (`str`, defaults to `"auto"`): One of `DTYPES`; `"auto"` is what the weights are stored in, `"int8"` see
+            [`store_in_int8`].
         max_image_pixels (`int`, *optional*): Most pixels of a picture before it is resized, instead of the
             processor's own limit.
         weights_by_column (`bool`): Whether the decoder's weights are laid out for few rows; see [`store_by_column`].
@@ -73,8 +76,12 @@ class Encoder(Preparer):
         self.device = _checked_device(device)
         self.folder = resolve_model(model)
         self.name = str(model or self.folder)
-        loaded: Any = load_model(self.folder, dtype)  # transformers' `to` has no type that pyright follows
+        # transformers' `to` has no type that pyright follows
+        loaded: Any = load_model(self.folder, "float32" if dtype == INT8 else dtype)
         self.model: PlumeModel = loaded.to(self.device)
+        self._weights = INT8 if dtype == INT8 else str(self.model.dtype)
+        if dtype == INT8:
+            store_in_int8(self.model)
         if weights_by_column:
             store_by_column(self.model)
         processor = PlumeProcessor.from_pretrained(self.folder)
@@ -95,7 +102,7 @@ class Encoder(Preparer):
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha256(f"{fingerprint(self.folder)} {self.model.dtype}".encode()).hexdigest()
+        return hashlib.sha256(f"{fingerprint(self.folder)} {self._weights}".encode()).hexdigest()
 
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.

@@ -146,7 +146,8 @@ def _of_photographs(folder: Path) -> list[str]:
     if not file.is_file():
         return []
     models = json.loads(file.read_text())["models"]
-    (scores,) = [one["scores"] for one in models if one["model"] == "plume-small"]
+    plume = [one for one in models if one["model"] == "plume-small"]
+    scores = max(plume, key=lambda one: one["num_latent_steps"])["scores"]
     rows = [
         [task.replace("->", "→"), *(_interval(found[f"R@{k}"]) for k in (1, 5, 10))] for task, found in scores.items()
     ]

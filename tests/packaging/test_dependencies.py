@@ -21,6 +21,7 @@ ALLOWED = {
     "plume_embed/local_datasets.py": ("train",),  # which is in both extras that read data sets
     "plume_embed/corpus/ray_engine.py": ("ray",),
     "plume_embed/corpus/tables.py": ("train",),  # data sets of `datasets`
+    "plume_embed/encode/int8_weights.py": ("int8",),
     "plume_embed/model": ("photos",),
     "plume_embed/serve": ("serve",),
     "plume_embed/serve/ray.py": ("serve", "ray"),

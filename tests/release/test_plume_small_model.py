@@ -16,7 +16,7 @@ from safetensors import safe_open
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.encode.encoder import DEFAULT_MODEL, DEFAULT_MODEL_KNOWS, Encoder
 from plume_embed.hub.export import export_model
-from training.plume_small.features import to_pixels
+from training.plume_small.tower import to_pixels
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "checkpoints" / "plume-small"

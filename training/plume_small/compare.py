@@ -25,9 +25,8 @@ from plume_embed.evaluation.photos.benchmark import RankingTask, read_tasks
 from plume_embed.evaluation.photos.report import CUTOFFS
 from training.ablations.tables import interval, paired_difference
 from training.plume_small.data import prepare
-from training.plume_small.features import maps
 from training.plume_small.pictures import picture_meanings
-from training.plume_small.tower import load_tower
+from training.plume_small.tower import load_tower, maps
 from training.plume_small.train import FINALS, WORK, Batches, train
 
 RESULTS = Path(__file__).parent / "results" / "seeds.json"

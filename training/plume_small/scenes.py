@@ -21,10 +21,9 @@ from evaluation.miniature.sources.concepts import Concept, match_pictures, read_
 from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, STYLE_PACKAGES, fetch
 from evaluation.miniature.sources.render import render_cutout
 from plume_embed.evaluation.miniature.stills import TRAIN_STYLES
-from training.plume_small.features import maps
 from training.plume_small.sources import DEFAULT_CACHE
 from training.plume_small.texts import with_article
-from training.plume_small.tower import SIDE, load_tower
+from training.plume_small.tower import SIDE, load_tower, maps
 
 SEED = 23
 SHARD = 250

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as timm's model: its weights from the package, compared with the package's own code.
+"""EfficientNet-Lite0 as timm's model, and its maps of pictures. Its weights are compared with the package's own code.
 
 python -m training.plume_small.tower        checks the logits to 1e-4, and says which of timm's twins they fit
 """
@@ -6,10 +6,13 @@ python -m training.plume_small.tower        checks the logits to 1e-4, and says 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
+from PIL import Image
 
 from training.plume_small.sources import TOWER_CODE_PACKAGE, fetch_folder, tower_weights
 
@@ -42,6 +45,32 @@ def load_tower(architecture: str = ARCHITECTURE) -> torch.nn.Module:
     tower = timm.create_model(architecture)
     tower.load_state_dict(load_state(architecture))
     return tower.eval()
+
+
+def to_pixels(picture: Image.Image) -> torch.Tensor:
+    """[3, 224, 224] as the processor makes it: squeezed into the square, bicubic, (x - 127) / 128."""
+    square = picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return (torch.from_numpy(np.array(square)).permute(2, 0, 1).float() - MEAN) / STD
+
+
+@torch.inference_mode()
+def maps(tower: torch.nn.Module, pictures: Iterable[Image.Image], batch_size: int = 16) -> np.ndarray:
+    """The tower's last maps, [N, 49, 1280] float16."""
+    tower = tower.to(memory_format=torch.channels_last)
+    parts, batch = [], []
+
+    def flush() -> None:
+        features = tower.forward_features(torch.stack(batch).contiguous(memory_format=torch.channels_last))
+        parts.append(features.flatten(2).transpose(1, 2).half().numpy())
+        batch.clear()
+
+    for picture in pictures:
+        batch.append(to_pixels(picture))
+        if len(batch) == batch_size:
+            flush()
+    if batch:
+        flush()
+    return np.concatenate(parts)
 
 
 @torch.inference_mode()
