@@ -229,6 +229,12 @@ def plume_small_stages() -> str:
     return "\n".join(lines)
 
 
+def plume_small_seeds() -> str:
+    from training.plume_small.compare import markdown
+
+    return markdown(read("training/plume_small/results/seeds.json"))
+
+
 def latent_read_outs() -> str:
     from training.steps.tables import read_outs
 
@@ -394,6 +400,7 @@ TABLES: dict[str, Callable[[], str]] = {
         thousand_photographs,
         photographs,
         plume_small_stages,
+        plume_small_seeds,
         kills,
         matrix,
         soak,

@@ -25,7 +25,7 @@ def store_in_int8(model: PlumeModel) -> None:
             "use bfloat16 there."
         )
     try:
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError('int8 weights need torchao: pip install "plume-embed[int8]".') from error
     backbone: Any = model.backbone

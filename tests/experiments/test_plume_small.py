@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from model.families import BACKBONES, TEXT, make_tiny
 from torch import nn
 
+from plume_embed.evaluation.photos.benchmark import RankingTask
 from training.plume_small import teacher as teacher_module
+from training.plume_small.compare import Side, markdown, scores, sides, summary
+from training.plume_small.data import Data
 from training.plume_small.fast_forward import Prompt, embed
 from training.plume_small.pictures import PLACES, PseudoPictures, Scenes, _rectangles
 from training.plume_small.scenes import Scene, make_ground
@@ -210,6 +213,40 @@ def test_no_two_scenes_of_a_batch_share_a_thing():
     )
     meanings = pairs.batch(0, 0, 12)
     assert sorted((meanings[:, 0, 0] % 5).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_the_data_are_read_as_they_were_written(tmp_path):
+    scenes = Scenes([Scene(("a cat", "cat"), ("cat",), "train")], torch.rand(1, 49, 3).half(), {"a cat": torch.rand(3)})
+    data = Data(["x"], torch.rand(1, 3), ["y"], torch.rand(1, 3), torch.rand(4, 3), torch.rand(5, 3), scenes, scenes)
+    data.save(tmp_path / "data.pt")
+    again = Data.load(tmp_path / "data.pt")
+    assert (again.texts, again.names, again.train.scenes) == (["x"], ["y"], scenes.scenes)
+    assert torch.equal(again.words, data.words) and torch.equal(again.test.meanings, scenes.meanings)
+    assert torch.equal(again.train.vectors["a cat"], scenes.vectors["a cat"])
+
+
+class FakeBatches:
+    """Texts and pictures on the axes: a text without steps points at the next one's picture."""
+
+    def texts(self, texts, number, dtype):
+        return torch.eye(len(texts)).roll(int(number == 0), 0).to(dtype)
+
+    def pictures(self, meanings, number, dtype):
+        return torch.eye(len(meanings), dtype=dtype)
+
+
+def test_seeds_are_compared_in_pairs_with_the_single_pass():
+    assert sides("steps") == [Side(8, 8)] and sides("anytime")[-1].label == "K = 8, documents 0"
+    pictures = {f"{n}.png": torch.zeros(49, 2) for n in range(3)}
+    items = [{"text": text} for text in "abc"], [{"image": file} for file in pictures]
+    task = RankingTask("captions -> photos", *items, [[0], [1], [2]])
+    with_steps, without = (scores([task], pictures, FakeBatches(), Side(k, 0)) for k in (8, 0))
+    assert with_steps[task.name]["R@1"] == 1 and without[task.name]["R@1"] == 0
+    runs = {"single, K = 0": {"0": without, "1": without}, "steps, K = 8": {"0": with_steps, "1": without}}
+    found = summary(runs)
+    assert found["steps, K = 8"][task.name]["R@1"]["difference"]["mean"] == 0.5
+    table = markdown({"runs": runs, "summary": found})
+    assert "| steps, K = 8 | 2 | 50.0 [-585.3, 685.3] |" in table
 
 
 def test_grounds_fill_the_towers_square():

@@ -3,11 +3,13 @@
     python -m training.plume_small.compare --seeds 0,1,2
 
 Every seed runs the stages up to the last one once, and then each of the last stages on the same budget. A picture of
-the benchmark goes in by its meanings, computed once, and everything is computed in float32.
+the benchmark goes in by its meanings, computed once, and everything is computed in float32. What the results file has
+already is kept, so that the command goes on where it was.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,24 @@ def summary(runs: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str
     return found
 
 
+def markdown(report: dict[str, Any], task: str = "captions -> photos") -> str:
+    """Means over the seeds in percent, Student's intervals where there are several, differences to a single pass."""
+    lines = ["| last stage, K | seeds | R@1 | R@5 | R@10 | R@10 over a single pass |", "|---|---:|---:|---:|---:|---:|"]
+    for row, tasks in report["summary"].items():
+        found = tasks[task]
+        shown = [_percent(found[f"R@{k}"]) for k in CUTOFFS]
+        difference = found[f"R@{CUTOFFS[-1]}"]["difference"]
+        over = "" if row.startswith(BASELINE) else _percent(difference, sign="+")
+        lines.append(f"| {row} | {len(report['runs'][row])} | {' | '.join([*shown, over])} |")
+    return "\n".join(lines)
+
+
+def _percent(numbers: dict[str, Any], sign: str = "") -> str:
+    mean, low, high = (numbers[name] for name in ("mean", "low", "high"))
+    interval_ = "" if low is None else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+    return f"{100 * mean:{sign}.1f}{interval_}"
+
+
 def main(
     seeds: Annotated[str, typer.Option(help="Seeds, with commas.")] = "0,1,2",
     chains: Annotated[str, typer.Option(help="Last stages, with commas.")] = ",".join(FINALS),
@@ -129,9 +149,11 @@ def main(
     torch.set_num_threads(threads)
     console = Console(markup=False, highlight=False, soft_wrap=True)
     tasks, photographs = read_tasks(data), photograph_meanings(data, work)
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, dict[str, Any]] = json.loads(to.read_text())["runs"] if to.exists() else {}
     for seed in seeds.split(","):
         for chain in chains.split(","):
+            if all(seed in runs.get(f"{chain}, {side.label}", {}) for side in sides(chain)):
+                continue
             model, processor = train(int(seed), chain, work, device)
             batches = Batches(prepare(work), model, processor, int(seed))
             for side in sides(chain):
