@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
 # Most pixels of a picture, or of a film's frame, that is decoded. A camera of today has 12 to 60 million.
 MAX_PIXELS = 100_000_000
@@ -32,6 +32,7 @@ RAW_SUFFIXES = frozenset({
 _MAX_ASPECT_RATIO = 200
 # Pillow hands these to other programs (Ghostscript) or to the system.
 _DRAWINGS = ("EPS", "WMF")
+_TURNED = range(2, 9)  # EXIF orientations that are not upright
 _SUBFILE_TYPE, _DNG_VERSION = 254, 50706  # TIFF tags
 _NAME_CHARACTERS = 260  # of a path in an error
 _INSTALL = "pip install 'plume-embed[photos]'"
@@ -187,7 +188,9 @@ def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
             whatever their decoder raises.
     """
     check_size(*image.size, max_pixels)
-    image = ImageOps.exif_transpose(image)
+    image.load()  # a PNG may have its EXIF data behind its pixels
+    if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:  # Pillow would copy an upright picture
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _from_deep_grey(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -107,7 +107,7 @@ def embed_contents(
         known: Digests whose vectors need not be computed again.
     """
     parts = read_ahead(
-        read_parts(works, read, known, encoder.processor.shrunk),
+        read_parts(works, read, known),
         batch_size,
         num_bytes=lambda part: part.num_bytes,
         max_bytes=WAITING_BYTES,
@@ -117,16 +117,9 @@ def embed_contents(
 
 
 def read_parts(
-    works: Iterable[Work],
-    read: Callable[[Work], Iterator[FileItem]],
-    known: Container[str],
-    shrink: Callable[[dict], dict] = lambda content: content,
+    works: Iterable[Work], read: Callable[[Work], Iterator[FileItem]], known: Container[str]
 ) -> Iterator[Part]:
-    """The items of the contents as they are decoded, each with its digest.
-
-    Args:
-        shrink (`Callable`): Makes pictures as small as the model looks at them, with the same vector.
-    """
+    """The items of the contents as they are decoded, each with its digest."""
     for work in works:
         failure = ""
         try:
@@ -136,8 +129,9 @@ def read_parts(
                     continue
                 digest = content_digest(item.content)
                 is_known = digest in known
-                content = {} if is_known else _shrunk(item.content, shrink)  # what is known needs no pixels any more
-                yield Part(work, replace(item, content=content), digest=digest, is_known=is_known)
+                if is_known:  # it needs no pixels any more
+                    item = replace(item, content={})
+                yield Part(work, item, digest=digest, is_known=is_known)
         except UnreadableError as error:
             failure = str(error)
         yield Part(work, failure=failure)
@@ -195,13 +189,6 @@ def _with_vectors(batches: Iterable[Batch], encoder: ItemEncoder, num_latent_ste
             batch = pending.popleft()
             batch.vectors, batch.errors = vectors, errors
             yield batch
-
-
-def _shrunk(content: dict, shrink: Callable[[dict], dict]) -> dict:
-    try:
-        return shrink(content)
-    except ValueError:  # of a shape that the processor refuses, with the reason, in its turn
-        return content
 
 
 def _pictures(content: dict) -> list[Image.Image]:

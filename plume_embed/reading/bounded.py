@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from plume_embed.reading import worker
 
 Item = TypeVar("Item")
@@ -128,11 +130,19 @@ class _Process:
         timer.daemon = True
         timer.start()
         try:
-            return pickle.load(self._process.stdout)
+            pickled, sizes = pickle.load(self._process.stdout)
+            return pickle.loads(pickled, buffers=[self._array(size) for size in sizes])
         except (EOFError, pickle.UnpicklingError) as error:  # it died, perhaps in the middle of a word
             raise LimitError(self._reason(limits)) from error
         finally:
             timer.cancel()
+
+    def _array(self, num_bytes: int) -> np.ndarray:
+        """The bytes of an array of an answer."""
+        array = np.empty(num_bytes, dtype=np.uint8)  # neither cleared nor, where it is large, in small pages of memory
+        if self._process.stdout.readinto(array) != num_bytes:
+            raise EOFError
+        return array
 
     @property
     def is_running(self) -> bool:

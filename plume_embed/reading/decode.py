@@ -6,6 +6,7 @@ Nothing here needs torch.
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import av  # noqa: F401  the films' reader imports it late; here it is imported once, for all forks
@@ -25,6 +26,7 @@ from plume_embed.model.videos_plume import film_seconds, is_animated, naming_the
 from plume_embed.reading.clips import CLIP_SECONDS, WHOLE_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import SourceFile, one_line
 from plume_embed.reading.options import Decoded, Options, Outline
+from plume_embed.reading.pixels import with_arrays
 
 Image.init()  # Pillow's plugins too
 
@@ -40,6 +42,13 @@ def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator
     """
     decoders = {"image": _decode_picture, "video": _decode_film, "page": decode_pdf}
     return decoders[file.kind](file.absolute, options, skip)
+
+
+def decode_to_arrays(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
+    """[`decode`], with the pictures as arrays, see [`with_arrays`]."""
+    for one in decode(file, options, skip):
+        has_content = isinstance(one, Decoded) and one.content is not None
+        yield replace(one, content=with_arrays(one.content)) if has_content else one
 
 
 def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:

@@ -33,7 +33,11 @@ class MediaReader(Protocol):
         ...
 
     def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
-        """The item with its pictures no larger than the model looks at them; its vector is the same."""
+        """The item with its pictures no larger than the model looks at them; its vector is the same.
+
+        Args:
+            content (`dict`): As [`PlumeProcessor`] takes it; pictures and frames as arrays [H, W, 3].
+        """
         ...
 
 
@@ -44,7 +48,7 @@ class Options:
     Args:
         num_frames (`int`, *optional*): Frames of a film, or of a clip of a long one.
         max_pixels (`int`): Most pixels of a picture or a frame.
-        shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded.
+        shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded; see [`MediaReader`].
         fps (`float`, *optional*): Frames for each second, instead of `num_frames`.
         page_words (`int`): Words of a page's text layer that go with its picture.
     """

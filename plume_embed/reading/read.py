@@ -12,6 +12,7 @@ from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limit
 from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError
 from plume_embed.reading.options import Decoded, Options, Outline, kind_of
 from plume_embed.reading.passages import read_passages
+from plume_embed.reading.pixels import with_pictures
 
 # Plain text as a person reads it. Markup whose tags outweigh its words (html, xml) is left out on purpose.
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl"})
@@ -61,17 +62,19 @@ def items_of(answers: Iterator[Outline | Decoded], skip: frozenset[int] = frozen
 
 
 def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limits: ProcessLimits) -> Iterator[FileItem]:
-    from plume_embed.reading.decode import decode  # with all decoders; a run that finds nothing new needs none
+    from plume_embed.reading.decode import (
+        decode_to_arrays,  # with all decoders; a run that finds nothing new needs none
+    )
 
     outline, done, broken = None, set(skip), 0
     shrink, options = options.shrink, replace(options, shrink=None)
     while outline is None or len(done) < len(outline.locators):
-        with closing(iterate_limited(decode, file, options, frozenset(done), limits=limits)) as answers:
+        with closing(iterate_limited(decode_to_arrays, file, options, frozenset(done), limits=limits)) as answers:
             try:
                 outline = next(answers)
                 for item in items_of(chain([outline], answers), frozenset(done)):
                     done.add(item.number)
-                    yield _at_its_size(item, shrink) if shrink and item.content else item
+                    yield _at_its_size(item, shrink) if item.content else item
                 return
             except LimitError as error:
                 broken += 1
@@ -86,9 +89,9 @@ def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limit
         yield FileItem(number, len(outline.locators), outline.locators[number], outline.kind, "", None, reason)
 
 
-def _at_its_size(item: FileItem, shrink: Callable[[dict], dict]) -> FileItem:
+def _at_its_size(item: FileItem, shrink: Callable[[dict], dict] | None) -> FileItem:
     try:
-        return replace(item, content=shrink(item.content))
+        return replace(item, content=with_pictures(shrink(item.content) if shrink else item.content))
     except ValueError as error:  # of a shape that the model does not take; the others of its file are read
         return replace(item, content=None, reason=str(error))
 

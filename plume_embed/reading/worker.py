@@ -1,7 +1,8 @@
 """The process that `bounded.py` starts: it calls functions, each call in a fork of its own, with limits.
 
 It is started as a file and not as a module, so that nothing of the user's program is imported. The wire: pickles, one
-after the other; a list of import paths, then calls; for each call its items, and how it ended.
+after the other; a list of import paths, then calls; for each call its items, and how it ended. Behind an answer come
+the bytes of its arrays as they are: an array of 36 MB is not copied into a pickle and out of it.
 """
 
 import os
@@ -75,7 +76,12 @@ def _answer(answers: BinaryIO, function: Any, args: tuple, seconds: int, memory:
 
 
 def _send(answers: BinaryIO, kind: str, value: Any = None) -> None:
-    pickle.dump((kind, value), answers, protocol=5)
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps((kind, value), protocol=5, buffer_callback=buffers.append)
+    arrays = [buffer.raw() for buffer in buffers]
+    pickle.dump((pickled, [array.nbytes for array in arrays]), answers, protocol=5)
+    for array in arrays:
+        answers.write(array)
     answers.flush()
 
 

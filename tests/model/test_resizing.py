@@ -25,6 +25,8 @@ def test_a_shrunk_picture_has_the_same_pixels_and_tokens(name, size):
     small = processor.shrunk(content)
     assert equal(processor([small]), processor([content]))
     assert small["text"] == "a heron" and content["image"].size == size
+    from_array = processor.shrunk({**content, "image": np.asarray(content["image"])})
+    assert equal(processor([from_array]), processor([content])), "an array, as files are read"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,6 +37,19 @@ def test_shrunk_frames_have_the_same_pixels_and_tokens(name, size, count):
     content = {"video": [noise(*size, seed=index) for index in range(count)]}
     small = processor.shrunk(content)
     assert equal(processor([small]), processor([content])) and len(small["video"]) == count
+    from_arrays = processor.shrunk({"video": [np.asarray(frame) for frame in content["video"]]})
+    assert equal(processor([from_arrays]), processor([content]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_shrunk_is_left_as_it_is_by_the_next_resize(name):
+    """So the resize that files get as soon as they are read is the processor's own, done once."""
+    processor = processor_of(name, max_length=100_000)
+    for size in [(4000, 3000), (901, 1603), (801, 2003)]:
+        small = processor.shrunk({"image": noise(*size)})["image"]
+        target = processor.family.size_after_resizing(processor, (small.height, small.width), None)
+        assert small.size != size and target == (small.height, small.width)
+        assert processor.shrunk({"image": small})["image"] is small
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,8 +68,12 @@ def test_what_is_not_decoded_or_not_rgb_stays_as_it_is(tmp_path):
         {"image": noise(900, 900).convert("RGBA")},
         {"video": [noise(900, 900), noise(800, 900)]},
         {"video": "a.mp4"},
+        {"image": np.zeros((900, 900, 4), np.uint8)},
+        {"image": np.zeros((3, 900, 900), np.uint8)},
+        {"image": np.zeros((900, 900), np.uint8)},
     ):
-        assert processor.shrunk(content) == content
+        kept = processor.shrunk(content)
+        assert kept.keys() == content.keys() and all(kept[name] is content[name] or kept == content for name in kept)
 
 
 @pytest.mark.parametrize("size", [(1200, 900), (901, 1603), (300, 70), (70, 300)])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -57,6 +58,11 @@ def numbers(last: str) -> Iterator[int]:
     raise ValueError(last)
 
 
+def array_and_crash() -> Iterator[np.ndarray]:
+    yield np.zeros(5_000_000, dtype=np.uint8)
+    crash()
+
+
 def a_second_each() -> Iterator[int]:
     for number in range(4):
         start = time.process_time()
@@ -70,6 +76,21 @@ def test_what_a_function_gives_comes_back():
     picture = Image.effect_noise((2000, 1500), 50)
     assert run_limited(Image.Image.rotate, picture, 180, limits=LIMITS).tobytes() == picture.rotate(180).tobytes()
     assert run_limited(shout, limits=LIMITS) == "heard"
+
+
+def test_arrays_come_back_as_they_are_and_may_be_written_to():
+    given = [np.arange(3_000_000, dtype=np.uint8).reshape(1000, 1000, 3), np.zeros((0, 3)), np.arange(4.0)[::2]]
+    found = run_limited(list, given, limits=LIMITS)
+    assert [one.dtype for one in found] == [one.dtype for one in given]
+    assert all(np.array_equal(one, other) for one, other in zip(found, given, strict=True))
+    assert found[0].flags.writeable
+
+
+def test_a_crash_behind_a_large_array_is_an_error():
+    items = iterate_limited(array_and_crash, limits=LIMITS)
+    assert next(items).nbytes == 5_000_000
+    with pytest.raises(LimitError, match="its decoder crashed"):
+        next(items)
 
 
 @pytest.mark.parametrize(
