@@ -5,9 +5,10 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def run_ahead(
 
     Args:
         work (`Callable`): Called with a group, by several threads at once.
-        groups (`Iterable`): Taken in the caller's thread, `ahead` groups before they are needed.
+        groups (`Iterable`): Taken by one thread at a time; while it waits for a group, those before it come out.
         num_threads (`int`): 0 works in the caller's thread.
         ahead (`int`): Results that may wait to be taken, which bounds the memory.
 
@@ -96,21 +97,15 @@ def run_ahead(
     """
     if num_threads < 0 or ahead < 1:
         raise ValueError(f"num_threads must be at least 0 and ahead at least 1, got {num_threads} and {ahead}.")
+
+    def calls() -> Iterator[Iterator[tuple[Group, Future[Result]]]]:
+        for group in groups:
+            yield ((one, _done(work, one)) for one in (group,))
+
     if num_threads == 0:
-        for group in groups:
-            yield group, _done(work, group)
-        return
-    waiting: deque[tuple[Group, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="plume-ahead")
-    try:
-        for group in groups:
-            waiting.append((group, pool.submit(work, group)))
-            if len(waiting) > ahead:
-                yield _finished(*waiting.popleft())
-        while waiting:
-            yield _finished(*waiting.popleft())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        yield from chain.from_iterable(calls())
+    else:
+        yield from read_together(calls(), num_threads, max(1, ahead + 1 - num_threads))  # the others are in the works
 
 
 def read_ahead(
@@ -120,48 +115,139 @@ def read_ahead(
 
     Args:
         source (`Iterable`): Taken in another thread; what it raises is raised here, at its place.
-        ahead (`int`): Elements that may wait, which bounds the memory.
-        num_bytes (`Callable`): How large an element is.
-        max_bytes (`int`): Bytes that may wait; one element may wait whatever its size.
+        ahead, num_bytes, max_bytes: See [`read_together`].
     """
-    waiting: deque[tuple[int, Callable[[], Group] | None]] = deque()
-    changed, has_left = threading.Condition(), False
+    return read_together([source], 1, ahead, num_bytes, max_bytes)
 
-    def is_full(size: int) -> bool:
-        return len(waiting) >= ahead or (bool(waiting) and size + sum(one for one, _ in waiting) > max_bytes)
 
-    def put(element: Callable[[], Group] | None, size: int = 0) -> bool:
-        with changed:
-            changed.wait_for(lambda: has_left or not is_full(size))
-            waiting.append((size, element))
-            changed.notify()
-            return not has_left
+def read_together(
+    sources: Iterable[Iterable[Group]],
+    num_threads: int,
+    ahead: int,
+    num_bytes: Callable[[Group], int] = lambda element: 0,
+    max_bytes: int = 2**28,
+) -> Iterator[Group]:
+    """The elements of several iterables, one iterable after the other, while threads take those that come next.
+
+    Args:
+        sources (`Iterable`): Taken by one thread at a time, and each by one thread; what they raise is raised here, at
+            its place.
+        num_threads (`int`): Sources that are taken at once.
+        ahead (`int`): Elements that may wait, which bounds the memory; what is needed next may always.
+        num_bytes (`Callable`): How large an element is.
+        max_bytes (`int`): Bytes that may wait.
+    """
+    queue = _OrderedQueue(ahead, max_bytes)
+    remaining, taking = iter(sources), threading.Lock()
 
     def take() -> None:
-        try:
-            for element in source:
-                if not put(lambda element=element: element, num_bytes(element)):
+        while not queue.is_left:
+            with taking:
+                line = queue.new_line()
+                try:
+                    source = next(remaining, None)
+                except BaseException as error:
+                    queue.put(line, lambda error=error: _raise(error), 0)
+                    source = None
+                if source is None:
+                    queue.end(line, is_last=True)
                     return
-        except BaseException as error:
-            put(lambda error=error: _raise(error))
-        put(None)
+            try:
+                for element in source:
+                    if not queue.put(line, lambda element=element: element, num_bytes(element)):
+                        return
+            except BaseException as error:
+                queue.put(line, lambda error=error: _raise(error), 0)
+            del source
+            queue.end(line)
 
-    thread = threading.Thread(target=take, name="plume-read-ahead", daemon=True)
-    thread.start()
+    threads = [threading.Thread(target=take, name="plume-read-ahead", daemon=True) for _ in range(num_threads)]
+    for thread in threads:
+        thread.start()
     try:
-        while True:
-            with changed:
-                changed.wait_for(lambda: bool(waiting))
-                _, element = waiting.popleft()
-                changed.notify()
-            if element is None:
-                return
+        while (element := queue.get()) is not None:
             yield element()
     finally:
-        with changed:
-            has_left = True
-            changed.notify()
-        thread.join()
+        queue.leave()
+        for thread in threads:
+            thread.join()
+
+
+@dataclass
+class _Line:
+    """What waits of one source, as functions that give it, with the bytes of each."""
+
+    waiting: "deque[tuple[Callable[[], Any], int]]" = field(default_factory=deque)
+    has_ended: bool = False
+    is_last: bool = False
+
+
+class _OrderedQueue:
+    """Elements of several lines that are filled at once and emptied one after the other, bounded over all lines.
+
+    Args:
+        ahead (`int`): Elements that may wait.
+        max_bytes (`int`): Bytes that may wait. The next element to be taken may wait whatever else does, so that lines
+            behind it cannot hold it up.
+    """
+
+    def __init__(self, ahead: int, max_bytes: int):
+        self._ahead, self._max_bytes = ahead, max_bytes
+        self._lines: deque[_Line] = deque()
+        self._count = self._bytes = 0
+        self._changed = threading.Condition()
+        self.is_left = False
+
+    def new_line(self) -> _Line:
+        """A line behind all others, as soon as there is room for an element."""
+        line = _Line()
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_left or self._count < self._ahead)
+            self._lines.append(line)
+        return line
+
+    def put(self, line: _Line, element: Callable[[], Any], num_bytes: int) -> bool:
+        """Puts an element in, as soon as there is room; `False` when nobody takes elements any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_left or self._has_room(line, num_bytes))
+            line.waiting.append((element, num_bytes))
+            self._count, self._bytes = self._count + 1, self._bytes + num_bytes
+            self._changed.notify_all()
+            return not self.is_left
+
+    def end(self, line: _Line, is_last: bool = False) -> None:
+        """Nothing comes in this line any more; nor in any behind it, if it is the last."""
+        with self._changed:
+            line.has_ended, line.is_last = True, is_last
+            self._changed.notify_all()
+
+    def get(self) -> Callable[[], Any] | None:
+        """The next element; `None` at the end."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._lines and (self._lines[0].waiting or self._lines[0].has_ended))
+                line = self._lines[0]
+                if line.waiting:
+                    element, num_bytes = line.waiting.popleft()
+                    self._count, self._bytes = self._count - 1, self._bytes - num_bytes
+                    self._changed.notify_all()
+                    return element
+                if line.is_last:
+                    return None
+                self._lines.popleft()
+                self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Nobody takes elements any more."""
+        with self._changed:
+            self.is_left = True
+            self._changed.notify_all()
+
+    def _has_room(self, line: _Line, num_bytes: int) -> bool:
+        if line is self._lines[0] and not line.waiting:
+            return True
+        is_within = not self._bytes or self._bytes + num_bytes <= self._max_bytes
+        return self._count < self._ahead and is_within
 
 
 class ProcessorCopies:
@@ -186,11 +272,6 @@ class ProcessorCopies:
             yield copied
         finally:
             self._spare.put(copied)
-
-
-def _finished(group: Group, future: "Future[Result]") -> tuple[Group, "Future[Result]"]:
-    future.exception()  # waits
-    return group, future
 
 
 def _done(work: Callable[[Group], Result], group: Group) -> "Future[Result]":

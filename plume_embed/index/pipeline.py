@@ -5,21 +5,28 @@ file goes along as a [`Part`].
 """
 
 import hashlib
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import numpy as np
 from PIL import Image
 
-from plume_embed.encode.batching import TOKEN_BUDGET, read_ahead
+from plume_embed.encode.batching import TOKEN_BUDGET, read_together
 from plume_embed.index.interface import ItemEncoder
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
 # Of decoded pictures. A handful of batches are in memory at once, and as many bytes wait for the next.
 BATCH_BYTES = 2**27
 WAITING_BYTES = 2**27
+# Files that are read at once, each by a process of its own that decodes one item at a time.
+READERS = min(4, os.cpu_count() or 1)
+# Items of the first batch: the model begins while the next ones are read, also in a small folder.
+FIRST_BATCH = 4
 # Parts that need no pass of the model, in a batch: they are committed together.
 _PARTS_PER_BATCH = 512
 
@@ -103,38 +110,40 @@ def embed_contents(
         encoder ([`ItemEncoder`])
         num_latent_steps (`int`, *optional*): K.
         batch_size (`int`): Most items in a pass of the model.
-        read (`Callable`): Gives the items of a content that are not to be skipped; called in another thread.
+        read (`Callable`): Gives the items of a content that are not to be skipped; called in other threads, for several
+            contents at once.
         known: Digests whose vectors need not be computed again.
     """
-    parts = read_ahead(
-        read_parts(works, read, known),
-        batch_size,
+    parts = read_together(
+        (read_parts(work, read, known) for work in works),
+        READERS,
+        ahead=batch_size,
         num_bytes=lambda part: part.num_bytes,
         max_bytes=WAITING_BYTES,
     )
+    is_over = threading.Event()  # so that whoever gathers a batch does not go on to its end
     with closing(parts):
-        yield from _with_vectors(make_batches(parts, encoder.num_tokens, batch_size), encoder, num_latent_steps)
+        wanted = takewhile(lambda part: not is_over.is_set(), parts)
+        batches = make_batches(wanted, encoder.num_tokens, batch_size, first_size=FIRST_BATCH)
+        yield from _with_vectors(batches, encoder, num_latent_steps, is_over)
 
 
-def read_parts(
-    works: Iterable[Work], read: Callable[[Work], Iterator[FileItem]], known: Container[str]
-) -> Iterator[Part]:
-    """The items of the contents as they are decoded, each with its digest."""
-    for work in works:
-        failure = ""
-        try:
-            for item in read(work):
-                if item.content is None:
-                    yield Part(work, item)
-                    continue
-                digest = content_digest(item.content)
-                is_known = digest in known
-                if is_known:  # it needs no pixels any more
-                    item = replace(item, content={})
-                yield Part(work, item, digest=digest, is_known=is_known)
-        except UnreadableError as error:
-            failure = str(error)
-        yield Part(work, failure=failure)
+def read_parts(work: Work, read: Callable[[Work], Iterator[FileItem]], known: Container[str]) -> Iterator[Part]:
+    """The items of a content as they are decoded, each with its digest, and its end."""
+    failure = ""
+    try:
+        for item in read(work):
+            if item.content is None:
+                yield Part(work, item)
+                continue
+            digest = content_digest(item.content)
+            is_known = digest in known
+            if is_known:  # it needs no pixels any more
+                item = replace(item, content={})
+            yield Part(work, item, digest=digest, is_known=is_known)
+    except UnreadableError as error:
+        failure = str(error)
+    yield Part(work, failure=failure)
 
 
 def make_batches(
@@ -143,15 +152,27 @@ def make_batches(
     batch_size: int,
     token_budget: float = TOKEN_BUDGET,
     max_bytes: int = BATCH_BYTES,
+    first_size: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches that keep to a number of items, a budget of tokens and a number of bytes."""
+    """Batches that keep to a number of items, a budget of tokens and a number of bytes.
+
+    Args:
+        parts: In their order.
+        num_tokens (`Callable`): Of a content.
+        batch_size (`int`): Most items.
+        token_budget (`float`): Most tokens, padding included; an item above it has a batch to itself.
+        max_bytes (`int`): Most bytes of decoded pictures, likewise.
+        first_size (`int`, *optional*): Most items of the first batch; each may have twice as many as the one before.
+    """
     batch, count, longest, total = Batch(), 0, 0.0, 0
+    most = min(batch_size, first_size or batch_size)
     for part in parts:
         if part.is_to_embed:
             size, num_bytes = num_tokens(part.item.content), part.num_bytes
             is_over = max(longest, size) * (count + 1) > token_budget or total + num_bytes > max_bytes
-            if count == batch_size or (count and is_over):
+            if count == most or (count and is_over):
                 yield batch
+                most = min(batch_size, 2 * most)
                 batch, count, longest, total = Batch(), 0, 0.0, 0
             count, longest, total = count + 1, max(longest, size), total + num_bytes
         elif len(batch.parts) >= _PARTS_PER_BATCH:
@@ -176,7 +197,9 @@ def content_digest(content: dict) -> str:
     return digest.hexdigest()[:32]
 
 
-def _with_vectors(batches: Iterable[Batch], encoder: ItemEncoder, num_latent_steps: int | None) -> Iterator[Batch]:
+def _with_vectors(
+    batches: Iterable[Batch], encoder: ItemEncoder, num_latent_steps: int | None, is_over: threading.Event
+) -> Iterator[Batch]:
     pending: deque[Batch] = deque()
 
     def contents() -> Iterator[list[dict]]:
@@ -185,10 +208,13 @@ def _with_vectors(batches: Iterable[Batch], encoder: ItemEncoder, num_latent_ste
             yield [part.item.content for part in batch.to_embed()]
 
     with closing(encoder.encode_batches(contents(), num_latent_steps)) as results:
-        for vectors, errors in results:
-            batch = pending.popleft()
-            batch.vectors, batch.errors = vectors, errors
-            yield batch
+        try:
+            for vectors, errors in results:
+                batch = pending.popleft()
+                batch.vectors, batch.errors = vectors, errors
+                yield batch
+        finally:
+            is_over.set()
 
 
 def _pictures(content: dict) -> list[Image.Image]:

@@ -9,7 +9,14 @@ import torch
 from common import random_item
 
 from plume_embed import PlumeModel, PlumeProcessor
-from plume_embed.encode.batching import PaddingReport, ProcessorCopies, plan_batches, read_ahead, run_ahead
+from plume_embed.encode.batching import (
+    PaddingReport,
+    ProcessorCopies,
+    plan_batches,
+    read_ahead,
+    read_together,
+    run_ahead,
+)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -129,6 +136,80 @@ def test_reading_goes_on_while_the_caller_is_busy():
     next(numbers)
     assert second.wait(timeout=5)
     assert list(numbers) == [2]
+
+
+def test_a_result_comes_out_while_the_next_group_is_waited_for():
+    may_go_on = threading.Event()
+
+    def groups():
+        yield 1
+        assert may_go_on.wait(timeout=5)
+        yield 2
+
+    results = run_ahead(lambda group: 10 * group, groups(), num_threads=2)
+    group, done = next(results)
+    assert (group, done.result()) == (1, 10)
+    may_go_on.set()
+    assert [group for group, _ in results] == [2]
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+@pytest.mark.parametrize("ahead", [1, 3, 100])
+def test_sources_taken_together_come_one_after_the_other(num_threads, ahead):
+    def source(number: int):
+        for step in range(number % 4):
+            time.sleep(0.001 * ((7 * number + step) % 3))
+            yield number, step
+
+    together = list(read_together(map(source, range(30)), num_threads, ahead))
+    assert together == [(number, step) for number in range(30) for step in range(number % 4)]
+
+
+def test_two_sources_are_taken_at_once():
+    begun = threading.Barrier(2, timeout=5)
+
+    def source(number: int):
+        begun.wait()
+        yield number
+
+    assert list(read_together(map(source, range(2)), num_threads=2, ahead=4)) == [0, 1]
+
+
+def test_what_waits_of_all_sources_is_bounded_and_the_first_is_never_held_up():
+    taken, first_may_go_on = [], threading.Event()
+
+    def source(number: int):
+        if number == 0:
+            assert first_may_go_on.wait(timeout=5)
+        for step in range(5):
+            taken.append((number, step))
+            yield number, step
+
+    sizes = {"num_bytes": lambda element: 40, "max_bytes": 100}
+    together = read_together(map(source, range(4)), num_threads=3, ahead=50, **sizes)
+    threading.Timer(0.3, first_may_go_on.set).start()
+    assert next(together) == (0, 0)
+    time.sleep(0.1)
+    assert len(taken) <= 1 + 3 + 3, "one is out, two wait and one that is needed next, and each thread has one in hand"
+    assert list(together) == [(number, step) for number in range(4) for step in range(5)][1:]
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_an_error_of_a_source_or_between_sources_comes_at_its_place(num_threads):
+    def source(number: int):
+        yield number
+        if number == 2:
+            raise OSError("two")
+
+    def sources(end: int):
+        yield from map(source, range(end))
+        raise KeyError("no more sources")
+
+    for end, error, before in [(9, OSError, [0, 1, 2]), (2, KeyError, [0, 1])]:
+        seen = []
+        with pytest.raises(error):
+            seen.extend(read_together(sources(end), num_threads, ahead=4))
+        assert seen == before
 
 
 def test_a_copy_of_the_processor_is_lent_to_one_at_a_time_and_lent_again():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from plume_embed.encode.batching import read_ahead
-from plume_embed.index.pipeline import Part, Work, content_digest, make_batches, read_parts
+from plume_embed.encode.batching import read_ahead, run_ahead
+from plume_embed.index.pipeline import Part, Work, content_digest, embed_contents, make_batches, read_parts
 from plume_embed.index.store import KnownDigests
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
@@ -32,6 +32,8 @@ def test_a_batch_keeps_to_items_tokens_and_bytes():
     assert sizes(token_budget=150) == [3, 3, 3, 1]
     assert sizes(max_bytes=65_000) == [2] * 5
     assert sizes(max_bytes=10) == [1] * 10, "one picture goes alone whatever its size"
+    assert sizes(first_size=1) == [1, 2, 4, 3]
+    assert sizes(first_size=2, batch_size=3) == [2, 3, 3, 2]
 
 
 def test_known_parts_and_ends_go_along_without_counting():
@@ -82,7 +84,7 @@ def test_a_file_that_fails_in_its_middle_keeps_what_was_read():
         yield FileItem(0, 3, "page=1", "page", "", {"text": "one"})
         raise UnreadableError("it is cut short")
 
-    first, end = read_parts([WORK], read, known=set())
+    first, end = read_parts(WORK, read, known=set())
     assert first.item.locator == "page=1" and (end.item, end.failure) == (None, "it is cut short")
 
 
@@ -112,3 +114,56 @@ def test_an_error_of_the_source_comes_at_its_place():
     assert next(elements) == 1
     with pytest.raises(ValueError, match="broken"):
         next(elements)
+
+
+class SlowModel:
+    """An encoder whose items are numbers, and whose pass can be waited for."""
+
+    def __init__(self):
+        self.begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def num_tokens(self, item: dict) -> float:
+        return 1.0
+
+    def encode_batches(self, batches, num_latent_steps=None):
+        for items, _ in run_ahead(len, batches, 2, 2):
+            self.begun.set()
+            assert self.may_go_on.wait(timeout=10)
+            yield np.array([[float(item["text"])] for item in items]), {}
+
+
+def numbered(count: int) -> list[Work]:
+    return [Work(f"{number}", [SourceFile(f"{number}", Path("x"), "text", 1, 1)]) for number in range(count)]
+
+
+def test_the_next_files_are_read_while_the_model_is_at_the_first_ones():
+    model, read_so_far = SlowModel(), []
+
+    def read(work: Work) -> Iterator[FileItem]:
+        if int(work.content) >= 6:  # the first batch, and what tells that it is whole, is there before
+            assert model.begun.wait(timeout=10)
+        read_so_far.append(work.content)
+        if len(read_so_far) == 12:
+            model.may_go_on.set()
+        yield FileItem(0, 1, "", "text", "", {"text": work.content})
+
+    batches = list(embed_contents(numbered(20), model, None, 32, read, known=set()))
+    assert [int(vector[0]) for batch in batches for vector in batch.vectors] == list(range(20))
+    assert [len(batch.to_embed()) for batch in batches] == [4, 8, 8]
+
+
+def test_leaving_reads_no_batch_to_its_end():
+    model, read_so_far = SlowModel(), []
+    model.may_go_on.set()
+
+    def read(work: Work) -> Iterator[FileItem]:
+        read_so_far.append(work.content)
+        if int(work.content) > 6:
+            threading.Event().wait(0.05)
+        yield FileItem(0, 1, "", "text", "", {"text": work.content})
+
+    batches = embed_contents(numbered(500), model, None, 32, read, known=set())
+    next(batches)
+    batches.close()
+    assert len(read_so_far) < 30
+    assert not [thread for thread in threading.enumerate() if thread.name == "plume-read-ahead"]
