@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +33,12 @@ from plume_embed.index.pipeline import content_digest
 from plume_embed.index.search import describe
 from plume_embed.index.store import Index
 from plume_embed.index.update import update_index
-from plume_embed.reading.bounded import warm_up
-from plume_embed.reading.decode import decode
+from plume_embed.reading.bounded import iterate_limited, warm_up
+from plume_embed.reading.decode import decode_to_arrays
 from plume_embed.reading.items import SourceFile
 from plume_embed.reading.options import Decoded, Options
-from plume_embed.reading.read import read_items
+from plume_embed.reading.pixels import with_pictures
+from plume_embed.reading.read import READ_LIMITS, read_items
 
 STAGES = ("read", "decode", "hand over", "resize", "digest", "processor", "model", "write")
 _WORDS = ("river", "stone", "winter", "a", "the", "near", "market", "green", "boats", "slowly", "under", "of")
@@ -95,19 +97,21 @@ def stages(folder: Path, encoder: Encoder, database: Path) -> dict[str, float]:
         used[stage] += _cpu_seconds() - start
 
     warm_up()
-    options = Options.of(encoder.processor)
-    plain = Options(options.num_frames, options.max_pixels, None, options.fps, options.page_words)
-    contents: list[dict] = []
-    for file in list_folder(folder).files:
-        with timed("read"):
-            file.absolute.read_bytes()
-        contents += [item.content for item in _items(file, encoder, plain, timed) if item.content]
     shrunk, rows, vectors = [], [], []
-    for content in contents:
-        with timed("resize"):
-            shrunk.append(encoder.processor.shrunk(content))
-        with timed("digest"):
-            content_digest(shrunk[-1])
+    files = list_folder(folder).files
+    with timed("read"):
+        for file in files:
+            file.absolute.read_bytes()
+    for file in files:
+        for content in _contents(file, encoder, timed):
+            if file.kind == "text":
+                shrunk.append(content)
+                continue
+            with timed("resize"):
+                shrunk.append(with_pictures(encoder.processor.shrunk(content)))
+    with timed("digest"):
+        for content in shrunk:
+            content_digest(content)
     for start in range(0, len(shrunk), _BATCH):
         with timed("processor"):
             batch = encoder.process(shrunk[start : start + _BATCH])
@@ -128,19 +132,21 @@ def stages(folder: Path, encoder: Encoder, database: Path) -> dict[str, float]:
             index.add_items(rows[start : start + _BATCH])
     if used["hand over"]:  # texts have none
         used["hand over"] = max(0.0, used["hand over"] - used["decode"])
-    return {stage: 1000 * used[stage] / len(contents) for stage in STAGES}
+    return {stage: 1000 * used[stage] / len(shrunk) for stage in STAGES}
 
 
-def _items(file: SourceFile, encoder: Encoder, options: Options, timed: Callable) -> list[Any]:
-    """The items of a file. What reading in the process for it takes beyond the decoding is the hand-over."""
+def _contents(file: SourceFile, encoder: Encoder, timed: Callable) -> list[dict]:
+    """What is in a file, at its full size. What the process for it takes beyond the decoding is the hand-over."""
+    options = replace(Options.of(encoder.processor), shrink=None)
     if file.kind == "text":
         with timed("decode"):
-            return list(read_items(file, encoder.fits, options))
+            return [item.content for item in read_items(file, encoder.fits, options) if item.content]
     with timed("hand over"):
-        list(read_items(file, encoder.fits, options))
+        for _ in iterate_limited(decode_to_arrays, file, options, frozenset(), limits=READ_LIMITS):
+            pass
     with timed("decode"):
-        decoded = [one for one in decode(file, options, frozenset()) if isinstance(one, Decoded)]
-    return decoded
+        decoded = [one for one in decode_to_arrays(file, options, frozenset()) if isinstance(one, Decoded)]
+    return [one.content for one in decoded if one.content]
 
 
 def _index(folder: Path, encoder: Encoder, work: Path) -> int:
@@ -173,6 +179,11 @@ def measure(model: Path, counts: dict[str, int], rounds: int) -> dict[str, Any]:
     encoder, loop, kinds = Encoder(model, device="cpu"), SentenceTransformer(str(model), device="cpu"), {}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
+        few = work / "few"  # what is imported and made once counts for neither way
+        few.mkdir()
+        write_texts(few, 2)
+        _index(few, encoder, work)
+        _loop(few, "text", loop)
         for kind, count in counts.items():
             write, key = KINDS[kind]
             folder = work / kind.replace(" ", "-")

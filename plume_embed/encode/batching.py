@@ -19,8 +19,16 @@ BATCH_SIZE = 32
 TOKEN_BUDGET = 16_384  # 8 pages of 2,000 tokens, or 32 pictures of 500
 THREADS_AHEAD = 2
 
+# No token is shorter than a byte, and no normalisation makes a text more than three times as long.
+_GROWTH = 3
+
 Group = TypeVar("Group")
 Result = TypeVar("Result")
+
+
+def most_tokens(text: str) -> int:
+    """The most tokens that a text can have, without tokenising it."""
+    return len(text) if text.isascii() else _GROWTH * len(text.encode(errors="replace"))
 
 
 def plan_batches(sizes: Sequence[float], token_budget: float, max_items: int) -> list[list[int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import BatchFeature
 
-from plume_embed.encode.batching import TOKEN_BUDGET, ProcessorCopies, plan_batches
+from plume_embed.encode.batching import TOKEN_BUDGET, ProcessorCopies, most_tokens, plan_batches
 from plume_embed.encode.sizes import TokenEstimate
 from plume_embed.model import PlumeProcessor
 from plume_embed.model.inputs_plume import ItemError
@@ -54,7 +54,9 @@ class Preparer:
         return length + self._prompt_length
 
     def fits(self, text: str) -> bool:
-        """Whether the text fits into one row of the processor."""
+        """Whether the text fits into one row of the processor; it is tokenised only where that is not plain."""
+        if self._prompt_length + most_tokens(text) <= self.processor.max_length:
+            return True
         return self.row_tokens(text) <= self.processor.max_length
 
     def process(self, items: list[Any]) -> BatchFeature:

@@ -25,7 +25,7 @@ BATCH_BYTES = 2**27
 WAITING_BYTES = 2**27
 # Files that are read at once, each by a process of its own that decodes one item at a time.
 READERS = min(4, os.cpu_count() or 1)
-# Items of the first batch: the model begins while the next ones are read, also in a small folder.
+# Pictures in the first batch: the model begins while the next ones are read, also in a small folder.
 FIRST_BATCH = 4
 # Parts that need no pass of the model, in a batch: they are committed together.
 _PARTS_PER_BATCH = 512
@@ -162,7 +162,8 @@ def make_batches(
         batch_size (`int`): Most items.
         token_budget (`float`): Most tokens, padding included; an item above it has a batch to itself.
         max_bytes (`int`): Most bytes of decoded pictures, likewise.
-        first_size (`int`, *optional*): Most items of the first batch; each may have twice as many as the one before.
+        first_size (`int`, *optional*): Most items of the first batch of pictures, which take long to read; each may
+            have twice as many as the one before.
     """
     batch, count, longest, total = Batch(), 0, 0.0, 0
     most = min(batch_size, first_size or batch_size)
@@ -170,9 +171,9 @@ def make_batches(
         if part.is_to_embed:
             size, num_bytes = num_tokens(part.item.content), part.num_bytes
             is_over = max(longest, size) * (count + 1) > token_budget or total + num_bytes > max_bytes
-            if count == most or (count and is_over):
+            if count == (most if num_bytes else batch_size) or (count and is_over):
                 yield batch
-                most = min(batch_size, 2 * most)
+                most = min(batch_size, 2 * most) if total else most
                 batch, count, longest, total = Batch(), 0, 0.0, 0
             count, longest, total = count + 1, max(longest, size), total + num_bytes
         elif len(batch.parts) >= _PARTS_PER_BATCH:

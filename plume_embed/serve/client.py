@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 
-from plume_embed.encode.batching import BATCH_SIZE, run_ahead
+from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
 from plume_embed.model.images_plume import to_rgb
 from plume_embed.serve.settings import API_KEY_VARIABLE, api_key
 
@@ -28,8 +28,6 @@ _SECONDS = 120.0
 _BUSY_SECONDS = 300.0  # how long a busy server is asked again
 _MEDIA_AT_ONCE = 8  # pictures and films of a batch that are on their way together
 _BATCHES_AT_ONCE = 2
-# No token is shorter than a byte, and no normalisation makes a text more than three times as long.
-_GROWTH = 3
 
 
 @dataclass(frozen=True)
@@ -109,8 +107,7 @@ class RemoteEncoder:
 
     def fits(self, text: str) -> bool:
         """Whether the text fits into one row; the server is asked only where that is not plain."""
-        most = len(text) if text.isascii() else _GROWTH * len(text.encode(errors="replace"))
-        if self._prompt_length + most <= self._max_length:
+        if self._prompt_length + most_tokens(text) <= self._max_length:
             return True
         return self._row_tokens(text) <= self._max_length
 

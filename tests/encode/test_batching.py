@@ -12,6 +12,7 @@ from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.encode.batching import (
     PaddingReport,
     ProcessorCopies,
+    most_tokens,
     plan_batches,
     read_ahead,
     read_together,
@@ -210,6 +211,14 @@ def test_an_error_of_a_source_or_between_sources_comes_at_its_place(num_threads)
         with pytest.raises(error):
             seen.extend(read_together(sources(end), num_threads, ahead=4))
         assert seen == before
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "xqzw" * 50, "\u00e9\u4e2d\U0001f600" * 9, "\ufdfa\u0390\U0001d160" * 20, "\x00\r\n\t " * 9]
+)
+def test_no_text_has_more_tokens_than_is_said_without_tokenising_it(text, released_model_dir):
+    tokenizer = PlumeProcessor.from_pretrained(released_model_dir).tokenizer
+    assert len(tokenizer.encode(text, add_special_tokens=False)) <= most_tokens(text)
 
 
 def test_a_copy_of_the_processor_is_lent_to_one_at_a_time_and_lent_again():

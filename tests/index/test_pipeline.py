@@ -34,6 +34,9 @@ def test_a_batch_keeps_to_items_tokens_and_bytes():
     assert sizes(max_bytes=10) == [1] * 10, "one picture goes alone whatever its size"
     assert sizes(first_size=1) == [1, 2, 4, 3]
     assert sizes(first_size=2, batch_size=3) == [2, 3, 3, 2]
+    text = Part(WORK, FileItem(0, 1, "", "text", "", {"text": "a"}))
+    mixed = list(make_batches([text] * 9 + parts, lambda content: 1.0, batch_size=8, first_size=2))
+    assert [len(batch.parts) for batch in mixed] == [8, 2, 4, 5], "texts need no small start"
 
 
 def test_known_parts_and_ends_go_along_without_counting():
@@ -117,7 +120,7 @@ def test_an_error_of_the_source_comes_at_its_place():
 
 
 class SlowModel:
-    """An encoder whose items are numbers, and whose pass can be waited for."""
+    """An encoder whose vectors are the widths of pictures, and whose pass can be waited for."""
 
     def __init__(self):
         self.begun, self.may_go_on = threading.Event(), threading.Event()
@@ -129,7 +132,7 @@ class SlowModel:
         for items, _ in run_ahead(len, batches, 2, 2):
             self.begun.set()
             assert self.may_go_on.wait(timeout=10)
-            yield np.array([[float(item["text"])] for item in items]), {}
+            yield np.array([[float(item["image"].width)] for item in items]), {}
 
 
 def numbered(count: int) -> list[Work]:
@@ -145,10 +148,10 @@ def test_the_next_files_are_read_while_the_model_is_at_the_first_ones():
         read_so_far.append(work.content)
         if len(read_so_far) == 12:
             model.may_go_on.set()
-        yield FileItem(0, 1, "", "text", "", {"text": work.content})
+        yield FileItem(0, 1, "", "image", "", {"image": Image.new("RGB", (int(work.content) + 1, 1))})
 
     batches = list(embed_contents(numbered(20), model, None, 32, read, known=set()))
-    assert [int(vector[0]) for batch in batches for vector in batch.vectors] == list(range(20))
+    assert [int(vector[0]) for batch in batches for vector in batch.vectors] == list(range(1, 21))
     assert [len(batch.to_embed()) for batch in batches] == [4, 8, 8]
 
 
@@ -160,7 +163,7 @@ def test_leaving_reads_no_batch_to_its_end():
         read_so_far.append(work.content)
         if int(work.content) > 6:
             threading.Event().wait(0.05)
-        yield FileItem(0, 1, "", "text", "", {"text": work.content})
+        yield FileItem(0, 1, "", "image", "", {"image": Image.new("RGB", (int(work.content) + 1, 1))})
 
     batches = embed_contents(numbered(500), model, None, 32, read, known=set())
     next(batches)
