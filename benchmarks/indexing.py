@@ -102,11 +102,13 @@ def stages(folder: Path, encoder: Encoder, database: Path) -> dict[str, float]:
     with timed("read"):
         for file in files:
             file.absolute.read_bytes()
-    for file in files:
-        for content in _contents(file, encoder, timed):
+    options = replace(Options.of(encoder.processor), shrink=None)
+    with timed("decode"):
+        for file in files:
             if file.kind == "text":
-                shrunk.append(content)
-                continue
+                shrunk += [item.content for item in read_items(file, encoder.fits, options) if item.content]
+    for file in files:
+        for content in [] if file.kind == "text" else _contents(file, options, timed):
             with timed("resize"):
                 shrunk.append(with_pictures(encoder.processor.shrunk(content)))
     with timed("digest"):
@@ -135,12 +137,8 @@ def stages(folder: Path, encoder: Encoder, database: Path) -> dict[str, float]:
     return {stage: 1000 * used[stage] / len(shrunk) for stage in STAGES}
 
 
-def _contents(file: SourceFile, encoder: Encoder, timed: Callable) -> list[dict]:
+def _contents(file: SourceFile, options: Options, timed: Callable) -> list[dict]:
     """What is in a file, at its full size. What the process for it takes beyond the decoding is the hand-over."""
-    options = replace(Options.of(encoder.processor), shrink=None)
-    if file.kind == "text":
-        with timed("decode"):
-            return [item.content for item in read_items(file, encoder.fits, options) if item.content]
     with timed("hand over"):
         for _ in iterate_limited(decode_to_arrays, file, options, frozenset(), limits=READ_LIMITS):
             pass
