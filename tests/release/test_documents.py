@@ -203,7 +203,8 @@ def test_the_picture_of_the_demo_shows_what_the_search_finds(tmp_path: Path):
     shown = json.loads((ROOT / "docs" / "pictures" / "demo.json").read_text())
     encoder = Encoder()
     files = sorted((ROOT / "examples" / "photographs").glob("*.jpg"))
-    vectors = encoder.encode([{"image": file} for file in files])
+    documents = [{"image": file} for file in files]
+    vectors = encoder.encode(documents, num_latent_steps=encoder.document_latent_steps())
     for row in shown:
         query = ROOT / "examples" / "queries" / row["query"]
         scores = vectors @ encoder.encode([{"image": query} if query.is_file() else row["query"]])[0]
