@@ -103,7 +103,11 @@ EXPERIMENTS = (
         "section 3",
         "makes the default plume-small from packages alone",
         "make train-small",
-        ("checkpoints/plume-small/training.json", "evaluation/results/photographs.json"),
+        (
+            "checkpoints/plume-small/training.json",
+            "evaluation/results/photographs.json",
+            "training/plume_small/results/seeds.json",
+        ),
     ),
     Experiment(
         "paper_2b",
