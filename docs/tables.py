@@ -1,25 +1,20 @@
 """The figures of the documents, written from the committed results: `python -m docs.tables` writes, `--check` compares.
 
 A table of a page stands between `<!-- table: NAME -->` and `<!-- end -->` and is made by the function of that name in
-TABLES. FIGURES are phrases of the prose that hold a number; a test asserts that they stand on their page.
+TABLES. What the prose says in numbers is in `figures.py`.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-ROOT = Path(__file__).parent.parent
-H100 = "benchmarks/results/nvidia-h100-80gb-hbm3.json"
+from docs.committed import H100, ROOT, model_named, read
+from docs.figures import figures
+
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def read(path: str) -> Any:
-    """A JSON file, by its path below the root."""
-    return json.loads((ROOT / path).read_text())
 
 
 def hops_runs() -> str:
@@ -67,8 +62,8 @@ def fine_tuned_on_sketches() -> str:
 def miniature_tasks() -> str:
     """Every task of the miniature: plume-tiny with K = 8 beside chance and the thumbnails, in percent."""
     report = read("evaluation/results/miniature.json")
-    plume = _model(report, "plume-tiny K=8")["scores"]
-    pixels = _model(report, "16x16 thumbnails")["scores"]
+    plume = model_named(report, "plume-tiny K=8")["scores"]
+    pixels = model_named(report, "16x16 thumbnails")["scores"]
     lines = [
         "| task | concepts | queries | pool | chance | plume-tiny | thumbnails |",
         "|---|---|---:|---:|---:|---:|---:|",
@@ -414,145 +409,6 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
-def figures() -> dict[str, list[str]]:
-    """Phrases that hold a number, by page; each is made from a committed result."""
-    hops = read("training/hops/results/hops.json")
-    mixed = read("training/ablations/results/hops_mixed.json")["rows"]
-    grid = read("training/ablations/results/hops.json")["rows"]
-    report, paradigms = read("evaluation/results/miniature.json"), read("evaluation/results/paradigms.json")
-    tiny, stills = _model(report, "plume-tiny K=8"), _model(report, "plume-tiny-stills K=8")
-    full, explicit = _model(paradigms, "full-0 K=8"), _model(paradigms, "explicit_cot-0 CoT")
-    found = read("evaluation/results/plume-tiny-examples.json")
-    cosine = read("training/plume_tiny/results/report/report.json")["latent_cosine"]["mean"]
-    speed = read("benchmarks/results/amd-epyc-cpu.json")["rows"]
-    at = {(row["name"], row["batch"]): row for row in reversed(speed)}  # the first row of a name counts
-    mean = 100 * tiny["means"]["mean"][0]
-    hit = {name: f"{100 * run['hit_at_1']:.1f}" for name, run in hops.items()}
-    overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
-    intel = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
-    there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
-    cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
-    kills = read("docs/results/corpus_kills.json")
-    corpus = read("benchmarks/results/corpus.json")
-    speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
-    return {
-        "README.md": [
-            photographs_found(),
-            f"{hit['full_curriculum']} %",
-            f"{hit['without_curriculum']} % without the curriculum",
-            f"{hit['single_pass']} % in a single pass",
-            f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8",
-            f"{there[1]} and {there[8]} on an Intel Xeon",
-            h100_figures()[0],
-            f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
-            f"{mean:.1f} %",
-            f"chance {100 * report_chance(report):.1f} %",
-            f"another query's latents {swapped_answers():.1f} % of the queries get that query's answer",
-            million_vectors(),
-        ],
-        "docs/results/hops.md": [
-            f"{hops['full_curriculum']['parameters'] / 1e6:.2f} million parameters",
-            f"{grid['full']['mean'] * 100:.1f} %",
-            f"{grid['no_curriculum']['mean'] * 100:.1f} %",
-        ],
-        "docs/results/hops_mixed.md": [
-            f"{mixed['full']['mean'] * 100:.1f} %",
-            f"{mixed['no_curriculum']['mean'] * 100:.1f} %",
-        ],
-        "docs/results/plume_tiny.md": [
-            f"{mean:.1f} %",
-            f"{100 * stills['means']['mean'][0]:.1f} %",
-            _interval(tiny["difference"]["mean"]),
-            _interval(full["difference"]["mean"]),
-            f"{100 * found['names_hit_at_1']:.0f} %",
-            f"{100 * found['names_hit_at_5']:.0f} %",
-            f"z(0) has a mean cosine of {cosine[0]:.2f}",
-            f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
-            f"`<gen_emb>` {cosine[9]:.2f}",
-            f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
-        ],
-        "docs/scale.md": [
-            f"{corpus['ratio']:.1f} times, {speeds['2']:.0f} rows a second over {speeds['1']:.0f}",
-            f"{kills['of_workers']} kills of workers and {kills['of_drivers']} of drivers in {kills['rounds']} rounds",
-            f"{kills['rows']:,} rows, {kills['lost']} lost, {kills['doubled']} doubled",
-        ],
-        "docs/results/speed.md": [
-            f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
-            f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
-            *alone_against_limit(),
-            *h100_figures(),
-        ],
-    }
-
-
-def alone_against_limit() -> tuple[str, str]:
-    """How far the rollout alone is above its limit at batch 1, and what riding along could gain there."""
-    rows = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
-    alone = [row["times_limit"] for row in rows if row["name"].startswith("rollout alone") and row["batch"] == 1]
-    riding = read("benchmarks/results/riding_steps.json")["rows"][0]["times"]
-    return f"stands at {min(alone):.2f} to {max(alone):.2f} times", f"at most {riding:.2f} times"
-
-
-def h100_figures() -> list[str]:
-    """Overheads, loop and explicit chain of thought of the run on a GPU, as the documents say them."""
-    parts = read(H100)["parts"]
-    rows = [row for name, part in parts.items() if name.startswith("image 700") for row in part["rows"]]
-    over = [row["ratio_to_single_pass"] for row in rows if row["name"] == "cuda_graph"]
-    loop = next(row for row in rows if row["name"] == "rollout alone, cuda_graph")
-    kernels = parts["kernels, batch 1"]["rows"][0]["ms"]
-    cot = [
-        next(r["times_ours"] for r in parts[f"explicit CoT, batch {n}"]["rows"] if "growing" in r["name"])
-        for n in (1, 32)
-    ]
-    return [
-        "{:.2f}, {:.2f} and {:.2f} times a single pass at batch 1, 8 and 32".format(*over),
-        f"{loop['ms_median']:.0f} ms at batch 1, {loop['times_limit']:.1f} times its limit",
-        f"{kernels:.1f} ms of kernels",
-        f"{cot[0]:.0f} times what ours takes at batch 1 and {cot[1]:.0f} times at batch 32",
-    ]
-
-
-def swapped_answers() -> float:
-    """Percent of the queries of hops that get the answer of the query whose latents were put in, full curriculum."""
-    results = read("training/steps/results/diagnostics.json")
-    found = [
-        entry["causal"]["another query"]["follows"] for name, entry in results.items() if name.startswith("hops/full")
-    ]
-    return 100 * sum(found) / len(found)
-
-
-def million_vectors() -> str:
-    """Recall and time of the default ANN index with the candidates that `search` takes, beside the exact scan."""
-    report = read("benchmarks/results/ann.json")
-    (own,) = [found for found in report["variants"]["binary"]["searches"] if found["refine"] == 20]
-    return (
-        f"recall@10 {own['recall']:.3f} with {own['cpu_ms']:.0f} ms of CPU time; the exact scan takes "
-        f"{report['exact']['cpu_ms']:,.0f} ms"
-    )
-
-
-def photographs_found() -> str:
-    """What plume-small with its own K finds by the captions, and what the closed form does."""
-    models = read("evaluation/results/photographs.json")["models"]
-    steps = read("checkpoints/plume-small/config.json")["num_latent_steps"]
-    own = next(m for m in models if (m["model"], m["num_latent_steps"]) == ("plume-small", steps))
-    closed = next(m for m in models if m["model"] == "closed form")
-    share = [100 * m["scores"]["captions -> photos"][k][0] for m in (own, closed) for k in ("R@1", "R@10")]
-    return (
-        f"{share[0]:.1f} % found first, {share[1]:.1f} % among ten; "
-        f"{share[2]:.1f} and {share[3]:.1f} % by the closed form with its larger text model"
-    )
-
-
-def report_chance(report: dict) -> float:
-    """Mean chance of the nine meta-tasks, as the table of a report has it."""
-    means = []
-    for meta in dict.fromkeys(task["meta"] for task in report["tasks"]):
-        chances = [task["chance"] for task in report["tasks"] if task["meta"] == meta]
-        means.append(sum(chances) / len(chances))
-    return sum(means) / len(means)
-
-
 def rendered(page: str) -> str:
     """A page with its tables as the results say now.
 
@@ -594,17 +450,8 @@ def main(
         raise typer.Exit(1)
 
 
-def _model(report: dict, name: str) -> dict:
-    return next(model for model in report["models"] if model["model"] == name)
-
-
 def _percent(scores: dict | None, metric: str) -> str:
     return "-" if scores is None or scores[metric] is None else f"{100 * scores[metric][0]:.1f}"
-
-
-def _interval(values: list[float]) -> str:
-    middle, low, high = (f"{100 * value:+.1f}" for value in values)
-    return f"{middle} [{low}, {high}]"
 
 
 if __name__ == "__main__":

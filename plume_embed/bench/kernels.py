@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from plume_embed.bench.inputs import random_batch
@@ -29,7 +28,7 @@ def kernel_times(function: Callable[[], Any], device: torch.device) -> list[tupl
             torch.cuda.synchronize(device)
     found = []
     for event in profiler.key_averages():
-        if on_cuda and event.device_type != DeviceType.CUDA:
+        if on_cuda and event.device_type.name != "CUDA":
             continue
         microseconds = event.self_device_time_total if on_cuda else event.self_cpu_time_total
         found.append((event.key[:NAME_LENGTH], event.count, microseconds / 1000))

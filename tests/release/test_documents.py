@@ -12,7 +12,8 @@ import pytest
 import typer
 
 from docs.examples import read_examples
-from docs.tables import TABLES, figures, pages, rendered
+from docs.figures import figures
+from docs.tables import TABLES, pages, rendered
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*pages(), *(ROOT / folder / "README.md" for folder in ("training", "evaluation", "benchmarks"))]

@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from docs.tables import read
+from docs.committed import read
 from scripts.scale_plan import Gpu, Plan, measured, planned
 from scripts.scale_simulation import Cluster, shard_seconds, simulate
 

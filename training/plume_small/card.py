@@ -55,7 +55,7 @@ _CARD = """\
 # plume-small
 
 A small PLUME model that knows real pictures and free English text: the default of `plume-embed search`. It was made
-from packages alone in an hour or two on one processor core, by `make train-small`. It has never seen a photograph with
+from packages alone in about an hour on one processor core, by `make train-small`. It has never seen a photograph with
 a caption.
 
 - {parameters} parameters ({sizes}), fp16 on disk, computed in float32.

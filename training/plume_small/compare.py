@@ -56,15 +56,15 @@ def sides(chain: str) -> list[Side]:
 
 
 def photograph_meanings(data: Path, work: Path) -> dict[str, torch.Tensor]:
-    """File -> meanings [49, S] of every picture of the benchmark, kept in `work`."""
-    file = work / "photographs.pt"
-    if not file.exists():
+    """File -> meanings [49, S] of every picture of the benchmark, kept in `work` with the classes they were made of."""
+    file, table = work / "photographs.pt", prepare(work).table
+    if not file.exists() or not torch.equal(torch.load(file, weights_only=True)["table"], table):
         files = sorted({str(item["image"]) for task in read_tasks(data) for item in _pictures(task)})
         tower = load_tower()
         found = maps(tower, (Image.open(name) for name in files))
-        meanings = picture_meanings(list(found), tower.classifier, prepare(work).table)
+        meanings = picture_meanings(list(found), tower.classifier, table)
         with replacing(file) as partial:
-            torch.save({"files": files, "meanings": meanings}, partial)
+            torch.save({"files": files, "meanings": meanings, "table": table}, partial)
     stored = torch.load(file, weights_only=True)
     return dict(zip(stored["files"], stored["meanings"], strict=True))
 

@@ -1,0 +1,157 @@
+"""Phrases of the documents that hold a number, each made from a committed result; a test holds the pages to them."""
+
+from docs.committed import H100, model_named, read
+
+
+def figures() -> dict[str, list[str]]:
+    """Phrases that hold a number, by page; each is made from a committed result."""
+    hops = read("training/hops/results/hops.json")
+    mixed = read("training/ablations/results/hops_mixed.json")["rows"]
+    grid = read("training/ablations/results/hops.json")["rows"]
+    report, paradigms = read("evaluation/results/miniature.json"), read("evaluation/results/paradigms.json")
+    tiny, stills = model_named(report, "plume-tiny K=8"), model_named(report, "plume-tiny-stills K=8")
+    full, explicit = model_named(paradigms, "full-0 K=8"), model_named(paradigms, "explicit_cot-0 CoT")
+    found = read("evaluation/results/plume-tiny-examples.json")
+    cosine = read("training/plume_tiny/results/report/report.json")["latent_cosine"]["mean"]
+    speed = read("benchmarks/results/amd-epyc-cpu.json")["rows"]
+    at = {(row["name"], row["batch"]): row for row in reversed(speed)}  # the first row of a name counts
+    mean = 100 * tiny["means"]["mean"][0]
+    hit = {name: f"{100 * run['hit_at_1']:.1f}" for name, run in hops.items()}
+    overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
+    intel = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
+    there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
+    cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
+    kills = read("docs/results/corpus_kills.json")
+    corpus = read("benchmarks/results/corpus.json")
+    speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
+    return {
+        "README.md": [
+            photographs_found(),
+            f"{hit['full_curriculum']} %",
+            f"{hit['without_curriculum']} % without the curriculum",
+            f"{hit['single_pass']} % in a single pass",
+            f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8",
+            f"{there[1]} and {there[8]} on an Intel Xeon",
+            h100_figures()[0],
+            f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
+            f"{mean:.1f} %",
+            f"chance {100 * report_chance(report):.1f} %",
+            f"another query's latents {swapped_answers():.1f} % of the queries get that query's answer",
+            million_vectors(),
+        ],
+        "docs/results/hops.md": [
+            f"{hops['full_curriculum']['parameters'] / 1e6:.2f} million parameters",
+            f"{grid['full']['mean'] * 100:.1f} %",
+            f"{grid['no_curriculum']['mean'] * 100:.1f} %",
+        ],
+        "docs/results/hops_mixed.md": [
+            f"{mixed['full']['mean'] * 100:.1f} %",
+            f"{mixed['no_curriculum']['mean'] * 100:.1f} %",
+        ],
+        "docs/results/plume_tiny.md": [
+            f"{mean:.1f} %",
+            f"{100 * stills['means']['mean'][0]:.1f} %",
+            _interval(tiny["difference"]["mean"]),
+            _interval(full["difference"]["mean"]),
+            f"{100 * found['names_hit_at_1']:.0f} %",
+            f"{100 * found['names_hit_at_5']:.0f} %",
+            f"z(0) has a mean cosine of {cosine[0]:.2f}",
+            f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
+            f"`<gen_emb>` {cosine[9]:.2f}",
+            f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
+        ],
+        "docs/scale.md": [
+            f"{corpus['ratio']:.1f} times, {speeds['2']:.0f} rows a second over {speeds['1']:.0f}",
+            f"{kills['of_workers']} kills of workers and {kills['of_drivers']} of drivers in {kills['rounds']} rounds",
+            f"{kills['rows']:,} rows, {kills['lost']} lost, {kills['doubled']} doubled",
+            h100_figures()[-1],
+        ],
+        "docs/results/speed.md": [
+            f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
+            f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
+            *alone_against_limit(),
+            *h100_figures()[:-1],
+        ],
+    }
+
+
+def alone_against_limit() -> tuple[str, str]:
+    """How far the rollout alone is above its limit at batch 1, and what riding along could gain there."""
+    rows = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
+    alone = [row["times_limit"] for row in rows if row["name"].startswith("rollout alone") and row["batch"] == 1]
+    riding = read("benchmarks/results/riding_steps.json")["rows"][0]["times"]
+    return f"stands at {min(alone):.2f} to {max(alone):.2f} times", f"at most {riding:.2f} times"
+
+
+def h100_figures() -> list[str]:
+    """Overheads, loop and explicit chain of thought of the run on a GPU, as the documents say them."""
+    parts = read(H100)["parts"]
+    rows = [row for name, part in parts.items() if name.startswith("image 700") for row in part["rows"]]
+    over = [row["ratio_to_single_pass"] for row in rows if row["name"] == "cuda_graph"]
+    loop = next(row for row in rows if row["name"] == "rollout alone, cuda_graph")
+    every, *longest = parts["kernels, batch 1"]["rows"]
+    products = sum(row["ms"] for row in longest if row["name"].startswith("nvjet"))
+    exact, half = (parts[f"equality in {dtype}"]["rows"] for dtype in ("float32", "bfloat16"))
+    graph = next(row for row in half if row["name"] == "equality, cuda_graph")
+    of_batch = next(row for row in rows if (row["name"], row["batch"]) == ("cuda_graph", 32))
+    cot = [
+        next(r["times_ours"] for r in parts[f"explicit CoT, batch {n}"]["rows"] if "growing" in r["name"])
+        for n in (1, 32)
+    ]
+    return [
+        "{:.2f}, {:.2f} and {:.2f} times a single pass at batch 1, 8 and 32".format(*over),
+        f"{loop['ms_median']:.0f} ms at batch 1, {loop['times_limit']:.1f} times its limit",
+        f"{every['ms']:.1f} ms of kernels",
+        f"those with weights (`nvjet`) take {products:.1f} ms",
+        f"reference's vectors within {max(row['worst_difference'] for row in exact):.1e}",
+        f"a mean cosine of {1 - graph['error_of_reference']:.3f} to those in float32, and those of the graph at "
+        f"{1 - graph['error']:.3f}",
+        f"{cot[0]:.0f} times what ours takes at batch 1 and {cot[1]:.0f} times at batch 32",
+        f"{of_batch['samples_per_s']:.0f} such pictures a second",
+    ]
+
+
+def swapped_answers() -> float:
+    """Percent of the queries of hops that get the answer of the query whose latents were put in, full curriculum."""
+    results = read("training/steps/results/diagnostics.json")
+    found = [
+        entry["causal"]["another query"]["follows"] for name, entry in results.items() if name.startswith("hops/full")
+    ]
+    return 100 * sum(found) / len(found)
+
+
+def million_vectors() -> str:
+    """Recall and time of the default ANN index with the candidates that `search` takes, beside the exact scan."""
+    report = read("benchmarks/results/ann.json")
+    (own,) = [found for found in report["variants"]["binary"]["searches"] if found["refine"] == 20]
+    return (
+        f"recall@10 {own['recall']:.3f} with {own['cpu_ms']:.0f} ms of CPU time; the exact scan takes "
+        f"{report['exact']['cpu_ms']:,.0f} ms"
+    )
+
+
+def photographs_found() -> str:
+    """What plume-small with its own K finds by the captions, and what the closed form does."""
+    models = read("evaluation/results/photographs.json")["models"]
+    steps = read("checkpoints/plume-small/config.json")["num_latent_steps"]
+    own = next(m for m in models if (m["model"], m["num_latent_steps"]) == ("plume-small", steps))
+    closed = next(m for m in models if m["model"] == "closed form")
+    share = [100 * m["scores"]["captions -> photos"][k][0] for m in (own, closed) for k in ("R@1", "R@10")]
+    return (
+        f"{share[0]:.1f} % found first, {share[1]:.1f} % among ten; "
+        f"{share[2]:.1f} and {share[3]:.1f} % by the closed form with its larger text model"
+    )
+
+
+def report_chance(report: dict) -> float:
+    """Mean chance of the nine meta-tasks, as the table of a report has it."""
+    means = []
+    for meta in dict.fromkeys(task["meta"] for task in report["tasks"]):
+        chances = [task["chance"] for task in report["tasks"] if task["meta"] == meta]
+        means.append(sum(chances) / len(chances))
+    return sum(means) / len(means)
+
+
+def _interval(values: list[float]) -> str:
+    middle, low, high = (f"{100 * value:+.1f}" for value in values)
+    return f"{middle} [{low}, {high}]"
