@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -111,8 +112,9 @@ class Index:
     def put_files(self, rows: Sequence[FileRow]) -> None:
         """Adds files, or replaces what the index says of them."""
         for some in _chunks(rows, _ROWS_PER_WRITE):
-            merge = self._tables.files.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-            merge.execute(pa.Table.from_pylist([_as_dict(row) for row in some], schema=FILES_SCHEMA))
+            with _whole(self._tables.files, self.db):
+                merge = self._tables.files.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(pa.Table.from_pylist([_as_dict(row) for row in some], schema=FILES_SCHEMA))
 
     def drop_files(self, rows: Iterable[FileRow]) -> None:
         """Forgets files. Their items stay until [`drop_unused_items`]."""
@@ -226,7 +228,8 @@ class Index:
     def add_items(self, rows: list[dict]) -> None:
         """Adds rows of `items`, in one commit."""
         schema = self.items.schema
-        self.items.add(pa.Table.from_pylist(with_short(rows, schema), schema=schema))
+        with _whole(self.items, self.db):
+            self.items.add(pa.Table.from_pylist(with_short(rows, schema), schema=schema))
 
     def compact(self) -> None:
         """Joins the small files of single commits, brings what is new into an ANN index, and drops versions that nobody
@@ -238,6 +241,28 @@ class Index:
     def _columns(table: Table, name: str) -> Iterator[list[str]]:
         for batch in table.search().select([name]).limit(None).to_batches():
             yield batch[name].to_pylist()
+
+
+@contextmanager
+def _whole(table: Table, db: Place) -> Iterator[None]:
+    """A write that is taken back where its data did not arrive.
+
+    LanceDB commits a file whose last bytes a full disk has refused, and finds it damaged when it is read. So the last
+    row is read at once, which is one of the new file.
+
+    Raises:
+        ValueError: the data did not arrive; the table is as before.
+    """
+    version = table.version
+    yield
+    try:
+        table.search().select(table.schema.names[:1]).offset(table.count_rows() - 1).limit(1).to_arrow()
+    except RuntimeError as error:
+        table.restore(version)
+        raise ValueError(
+            f"The index {db} cannot be written: the last write did not arrive whole, as on a full disk. It is as it "
+            "was after the last step; make room and run the same command again."
+        ) from error
 
 
 class KnownDigests:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lancedb
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pytest
 from filelock import FileLock
 from index_data import CountingEncoder, rows_by_place
+from PIL import Image
 from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
 
 from plume_embed.index.search import open_index
@@ -329,11 +331,30 @@ def test_only_damage_is_called_damage(folder: Path, encoder: CountingEncoder, tm
         raise RuntimeError("lance error: a new kind of error")
 
 
-def test_a_full_disk_is_called_a_full_disk_and_the_next_run_goes_on(tmp_path: Path, released_model_dir: Path):
+def _a_long_text(folder: Path) -> None:
+    (folder / "long.txt").write_text("\n\n".join(f"Paragraph {i}. " + "words " * 150 for i in range(200)))
+
+
+def _pictures(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        Image.fromarray(rng.integers(0, 255, (60, 60, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("fill", "limit", "reason"),
+    [
+        (_a_long_text, 6000, "File too large"),
+        (_pictures, 3000, "did not arrive whole"),  # of a file that is cut short at its end LanceDB says nothing
+    ],
+)
+def test_a_full_disk_is_called_a_full_disk_and_the_next_run_goes_on(
+    tmp_path: Path, released_model_dir: Path, fill: Callable[[Path], None], limit: int, reason: str
+):
     """As a full disk does, a limit on the size of files fails a write in the middle; the error has another number."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "long.txt").write_text("\n\n".join(f"Paragraph {i}. " + "words " * 150 for i in range(200)))
+    fill(folder)
     program = """
 import resource, sys
 from plume_embed.cli.main import main
@@ -341,14 +362,14 @@ from plume_embed.encode.encoder import Encoder
 load = Encoder.__init__
 def limited(self, *arguments, **options):
     load(self, *arguments, **options)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 Encoder.__init__ = limited
-main(sys.argv[1:])
+main(sys.argv[2:])
 """
     command = ["index", str(folder), "--model", str(released_model_dir)]
-    failed = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True)
+    failed = subprocess.run([sys.executable, "-c", program, str(limit), *command], capture_output=True, text=True)
     assert failed.returncode == 2, failed.stderr
-    assert "File too large" in failed.stderr and "damaged" not in failed.stderr and failed.stderr.count("\n") == 1
+    assert reason in failed.stderr and "damaged" not in failed.stderr and failed.stderr.count("\n") == 1
     assert main_code(command) == 0
 
 
