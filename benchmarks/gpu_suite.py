@@ -159,14 +159,21 @@ def parts(device: torch.device, small: bool, machine: Machine) -> list[tuple[str
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """What the documents show of the comparison: each batch size against its single pass and against the limit."""
-    lines = ["| | batch | tokens | ms | items a second | over a single pass | times the limit | |"]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---|")
+    """Every implementation over pictures of 700 tokens, against a single pass and against the limit."""
+    return _rows_markdown(report, lambda name: name.startswith("image 700"))
+
+
+def others_markdown(report: dict[str, Any]) -> str:
+    """The same for longer pictures, texts and films, with the graph and the reference alone."""
+    return _rows_markdown(report, lambda name: name.startswith(("image 1300", "image 200", "text", "video")))
+
+
+def _rows_markdown(report: dict[str, Any], is_shown: Callable[[str], bool]) -> str:
+    lines = ["| | kind | batch | tokens | ms | items a second | over a single pass | times the limit | |"]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|---|")
     for name, part in report["parts"].items():
-        if not name.startswith("image"):
-            continue
-        for row in part["rows"]:
-            cells = [row["name"], row["batch"], row["prefix"], f"{row['ms_median']:,.0f}"]
+        for row in part["rows"] if is_shown(name) else ():
+            cells = [row["name"], row["kind"], row["batch"], row["prefix"], f"{row['ms_median']:,.0f}"]
             for key, places in (("samples_per_s", 0), ("ratio_to_single_pass", 2), ("times_limit", 2)):
                 cells.append("" if row.get(key) is None else f"{row[key]:,.{places}f}")
             lines.append(f"| {' | '.join(map(str, [*cells, row.get('note') or '']))} |")
@@ -219,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     return int(bool(unequal or failed))
 
 
-__all__ = ["attention_rows", "equality_rows", "kernels_markdown", "main", "markdown", "parts"]
+__all__ = ["attention_rows", "equality_rows", "kernels_markdown", "main", "markdown", "others_markdown", "parts"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -94,12 +94,15 @@ def h100_figures() -> list[str]:
     exact, half = (parts[f"equality in {dtype}"]["rows"] for dtype in ("float32", "bfloat16"))
     graph = next(row for row in half if row["name"] == "equality, cuda_graph")
     of_batch = next(row for row in rows if (row["name"], row["batch"]) == ("cuda_graph", 32))
+    texts = [row for name, part in parts.items() if name.startswith("text 700") for row in part["rows"]]
+    over_text = [row["ratio_to_single_pass"] for row in texts if row["name"] == "cuda_graph"]
     cot = [
         next(r["times_ours"] for r in parts[f"explicit CoT, batch {n}"]["rows"] if "growing" in r["name"])
         for n in (1, 32)
     ]
     return [
         "{:.2f}, {:.2f} and {:.2f} times a single pass at batch 1, 8 and 32".format(*over),
+        "{:.2f}, {:.2f} and {:.2f} times for texts of 700 tokens".format(*over_text),
         f"{loop['ms_median']:.0f} ms at batch 1, {loop['times_limit']:.1f} times its limit",
         f"{every['ms']:.1f} ms of kernels",
         f"those with weights (`nvjet`) take {products:.1f} ms",

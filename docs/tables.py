@@ -123,6 +123,12 @@ def speed_gpu() -> str:
     return markdown(read(H100))
 
 
+def speed_gpu_others() -> str:
+    from benchmarks.gpu_suite import others_markdown
+
+    return others_markdown(read(H100))
+
+
 def speed_gpu_kernels() -> str:
     from benchmarks.gpu_suite import kernels_markdown
 
@@ -372,6 +378,7 @@ TABLES: dict[str, Callable[[], str]] = {
         speed_rollout_two_threads,
         speed_machines,
         speed_gpu,
+        speed_gpu_others,
         speed_gpu_kernels,
         riding_steps,
         training_throughput,
