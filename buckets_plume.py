@@ -15,7 +15,7 @@ import torch
 
 if TYPE_CHECKING:
     from .configuration_plume import PlumeConfig
-    from .modeling_plume import PlumePrefix
+    from .prefix_plume import PlumePrefix
 
 # One slot at either end is never used. Without them a view of an exactly full bucket would have no offset and be
 # contiguous, and torch.compile would make graphs of their own for it.

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -29,6 +29,7 @@ from .configuration_plume import PlumeConfig
 from .families_plume import MEDIA_ARGUMENTS, backbone_family
 from .family_plume import BackboneFamily
 from .positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions
+from .prefix_plume import PlumePrefix, groups_by_length, join_prefixes
 from .rollout_plume import ROLLOUT_IMPLEMENTATIONS, RolloutEngine, RolloutOutput, rollout_engine
 
 
@@ -49,27 +50,6 @@ class PlumeOutput(ModelOutput):
     router_probs: torch.FloatTensor | None = None
 
 
-@dataclass
-class PlumePrefix:
-    """What the rollout needs of a prefix.
-
-    Args:
-        cache (`Cache`): C(0), keys and values of the prefix. Each latent step appends one entry a row.
-        attention_mask (`torch.Tensor` of shape [B, L]): 1 for tokens, 0 for the padding on the left.
-        start_position (`torch.Tensor` of shape [B, 3]): p_slt, the position of the start token.
-        length (`torch.Tensor` of shape [B]): Tokens of each row, padding left out.
-        anchor (`torch.Tensor` of shape [B, D]): c(x), last-layer state at `<disc_emb>`.
-        z0 (`torch.Tensor` of shape [B, D]): z(0), last-layer state at the start token.
-    """
-
-    cache: Cache
-    attention_mask: torch.Tensor
-    start_position: torch.Tensor
-    length: torch.Tensor
-    anchor: torch.Tensor
-    z0: torch.Tensor
-
-
 class PlumeModel(PreTrainedModel):
     """A vision-language backbone, an adapter, and the latent rollout that joins them.
 
@@ -81,6 +61,10 @@ class PlumeModel(PreTrainedModel):
             are off: `"static"`, `"compiled"`, `"cuda_graph"`, or `"auto"`, which is `"cuda_graph"` on CUDA and
             `"static"` elsewhere. `"reference"` is the loop of this file, which runs in all other cases, and where a
             faster one cannot, for a reason that is logged. All give the same vectors. It is not saved with the model.
+        groups_prefixes (`bool`, defaults to `False`): Whether rows of like length have a prefix pass of their own where
+            that saves padding, in eval mode where gradients are off and there are no media. The vectors are the same.
+            For CPUs: elsewhere a pass more costs more than padding. Every process must make as many passes where a
+            model is sharded over several, so leave it off there. It is not saved with the model.
     """
 
     config_class = PlumeConfig
@@ -91,6 +75,7 @@ class PlumeModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     rollout_implementation = "auto"
+    groups_prefixes = False
     # Checkpointing a layer drops its cache entry, and a rollout without its cache is another function.
     supports_gradient_checkpointing = False
 
@@ -159,7 +144,7 @@ class PlumeModel(PreTrainedModel):
             position_ids (`torch.Tensor` of shape [B, 3, L]): From PlumeProcessor.
             media: Those of the family's `media_arguments` that there are.
         """
-        cache = DynamicCache(config=self.config.get_text_config())
+        cache = self._empty_cache()
         hidden = self.backbone(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -177,6 +162,32 @@ class PlumeModel(PreTrainedModel):
             anchor=hidden[torch.arange(len(hidden), device=hidden.device), anchor_index],  # [B, D]
             z0=hidden[:, -1].contiguous(),  # [B, D]
         )
+
+    def _prefix(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        position_ids: torch.Tensor,
+        media: dict[str, torch.Tensor],
+    ) -> PlumePrefix:
+        """[`prefix`], in a pass for each group of rows of like length where the model is told to group."""
+        rows = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        may_group = self.groups_prefixes and not (self.training or torch.is_grad_enabled() or media)
+        if not may_group or torch.compiler.is_compiling():
+            return self.prefix(**rows, **media)
+        lengths, cache = attention_mask.sum(dim=1).tolist(), self._empty_cache()
+        groups = groups_by_length(lengths)
+        # What a sliding window has dropped of a short row cannot be put beside a longer one.
+        if len(groups) == 1 or any(layer.is_sliding for layer in cache.layers):
+            return self.prefix(**rows)
+        parts = []
+        for group in groups:
+            length = lengths[group[0]]
+            parts.append(self.prefix(**{name: tensor[group][..., -length:] for name, tensor in rows.items()}))
+        return join_prefixes(parts, groups, attention_mask, cache)
+
+    def _empty_cache(self) -> DynamicCache:
+        return DynamicCache(config=self.config.get_text_config())
 
     def latent_step(self, z: torch.Tensor, prefix: PlumePrefix, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """z(k) = backbone(z~(k-1) at position p_slt + k, cache C(k-1)); the cache grows by one entry a row.
@@ -293,7 +304,7 @@ class PlumeModel(PreTrainedModel):
             check_tensors(rows | media)
             self._check_inputs(input_ids, attention_mask, position_ids, media)
 
-        prefix = self.prefix(input_ids, attention_mask, position_ids, **media)
+        prefix = self._prefix(input_ids, attention_mask, position_ids, media)
         rollout = self._rollout(prefix, num_steps) if num_steps > 0 else None
         gen_state = prefix.z0 if rollout is None else rollout.gen_state  # [B, D]
         return PlumeOutput(

@@ -417,6 +417,28 @@ class PlumeProcessor(ProcessorMixin):
                 media[name].append(batch[name])
         return BatchFeature({**self._padded(all_ids, all_positions), **_joined(media)})
 
+    def separate(self, batch: BatchFeature) -> list[BatchFeature]:
+        """The rows of a batch, each as a batch of its own without padding: the opposite of [`collate`].
+
+        Args:
+            batch: Of this processor.
+
+        Raises:
+            ValueError: several rows with media, of which a batch does not say whose they are.
+        """
+        media = batch.keys() - set(_TOKEN_ARGUMENTS)
+        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        if len(lengths) == 1:
+            return [batch]
+        if media:
+            raise ValueError(
+                f"Rows with media ({', '.join(sorted(media))}) cannot be separated; process them one by one."
+            )
+        return [
+            BatchFeature({name: batch[name][row : row + 1, ..., -length:] for name in _TOKEN_ARGUMENTS})
+            for row, length in enumerate(lengths)
+        ]
+
     def _padded(self, all_ids: list[torch.Tensor], all_positions: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Rows of ids [L] and positions [3, L] of several lengths, padded on the left."""
         count, length = len(all_ids), max(map(len, all_ids))

@@ -25,7 +25,8 @@ from .buckets_plume import Bucket, BucketKey, CapturedRollout, RolloutInputs, Ro
 from .positions_plume import latent_positions, suffix_positions
 
 if TYPE_CHECKING:
-    from .modeling_plume import PlumeModel, PlumePrefix
+    from .modeling_plume import PlumeModel
+    from .prefix_plume import PlumePrefix
 
 logger = logging.get_logger(__name__)
 

@@ -63,7 +63,7 @@ def plan_batches(sizes: Sequence[float], token_budget: float, max_items: int) ->
 
 @dataclass
 class PaddingReport:
-    """How much of what the model computed was padding."""
+    """How much of the batches was padding; where the model groups prefixes, it computes only part of it."""
 
     num_batches: int = 0
     num_rows: int = 0

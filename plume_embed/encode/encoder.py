@@ -57,7 +57,7 @@ class Encoder(Preparer):
 
     Attributes:
         num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
-        padding ([`PaddingReport`]): How much of all that was computed so far was padding.
+        padding ([`PaddingReport`]): How much of all batches so far was padding.
 
     Raises:
         ValueError: no such model, not a PLUME model, weights missing, or no such device, with the remedy.
@@ -79,6 +79,7 @@ class Encoder(Preparer):
         # transformers' `to` has no type that pyright follows
         loaded: Any = load_model(self.folder, "float32" if dtype == INT8 else dtype)
         self.model: PlumeModel = loaded.to(self.device)
+        self.model.groups_prefixes = self.device.type == "cpu"
         self._weights = INT8 if dtype == INT8 else str(self.model.dtype)
         if dtype == INT8:
             store_in_int8(self.model)

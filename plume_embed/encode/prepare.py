@@ -64,6 +64,20 @@ class Preparer:
         with self._processors.borrow() as processor:
             return processor(items)
 
+    def process_each(self, items: list[Any]) -> list[BatchFeature | BaseException]:
+        """Each item as a batch of its own, texts in one call of the processor; for one that fails, its error.
+
+        For threads that must not die of an item: a panic of a library in Rust is no `Exception`.
+        """
+        # Where texts get a picture, a batch does not say whose is whose.
+        if len(items) == 1 or not self.processor.blank_image_for_text:
+            try:
+                return [*self.processor.separate(self.process(items))]
+            except BaseException as error:
+                if len(items) == 1:
+                    return [error]
+        return [one for item in items for one in self.process_each([item])]
+
     def plan(self, items: Sequence[Any], batch_size: int, token_budget: float = TOKEN_BUDGET) -> list[list[int]]:
         """Places of the items in batches; see [`plan_batches`]."""
         return plan_batches([self.num_tokens(item) for item in items], token_budget, batch_size)

@@ -172,13 +172,15 @@ class Service:
     async def _results(self, futures: list[Future[Embedded]], request: Request, field: str) -> list[Embedded]:
         """Waits for all of them; whatever ends the wait early takes the rest out of the queue."""
         waiting = [asyncio.wrap_future(future) for future in futures]
-        all_done = asyncio.gather(*waiting)
         ends = time.monotonic() + self._limits.request_seconds
         try:
-            while not all_done.done():
-                await asyncio.wait([all_done], timeout=min(_LOOK_SECONDS, max(0.0, ends - time.monotonic())))
-                if all_done.done():
-                    break
+            while True:
+                seconds = min(_LOOK_SECONDS, max(0.0, ends - time.monotonic()))
+                done, pending = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+                for one in done:
+                    one.result()  # raises, where it failed
+                if not pending:
+                    return [one.result() for one in waiting]
                 if await request.is_disconnected():
                     raise RequestError(499, "The client has gone.")
                 if time.monotonic() >= ends:
@@ -186,7 +188,6 @@ class Service:
                         f"It took longer than {self._limits.request_seconds:g} seconds; send fewer or smaller items."
                     )
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message)
-            return await all_done
         except ItemFailedError as error:
             place = next(i for i, one in enumerate(waiting) if one.done() and not one.cancelled() and one.exception())
             param = field if field == "messages" else f"{field}[{place}]"

@@ -3,8 +3,12 @@
 Each item is processed as soon as it comes, in threads ahead of the model: texts in a thread of their own, so that no
 film is before them. What is ready waits with its true length. One thread runs the model; each time it is free, it cuts
 the next batch out of all that waits, whoever sent it.
+
+A small model embeds a text in the time of a few hundred hand-overs between threads, so there are few: the thread of the
+texts takes all that have come at once, and the thread of the model is woken when a batch is to be cut.
 """
 
+import queue
 import threading
 import time
 from collections.abc import Sequence
@@ -91,14 +95,18 @@ class Batcher:
 
     def __init__(self, encoder: Encoder, limits: Limits, metrics: Metrics):
         self._encoder, self._limits, self._metrics = encoder, limits, metrics
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()  # of all that follows
+        # Where the thread of the model waits, and where those of pictures and films do.
+        self._due, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
         self._ready: list[_Job] = []  # the oldest first
         self._num_items = self._num_bytes = self._texts_ahead = 0
         self._is_stopping = self._last_was_long = False
         self._gathering, self._seconds_per_item = Gathering(), 0.0
-        self._texts = ThreadPoolExecutor(1, thread_name_prefix="plume-texts")
+        self._incoming_texts: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()  # None: no more will come
+        self._texts = threading.Thread(target=self._process_texts, name="plume-texts", daemon=True)
         self._media = ThreadPoolExecutor(limits.threads, thread_name_prefix="plume-media")
         self._model = threading.Thread(target=self._run, name="plume-model", daemon=True)
+        self._texts.start()
         self._model.start()
 
     def submit(self, items: Sequence[Incoming], num_latent_steps: int) -> list[Future[Embedded]]:
@@ -118,7 +126,7 @@ class Batcher:
         """
         jobs = [_Job(item, num_latent_steps, item.num_bytes, not item.has_media) for item in items]
         num_bytes = sum(item.num_bytes for item in items)
-        with self._changed:
+        with self._lock:
             if self._is_stopping:
                 raise StoppedError("The server is stopping.")
             if (
@@ -131,18 +139,23 @@ class Batcher:
             self._texts_ahead += sum(job.is_text for job in jobs)
             for job in jobs:
                 job.future.add_done_callback(lambda _, job=job: self._leave(job))
-                (self._texts if job.is_text else self._media).submit(self._process, job)
+                if job.is_text:
+                    self._incoming_texts.put(job)
+                else:
+                    self._media.submit(self._process_media, job)
+            self._wake_model()
         return [job.future for job in jobs]
 
     def stop(self) -> None:
         """Takes nothing more, finishes what is there, and ends the threads."""
-        with self._changed:
+        with self._lock:
             self._is_stopping = True
-            self._changed.notify_all()
-        self._texts.shutdown(wait=True)
+            self._incoming_texts.put(None)
+            self._due.notify()
+        self._texts.join()
         self._media.shutdown(wait=True)
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._due.notify()
         self._model.join()
 
     def is_running(self) -> bool:
@@ -156,48 +169,64 @@ class Batcher:
 
     def _leave(self, job: _Job) -> None:
         job.incoming = job.batch = None
-        with self._changed:
+        with self._lock:
             self._count(-1, -job.num_bytes)
-            self._changed.notify_all()
+            if self._is_done():
+                self._due.notify()
 
-    def _process(self, job: _Job) -> None:
-        """One item through the processor, in a thread ahead of the model."""
-        batch, incoming = None, job.incoming
-        try:
-            if incoming is not None:
-                self._wait_for_room(job.is_text)
-                content = incoming.content() if callable(incoming.content) else incoming.content
-                batch = self._encoder.process([content])
-                job.num_tokens = int(batch["attention_mask"].sum())
-        except ValueError as error:
-            _fail(job, ItemFailedError(without_place(error)))
-        except BaseException as error:
-            _fail(job, error)
-        with self._changed:
-            self._texts_ahead -= job.is_text
-            if batch is not None and not job.future.done():
-                job.batch = batch
-                self._ready.append(job)
-            self._changed.notify_all()
+    def _process_texts(self) -> None:
+        """The thread of the texts: each time all that wait, a batch of them at most."""
+        while (jobs := _taken(self._incoming_texts, self._limits.batch_size)) is not None:
+            self._process(jobs)
 
-    def _wait_for_room(self, is_text: bool) -> None:
-        """Pictures and films wait while enough is ready; texts are small."""
+    def _process_media(self, job: _Job) -> None:
+        """In a thread of the pictures and films; they wait while enough is ready. Texts do not: they are small."""
         most = _BATCHES_AHEAD * self._limits.token_budget
-        if is_text:
-            return
-        with self._changed:
-            self._changed.wait_for(lambda: sum(job.num_tokens for job in self._ready) < most)
+        with self._lock:
+            self._room.wait_for(lambda: sum(job.num_tokens for job in self._ready) < most)
+        self._process([job])
+
+    def _process(self, jobs: list[_Job]) -> None:
+        """Items through the processor, ahead of the model; one that fails or has left is not ready."""
+        contents, wanted = [], []
+        for job in jobs:
+            try:
+                if (incoming := job.incoming) is not None:
+                    contents.append(incoming.content() if callable(incoming.content) else incoming.content)
+                    wanted.append(job)
+            except BaseException as error:
+                _fail(job, error)
+        for job, result in zip(wanted, self._encoder.process_each(contents) if contents else [], strict=True):
+            if isinstance(result, BaseException):
+                _fail(job, result)
+            else:
+                job.batch, job.num_tokens = result, int(result["attention_mask"].sum())
+        self._now_ready(jobs)
+
+    def _now_ready(self, jobs: list[_Job]) -> None:
+        with self._lock:
+            self._texts_ahead -= sum(job.is_text for job in jobs)
+            was_empty = not self._ready
+            self._ready += [job for job in jobs if job.batch is not None and not job.future.done()]
+            if was_empty and self._ready:
+                self._due.notify()
+            else:
+                self._wake_model()
+
+    def _wake_model(self) -> None:
+        if self._ready and self._is_enough():
+            self._due.notify()
 
     def _run(self) -> None:
         trimmer = Trimmer(time.monotonic)
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._ready or self._is_done())
+            with self._lock:
+                self._due.wait_for(lambda: self._ready or self._is_done())
                 if not self._ready:
                     return
-                self._changed.wait_for(self._is_enough, timeout=self._gathering.seconds)
+                self._due.wait_for(self._is_enough, timeout=self._gathering.seconds)
                 jobs = self._take_batch()
-                self._changed.notify_all()
+                self._room.notify_all()
             jobs = [job for job in jobs if job.future.set_running_or_notify_cancel()]
             if jobs:
                 self._embed(jobs)
@@ -239,7 +268,7 @@ class Batcher:
             vectors = self._vectors(jobs)
         except ValueError as error:
             if len(jobs) == 1:
-                _fail(jobs[0], ItemFailedError(str(error)))
+                _fail(jobs[0], error)
             else:
                 for job in jobs:  # out of memory, or a row that overflows: each for itself
                     self._embed([job])
@@ -250,7 +279,7 @@ class Batcher:
             return
         ended = time.perf_counter()
         seconds = ended - started
-        with self._changed:
+        with self._lock:
             self._gathering.answered(len(jobs), seconds, ended)
         self._seconds_per_item += 0.1 * (seconds / len(jobs) - self._seconds_per_item)
         num_tokens = [job.num_tokens for job in jobs]
@@ -263,6 +292,22 @@ class Batcher:
         return self._encoder.embed(batch, jobs[0].num_latent_steps)
 
 
+def _taken(waiting: "queue.SimpleQueue[_Job | None]", most: int) -> list[_Job] | None:
+    """All that wait, the first waited for; `None` where no more will come."""
+    job, jobs = waiting.get(), []
+    while job is not None:
+        jobs.append(job)
+        if len(jobs) == most or waiting.empty():
+            return jobs
+        job = waiting.get()
+    if jobs:
+        waiting.put(None)  # for the next call
+    return jobs or None
+
+
 def _fail(job: _Job, error: BaseException) -> None:
+    """Gives a job its error; a ValueError is the item's fault."""
+    if isinstance(error, ValueError):
+        error = ItemFailedError(without_place(error))
     if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
         job.future.set_exception(error)

@@ -29,7 +29,11 @@ class Metrics:
         )
         self._items = Counter("plume_items", "Items embedded.", registry=self._registry)
         self._tokens = Counter("plume_tokens", "Their tokens, padding not counted.", registry=self._registry)
-        self._padding = Counter("plume_padding_tokens", "Padding that the model computed.", registry=self._registry)
+        self._padding = Counter(
+            "plume_padding_tokens",
+            "Padding of the batches. On a CPU the model computes only part of it.",
+            registry=self._registry,
+        )
         self._rows = Histogram("plume_batch_rows", "Items of a batch.", buckets=_ROWS, registry=self._registry)
         self._batch_seconds = Histogram(
             "plume_batch_seconds", "A batch in the model.", buckets=_SECONDS, registry=self._registry

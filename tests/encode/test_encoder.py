@@ -125,3 +125,38 @@ def test_what_cannot_be_read_has_a_size_too(encoder, tmp_path):
         assert encoder.num_tokens(item) > 0
     clip = {"video": write_video(tmp_path / "clip.mp4")}
     assert encoder.num_tokens(clip) >= encoder.num_tokens({"image": Image.new("RGB", (28, 28))})
+
+
+def test_each_item_is_processed_as_alone_and_one_at_fault_fails_alone(released_model_dir):
+    """With a picture for each text, which the released models have, and without."""
+    some = ["a", "b c d", "word " * 20_000, "e"]
+    for has_picture in (False, True):
+        encoder = Encoder(released_model_dir)
+        encoder.processor.blank_image_for_text = has_picture
+        found = encoder.process_each(some)
+        assert isinstance(found[2], ValueError) and "max_length" in str(found[2])
+        for place in (0, 1, 3):
+            alone, row = encoder.process([some[place]]), found[place]
+            assert isinstance(row, BatchFeature)
+            assert row.keys() == alone.keys() and all((row[name] == alone[name]).all() for name in alone)
+
+
+def test_a_panic_of_a_library_stays_with_its_item(encoder, monkeypatch):
+    class PanicError(BaseException):
+        """As Rust's in Python."""
+
+    process = encoder.process
+
+    def panicking(items):
+        if "bad" in items:
+            raise PanicError
+        return process(items)
+
+    monkeypatch.setattr(encoder, "process", panicking)
+    good, bad, last = encoder.process_each(["a", "bad", "b"])
+    assert isinstance(bad, PanicError)
+    assert isinstance(good, BatchFeature) and isinstance(last, BatchFeature)
+
+
+def test_an_encoder_on_a_cpu_groups_prefixes(encoder):
+    assert encoder.model.groups_prefixes

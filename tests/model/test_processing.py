@@ -49,6 +49,16 @@ def test_items_processed_one_by_one_and_collated_are_the_batch_of_all(processor,
         processor.collate([])
 
 
+def test_separated_rows_are_those_of_items_processed_one_by_one(processor, picture):
+    texts = ["a", "b c d", ""]
+    separate = processor.separate(processor(texts))
+    assert all(equal(row, processor([text])) for row, text in zip(separate, texts, strict=True))
+    alone = processor([{"image": picture}])
+    assert processor.separate(alone) == [alone]
+    with pytest.raises(ValueError, match="one by one"):
+        processor.separate(processor([{"image": picture}, "a"]))
+
+
 # The prompt
 
 

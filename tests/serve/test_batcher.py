@@ -101,6 +101,45 @@ def test_a_text_waits_for_one_long_batch_at_most_and_a_long_one_for_one_of_texts
     assert batches == ["long", "short", "long", "short", "long", "short", "long", "long"]
 
 
+def test_texts_that_come_while_others_are_processed_are_processed_together(encoder, monkeypatch):
+    groups, held, process = [], threading.Event(), encoder.process_each
+
+    def noted(items):
+        groups.append(len(items))
+        assert held.wait(60)
+        return [one for item in items for one in process([item])]
+
+    monkeypatch.setattr(encoder, "process_each", noted)
+    opened = Batcher(encoder, Limits(batch_size=4), Metrics())
+    futures = opened.submit([text()], 8)
+    ends = time.monotonic() + 30
+    while not groups:
+        assert time.monotonic() < ends
+    futures += [future for number in range(6) for future in opened.submit([text(f"text {number}")], 8)]
+    futures[3].cancel()
+    held.set()
+    assert all(future.result(30) for future in futures if not future.cancelled())
+    opened.stop()
+    assert groups == [1, 3, 2]  # of the first four that waited, one was cancelled
+
+
+def test_the_model_is_woken_when_a_batch_is_due_and_not_for_every_item(encoder, monkeypatch):
+    opened = Batcher(encoder, DEFAULT_LIMITS, Metrics())
+    for number in range(4):  # it learns that the clients come back
+        [future.result(30) for future in opened.submit([text(f"{number} {n}") for n in range(32)], 8)]
+    sleeps, rows, due = [], [], opened._due
+    wait, embed = due.wait, encoder.embed
+    monkeypatch.setattr(due, "wait", lambda timeout=None: sleeps.append(timeout) or wait(timeout))
+    monkeypatch.setattr(
+        encoder, "embed", lambda batch, steps: rows.append(len(batch["input_ids"])) or embed(batch, steps)
+    )
+    futures = [future for n in range(32) for future in opened.submit([text(f"again {n}")], 8)]
+    assert all(future.result(30) for future in futures)
+    opened.stop()
+    # Until the first is ready, until that is enough, and until the stop.
+    assert len(sleeps) <= 2 * len(rows) + 2
+
+
 def test_one_item_at_fault_fails_alone(batcher, encoder):
     good, bad, last = batcher.submit([text("a"), text("word " * 20_000), text("b")], 8)
     with pytest.raises(ItemFailedError, match="max_length"):
