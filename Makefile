@@ -134,8 +134,11 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops, trained, taken apa
 ABLATIONS := training/ablations/results
 SCENES := $(BIN)/python -m training.ablations.grid --task scene_hops --out .data/ablations
 
+.data/scene_hops_reading/results.json: | $(VENV)/.dev
+	$(BIN)/plume-embed train training/scene_hops/reading.yaml --resume
+
 scene-hops: export OMP_NUM_THREADS := 1
-scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
+scene-hops: .data/scene_hops_reading/results.json  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
 	$(SCENES) --json $(ABLATIONS)/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
 		--seeds 0,1,2,3,4
 

@@ -45,7 +45,7 @@ EXPERIMENTS = (
         "scene_hops",
         "section 3",
         "instructions followed over a composed picture, 0 to 6 hops",
-        "python -m plume_embed train training/scene_hops/scene_hops.yaml",
+        "make scene-hops",
         (),
     ),
     Experiment(

@@ -26,7 +26,7 @@ def queries() -> list[Query]:
 
 @pytest.fixture(scope="module")
 def task() -> SceneTask:
-    return SceneTask(load_recipe(SCENE_HOPS, ["batch_size=16"]))
+    return SceneTask(load_recipe(SCENE_HOPS, ["batch_size=16", "model.path=null"]))
 
 
 def followed(query: Query) -> str:

@@ -65,10 +65,14 @@ class HopsTask:
         """K of the names, as the last stage trains them."""
         return self.curriculum.num_latent_steps if self.recipe.target_rollout else 0
 
+    def queries(self, step: int) -> list[Any]:
+        """All queries of a step, over all processes."""
+        rng = random.Random(f"hops {self.recipe.seed} {step}")
+        return [self.data.draw(rng) for _ in range(self.recipe.batch_size)]
+
     def batch(self, step: int, state: CurriculumState) -> TrainingBatch:
         """The rows of this process in a step."""
-        rng = random.Random(f"hops {self.recipe.seed} {step}")
-        queries = [self.data.draw(rng) for _ in range(self.recipe.batch_size)]
+        queries = self.queries(step)
         queries = [queries[row] for row in self.rows]
         finals = sorted({query.final for query in queries})
         suffixes = None

@@ -21,6 +21,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from PIL import Image
 
@@ -31,6 +32,7 @@ LARGE, SMALL = (SIZES.index(size) for size in ("large", "small"))
 BOARDS = ((2, 3), (2, 4), (3, 4), (4, 4))  # rows, columns
 WORDS = ("right", "left", "up", "down", "colour", "shape", "large", "small", "stay")  # by sign number
 STAY = WORDS.index("stay")
+OPENINGS = ("from", "at")  # of a text: an instruction to follow, a board to describe (reading.py)
 # Two hops of one kind in a row could be one hop, or none.
 KINDS = ("row", "row", "column", "column", "colour", "shape", "large", "small")
 FAMILIES = {
@@ -104,6 +106,8 @@ class Query:
         renderings (`tuple[int]`): Which rendering each of the 16 fields shows.
     """
 
+    opening: ClassVar[str] = OPENINGS[0]
+
     scene: Scene
     start: int
     signs: tuple[int, ...]
@@ -143,7 +147,7 @@ class Query:
     @property
     def text(self) -> str:
         """What is asked: "from B down stay right stay up stay colour"."""
-        return f"from {LETTERS[self.start]} {' '.join(WORDS[sign] for sign in self.signs)}"
+        return f"{self.opening} {LETTERS[self.start]} {' '.join(WORDS[sign] for sign in self.signs)}"
 
     def item(self) -> dict:
         """The query as an item for PlumeProcessor."""
@@ -221,4 +225,5 @@ def answers(scene: Scene, signs: tuple[int, ...]) -> list[int]:
 def tokenizer_texts() -> list[str]:
     """Texts that make every word one token."""
     rng = random.Random("scene_hops tokenizer")
-    return [draw(rng).text for _ in range(1000)] + 40 * list(NAMES)
+    names = [*NAMES, *(f" {name}" for name in NAMES)]
+    return [draw(rng).text for _ in range(1000)] + 40 * names + 1000 * list(OPENINGS)
