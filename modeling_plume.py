@@ -175,10 +175,10 @@ class PlumeModel(PreTrainedModel):
         may_group = self.groups_prefixes and not (self.training or torch.is_grad_enabled() or media)
         if not may_group or torch.compiler.is_compiling():
             return self.prefix(**rows, **media)
-        lengths, cache = attention_mask.sum(dim=1).tolist(), self._empty_cache()
+        lengths, cache = attention_mask.long().sum(dim=1).tolist(), self._empty_cache()
         groups = groups_by_length(lengths)
         # What a sliding window has dropped of a short row cannot be put beside a longer one.
-        if len(groups) == 1 or any(layer.is_sliding for layer in cache.layers):
+        if len(groups) <= 1 or any(layer.is_sliding for layer in cache.layers):
             return self.prefix(**rows)
         parts = []
         for group in groups:

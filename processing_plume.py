@@ -418,7 +418,8 @@ class PlumeProcessor(ProcessorMixin):
         return BatchFeature({**self._padded(all_ids, all_positions), **_joined(media)})
 
     def separate(self, batch: BatchFeature) -> list[BatchFeature]:
-        """The rows of a batch, each as a batch of its own without padding: the opposite of [`collate`].
+        """The rows of a batch, each as a batch of its own without padding: the opposite of [`collate`]. A batch of one
+        row is given back as it is.
 
         Args:
             batch: Of this processor.
@@ -435,7 +436,8 @@ class PlumeProcessor(ProcessorMixin):
                 f"Rows with media ({', '.join(sorted(media))}) cannot be separated; process them one by one."
             )
         return [
-            BatchFeature({name: batch[name][row : row + 1, ..., -length:] for name in _TOKEN_ARGUMENTS})
+            # Copies: a view would keep the padding of the whole batch in memory.
+            BatchFeature({name: batch[name][row : row + 1, ..., -length:].clone() for name in _TOKEN_ARGUMENTS})
             for row, length in enumerate(lengths)
         ]
 

@@ -162,8 +162,10 @@ def serve_load() -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, load in result["loads"].items():
-        rates = [(load[f"items_per_{kind}"], load[f"encode_items_per_{kind}"]) for kind in ("second", "cpu_second")]
-        shown = [f"{ours:.0f} and {alone:.0f}: {ours / alone:.2f}" for ours, alone in rates]
+        shown = [
+            f"{load[f'items_per_{kind}']:.0f} and {load[f'encode_items_per_{kind}']:.0f}: {load[ratio]:.2f}"
+            for kind, ratio in (("second", "ratio"), ("cpu_second", "cpu_ratio"))
+        ]
         memory = " to ".join(f"{size:,}" for size in load["memory_mb"])
         counts = [f"{load['requests']:,}", load["failed"]]
         cells = [name, *counts, *shown, load["rows_per_batch"], f"{load['median_ms']:,} ms", f"{memory} MB"]

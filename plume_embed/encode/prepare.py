@@ -73,6 +73,8 @@ class Preparer:
         if len(items) == 1 or not self.processor.blank_image_for_text:
             try:
                 return [*self.processor.separate(self.process(items))]
+            except (KeyboardInterrupt, SystemExit):
+                raise
             except BaseException as error:
                 if len(items) == 1:
                     return [error]

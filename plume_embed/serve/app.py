@@ -177,8 +177,9 @@ class Service:
             while True:
                 seconds = min(_LOOK_SECONDS, max(0.0, ends - time.monotonic()))
                 done, pending = await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-                for one in done:
-                    one.result()  # raises, where it failed
+                for one in waiting:  # in order: the error is that of the first one that failed, as its place below is
+                    if one in done:
+                        one.result()
                 if not pending:
                     return [one.result() for one in waiting]
                 if await request.is_disconnected():

@@ -5,7 +5,8 @@ film is before them. What is ready waits with its true length. One thread runs t
 the next batch out of all that waits, whoever sent it.
 
 A small model embeds a text in the time of a few hundred hand-overs between threads, so there are few: the thread of the
-texts takes all that have come at once, and the thread of the model is woken when a batch is to be cut.
+texts takes all that have come at once, and the thread of the model is woken when the first item is ready and when a
+batch is to be cut.
 """
 
 import queue
@@ -159,8 +160,8 @@ class Batcher:
         self._model.join()
 
     def is_running(self) -> bool:
-        """Whether the model's thread is there and takes items."""
-        return self._model.is_alive() and not self._is_stopping
+        """Whether its threads are there and take items."""
+        return self._model.is_alive() and self._texts.is_alive() and not self._is_stopping
 
     def _count(self, num_items: int, num_bytes: int) -> None:
         self._num_items += num_items
@@ -188,6 +189,14 @@ class Batcher:
 
     def _process(self, jobs: list[_Job]) -> None:
         """Items through the processor, ahead of the model; one that fails or has left is not ready."""
+        try:
+            self._prepare(jobs)
+        except BaseException as error:  # else the thread would end, and no other item would have its turn
+            for job in jobs:
+                _fail(job, error)
+        self._now_ready(jobs)
+
+    def _prepare(self, jobs: list[_Job]) -> None:
         contents, wanted = [], []
         for job in jobs:
             try:
@@ -201,13 +210,16 @@ class Batcher:
                 _fail(job, result)
             else:
                 job.batch, job.num_tokens = result, int(result["attention_mask"].sum())
-        self._now_ready(jobs)
 
     def _now_ready(self, jobs: list[_Job]) -> None:
         with self._lock:
             self._texts_ahead -= sum(job.is_text for job in jobs)
             was_empty = not self._ready
-            self._ready += [job for job in jobs if job.batch is not None and not job.future.done()]
+            for job in jobs:
+                if job.future.done():
+                    job.batch = None  # it left while it was prepared
+                elif job.batch is not None:
+                    self._ready.append(job)
             if was_empty and self._ready:
                 self._due.notify()
             else:

@@ -22,7 +22,7 @@ def task() -> ReadingTask:
 
 def test_a_taught_tower_names_what_fields_show_in_renderings_it_has_not_seen(task):
     model = super(ReadingTask, task).make_model()
-    reader = teach(model, task, seed=0, steps=100)
+    reader = teach(model, task.prefix, seed=0, steps=100)
     queries = scenes.held_out_queries(64)
     with torch.no_grad():
         found = torch.stack([logits.argmax(dim=1) for logits in reader(task.prefix(queries))], dim=1)
@@ -33,7 +33,7 @@ def test_a_taught_tower_names_what_fields_show_in_renderings_it_has_not_seen(tas
 def test_teaching_changes_the_tower_and_nothing_else(task):
     model = super(ReadingTask, task).make_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    teach(model, task, seed=0, steps=1)
+    teach(model, task.prefix, seed=0, steps=1)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(name.startswith("backbone.visual.") for name in changed)
 
@@ -83,6 +83,7 @@ def test_an_untrained_model_reads_nothing_and_is_told_so(task):
 def test_scene_hops_takes_the_backbone_on_and_starts_with_an_adapter_of_its_own(task, tmp_path):
     base = super(ReadingTask, task).make_model()
     base.save_pretrained(tmp_path)
+    task.processor.save_pretrained(tmp_path)
     models = []
     for seed in (1, 2):
         settings = [*SMALL, f"model.path={tmp_path}", f"seed={seed}"]
@@ -97,6 +98,16 @@ def test_a_backbone_that_is_not_there_is_refused_with_how_to_make_it(tmp_path):
     recipe = load_recipe(SCENE_HOPS, [*SMALL, f"model.path={tmp_path / 'none'}"])
     with pytest.raises(ValueError, match=r"reading\.yaml"):
         SceneTask(recipe).make_model()
+
+
+def test_a_backbone_whose_words_have_other_numbers_is_refused(monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(scenes, "tokenizer_texts", lambda: ["other words"])
+        other = SceneTask(load_recipe(SCENE_HOPS, [*SMALL, "model.path=null"]))
+    other.make_model().save_pretrained(tmp_path)
+    other.processor.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="train it again"):
+        SceneTask(load_recipe(SCENE_HOPS, [*SMALL, f"model.path={tmp_path}"])).make_model()
 
 
 def test_both_recipes_make_models_of_one_size():

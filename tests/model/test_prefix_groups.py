@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import time
 
 import pytest
 import torch
@@ -78,6 +79,24 @@ def test_groups_give_the_outputs_of_a_single_pass_in_fewer_positions(passes, imp
     for found, expected in zip(in_groups, outputs(model, batch, num_latent_steps=3), strict=True):
         assert (found - expected).abs().max() < 1e-5
     assert shapes[len(grouped) :] == [tuple(batch["input_ids"].shape)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+@pytest.mark.parametrize("passes", NAMES[:1], indirect=True)
+def test_a_mask_of_any_type_makes_the_same_groups(passes, dtype):
+    model, processor, shapes = passes
+    batch = processor(WORDS)
+    expected = outputs(model, batch, num_latent_steps=1)[0]
+    found = outputs(model, batch | {"attention_mask": batch["attention_mask"].to(dtype)}, num_latent_steps=1)[0]
+    assert (found - expected).abs().max() < 1e-5
+    assert shapes[: len(shapes) // 2] == shapes[len(shapes) // 2 :] and len(shapes) > 2
+
+
+def test_groups_of_thousands_of_rows_are_found_at_once():
+    lengths = [number % 60 + 1 for number in range(20_000)]
+    began = time.process_time()
+    assert sum(map(len, groups_by_length(lengths))) == len(lengths)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("passes", NAMES[:1], indirect=True)

@@ -184,6 +184,15 @@ def test_what_cannot_be_embedded_is_refused_with_the_remedy(server, body, param,
     assert words in error["message"]
 
 
+def test_of_several_items_at_fault_place_and_message_are_those_of_one(server):
+    counts = (20_000, 21_000, 22_000)
+    alone = {refusal(post(server, input="word " * count), 400)["message"]: count for count in counts}
+    assert len(alone) == 3
+    for _ in range(10):
+        error = refusal(post(server, input=["a", *("word " * count for count in counts)]), 400)
+        assert error["param"] == f"input[{1 + counts.index(alone[error['message']])}]"
+
+
 def test_another_models_name_a_wrong_path_and_no_json_are_refused(server):
     assert refusal(post(server, input="a", model="gpt"), 404)["code"] == "model_not_found"
     refusal(httpx.get(f"{server}/v1/nothing"), 404)

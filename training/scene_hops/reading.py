@@ -68,23 +68,24 @@ class ReadingTask(SceneTask):
     def make_model(self) -> PlumeModel:
         """Random weights but for the tower."""
         model = super().make_model()
-        teach(model, self, self.recipe.seed)
+        teach(model, self.prefix, self.recipe.seed)
         return model
 
     @torch.inference_mode()
     def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 1024) -> dict:
-        """What is read off boards in renderings that training has not seen.
+        """What is read off boards of the recipe's split; those of the test show renderings that training has not.
 
         Returns:
             `read`: for each kind of word of a line the share of right ones, each after the right words before it;
-            `hit_at_1` of the field that the text names, its description before it.
+            `hit_at_1` of the field that the text names, behind a description of six fields.
         """
         was_training = model.training
         model.eval()
-        rng, right, hits = random.Random("scene_hops reading test"), [], []
+        split, right, hits = self.recipe.split, [], []
+        rng = random.Random(f"scene_hops reading {split}")
         names = model(**self.processor(list(NAMES)).to(model.device), num_latent_steps=0).embeddings  # [64, D]
         for start in range(0, count, 128):
-            queries = [draw_reading(rng, is_test=True) for _ in range(min(128, count - start))]
+            queries = [draw_reading(rng, is_test=split == "test") for _ in range(min(128, count - start))]
             suffixes = [self.curriculum.suffix(query.rationale, None, self.curriculum.at(0)) for query in queries]
             side = with_suffixes(self.processor, self.prefix(queries), suffixes).to(model.device)
             prefix = model.prefix(**side.prefix)

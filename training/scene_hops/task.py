@@ -97,12 +97,15 @@ class SceneTask(HopsTask):
         """A fresh adapter over the backbone of `model.path`, or all random where the recipe names none.
 
         Raises:
-            ValueError: there is no model in that folder.
+            ValueError: there is no model in that folder, or one that numbers words in another way.
         """
         model, path = super().make_model(), self.recipe.model.path
         if path is not None:
             if not Path(path).is_dir():
                 raise ValueError(f"No model in {path}: train it first (training/scene_hops/reading.yaml).")
+            words = PlumeProcessor.from_pretrained(path).tokenizer.get_vocab()
+            if words != self.processor.tokenizer.get_vocab():
+                raise ValueError(f"The words of {path} have other numbers than those of the task: train it again.")
             model.backbone.load_state_dict(PlumeModel.from_pretrained(path).backbone.state_dict())
         return model
 

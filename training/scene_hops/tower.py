@@ -5,7 +5,7 @@ throw-away head names what each field of a random board shows, from its visual t
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -51,11 +51,13 @@ class FieldReader(nn.Module):
         return self.head(tokens).split(list(ATTRIBUTES.values()), dim=1)
 
 
-def teach(model: PlumeModel, task, seed: int, steps: int = STEPS) -> FieldReader:
-    """Trains the model's tower on random boards of the training renderings.
+def teach(
+    model: PlumeModel, prefix: Callable[[list[scenes.Query]], dict[str, torch.Tensor]], seed: int, steps: int = STEPS
+) -> FieldReader:
+    """Trains the model's tower, on the device that it is on, with random boards of the training renderings.
 
     Args:
-        task (`SceneTask`): Puts the boards together.
+        prefix: `SceneTask.prefix`, which puts the boards together.
         seed (`int`): Of the boards and of the head.
 
     Returns:
@@ -70,10 +72,11 @@ def teach(model: PlumeModel, task, seed: int, steps: int = STEPS) -> FieldReader
         queries = [scenes.draw(rng) for _ in range(SCENES)]
         wanted = labels(queries)
         loss = torch.stack(
-            [F.cross_entropy(logits, wanted[:, place]) for place, logits in enumerate(reader(task.prefix(queries)))]
+            [F.cross_entropy(logits, wanted[:, place]) for place, logits in enumerate(reader(prefix(queries)))]
         ).sum()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(reader.tower.parameters(), 1.0)
         optimizer.step()
+    optimizer.zero_grad()
     return reader.eval()
