@@ -66,6 +66,7 @@ def figures() -> dict[str, list[str]]:
             f"{kills['rows']:,} rows, {kills['lost']} lost, {kills['doubled']} doubled",
             h100_figures()[-1],
         ],
+        "docs/results/latents.md": hits_by_seed(),
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
@@ -81,6 +82,20 @@ def alone_against_limit() -> tuple[str, str]:
     alone = [row["times_limit"] for row in rows if row["name"].startswith("rollout alone") and row["batch"] == 1]
     riding = read("benchmarks/results/riding_steps.json")["rows"][0]["times"]
     return f"stands at {min(alone):.2f} to {max(alone):.2f} times", f"at most {riding:.2f} times"
+
+
+def hits_by_seed() -> list[str]:
+    """Hit@1 of each seed of the variants on hops that the text speaks of, and what six dealt stages gain."""
+    rows = read("training/steps/results/hops_variants.json")["rows"]
+    phrases = []
+    for name in ("full", "stages_6_dealt", "distilled", "anytime", "targets_with_steps"):
+        *most, last = (f"{100 * run['hit_at_1']:.1f}" for _, run in sorted(rows[name]["runs"].items()))
+        phrases.append(f"{', '.join(most)} and {last} %")
+    gains = [
+        rows["stages_6_dealt"]["runs"][seed]["hit_at_1"] - run["hit_at_1"] for seed, run in rows["full"]["runs"].items()
+    ]
+    phrases += [f"{100 * sum(gains) / len(gains):+.1f} points"]
+    return [*phrases, f"({100 * rows['k_6_dealt']['mean']:.1f} %)", f"({100 * rows['k_4_decoded']['mean']:.1f} %)"]
 
 
 def h100_figures() -> list[str]:
