@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from space.content.corpora import PreparedQuery, read_specs
+from space.content.corpora import CorpusSpec, PreparedQuery, read_specs
 
 ROOT = Path(__file__).parent.parent.parent
 _START_SECONDS = 300
@@ -39,7 +39,11 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--port", type=int, default=7899)
+    parser.add_argument("--collection", default="", help="which one is searched; the default one without")
     arguments = parser.parse_args()
+    spec = next((one for one in read_specs() if arguments.collection in ("", one.id)), None)
+    if spec is None:
+        parser.error(f"no collection {arguments.collection!r}; there are {', '.join(one.id for one in read_specs())}")
     with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log", "w") as log:
         environment = os.environ | {"GRADIO_SERVER_PORT": str(arguments.port), "PLUME_SPACE_DATA": f"{folder}/data"}
         command = [sys.executable, str(ROOT / "space" / "app.py")]
@@ -47,17 +51,17 @@ def main() -> None:
         try:
             address = f"http://127.0.0.1:{arguments.port}"
             function = _wait(address, server, Path(folder) / "log")
-            measure(address, function, server.pid, arguments.visitors, arguments.seconds)
+            measure(address, function, server.pid, spec, arguments.visitors, arguments.seconds)
         finally:
             server.terminate()
             server.wait(30)
 
 
-def measure(address: str, function: int, pid: int, visitors: int, seconds: float) -> None:
+def measure(address: str, function: int, pid: int, spec: CorpusSpec, visitors: int, seconds: float) -> None:
     """Lets the visitors search, and prints what was seen."""
-    queries = [query for query in read_specs()[0].prepared if query.kind == "text"]
+    queries = [query for query in spec.prepared if query.kind == "text"]
     warm = Tally()
-    alone = [search(address, function, "warm", query, warm) for query in queries]
+    alone = [search(address, function, "warm", spec.id, query, warm) for query in queries]
     tally, end = Tally(), time.monotonic() + seconds
     memory = [megabytes(pid)]
 
@@ -65,7 +69,7 @@ def measure(address: str, function: int, pid: int, visitors: int, seconds: float
         turn = number
         while time.monotonic() < end:
             place = turn % len(queries)
-            search(address, function, f"visitor{number}", queries[place], tally, alone[place])
+            search(address, function, f"visitor{number}", spec.id, queries[place], tally, alone[place])
             turn += 1
 
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(visitors)]
@@ -85,7 +89,13 @@ def measure(address: str, function: int, pid: int, visitors: int, seconds: float
 
 
 def search(
-    address: str, function: int, session: str, query: PreparedQuery, tally: Tally, expected: list[str] | None = None
+    address: str,
+    function: int,
+    session: str,
+    collection: str,
+    query: PreparedQuery,
+    tally: Tally,
+    expected: list[str] | None = None,
 ) -> list[str]:
     """One search over the queue; results other than those of a visitor who is alone count as a failure.
 
@@ -95,7 +105,7 @@ def search(
     started, failure, names = time.monotonic(), "no answer", []
     try:
         with httpx.Client(base_url=address, timeout=120) as client:
-            body = {"data": [query.text, None, None, None, ""], "fn_index": function, "session_hash": session}
+            body = {"data": [query.text, None, None, None, collection], "fn_index": function, "session_hash": session}
             joined = client.post("/gradio_api/queue/join", json=body)
             if joined.status_code != 200:
                 raise ValueError(f"{joined.status_code} {joined.text[:200]}")
@@ -135,14 +145,14 @@ def megabytes(pid: int) -> int:
 
 
 def _wait(address: str, server: subprocess.Popen, log: Path) -> int:
-    """Until the collection is ready. Gives the number of the search function."""
+    """Until the collections are ready. Gives the number of the search function."""
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
         if server.poll() is not None:
             raise SystemExit(f"the Space did not start:\n{log.read_text()[-2000:]}")
         try:
             config = httpx.get(f"{address}/config").json()
-            if "is ready" in log.read_text():
+            if log.read_text().count("is ready") == len(read_specs()):
                 return next(d["id"] for d in config["dependencies"] if d["api_name"] == "search")
         except (httpx.HTTPError, ValueError):
             pass
