@@ -134,9 +134,8 @@ class Corpus:
         """What the slider of latent steps chooses."""
         steps, trained = self.encoder.document_latent_steps(), self.encoder.model.config.anytime_steps
         collection = f"with {steps} latent steps" if steps else "in a single pass"
-        served = (
-            f" The model was trained for K = {', '.join(map(str, [*trained, self.default_steps]))}." if trained else ""
-        )
+        numbers = sorted({*(trained or []), self.default_steps})
+        served = f" The model was trained for K = {', '.join(map(str, numbers))}." if trained else ""
         return f"0 reads the embedding at once: a single pass. The collection was embedded {collection}.{served}"
 
     @cached_property

@@ -133,7 +133,8 @@ def test_the_remark_beside_a_rationale_is_about_what_was_written(service, sessio
 
 
 def test_the_drawings_are_served_by_a_model_of_any_number_of_steps(tmp_path):
-    _, drawings = load_corpora(Settings(data=tmp_path), None)
+    photographs, drawings = load_corpora(Settings(data=tmp_path), None)
     assert drawings.id == "drawings" and drawings.has_own_model and "plume-tiny-anytime knows" in drawings.model_line
-    assert "embedded in a single pass. The model was trained for K = 0, 1, 2, 4, 8." in drawings.steps_line
+    for corpus in (photographs, drawings):
+        assert "embedded in a single pass. The model was trained for K = 0, 1, 2, 4, 8." in corpus.steps_line
     assert drawings.encoder.document_latent_steps() == 0 and drawings.default_steps == 8
