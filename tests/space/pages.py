@@ -22,6 +22,8 @@ def clear(page) -> None:
     """Empties the fields and the results."""
     page.locator("#clear").click()
     page.locator("#status", has_text="Cleared.").wait_for()
+    # The field is emptied on its own: what is written before that is lost.
+    page.wait_for_function("selector => document.querySelector(selector).value === ''", arg=TEXT)
     page.locator("#query-image img, #query-video video").first.wait_for(state="detached")
 
 
