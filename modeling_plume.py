@@ -163,7 +163,7 @@ class PlumeModel(PreTrainedModel):
             z0=hidden[:, -1].contiguous(),  # [B, D]
         )
 
-    def _prefix(
+    def _prefix_in_groups(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
@@ -304,7 +304,7 @@ class PlumeModel(PreTrainedModel):
             check_tensors(rows | media)
             self._check_inputs(input_ids, attention_mask, position_ids, media)
 
-        prefix = self._prefix(input_ids, attention_mask, position_ids, media)
+        prefix = self._prefix_in_groups(input_ids, attention_mask, position_ids, media)
         rollout = self._rollout(prefix, num_steps) if num_steps > 0 else None
         gen_state = prefix.z0 if rollout is None else rollout.gen_state  # [B, D]
         return PlumeOutput(

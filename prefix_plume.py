@@ -12,8 +12,7 @@ import torch
 from transformers.cache_utils import Cache
 
 # What a pass of its own costs beside its positions, in positions: the launch of every operation, and reading the
-# weights. Measured with plume-small, 4 layers of width 256, on one thread: 36. It is higher here, so that a split gains
-# for certain; with a larger model a position costs more, so a split gains earlier than it is made.
+# weights. Chosen above what plume-small costs on one thread, so that a split gains for certain.
 _POSITIONS_A_PASS = 64
 
 

@@ -4,8 +4,8 @@ It runs as `python space/app.py`. The card and the requirements stand at its roo
 the checkout; links become files. The index of every collection is built in, so that the first visitor finds it ready.
 """
 
+import argparse
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,10 +52,12 @@ def bundle(folder: Path, models: Sequence[str] = ()) -> None:
 
 
 def main() -> None:
-    if len(sys.argv) < 2:
-        raise SystemExit("usage: python -m space.tools.bundle FOLDER [MODEL_ID ...]")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("model", nargs="*", help="ids of models on the Hub, for the card")
+    arguments = parser.parse_args()
     try:
-        bundle(Path(sys.argv[1]), sys.argv[2:])
+        bundle(arguments.folder, arguments.model)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -3,7 +3,7 @@
 The lists are those of `space/corpora.json`: what visitors can try with one click, and what the tests ask.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from space.content.corpora import ROOT, Corpus, PreparedQuery, load_corpora
@@ -41,7 +41,9 @@ def main() -> None:
 
     from space.settings import Settings
 
-    model = sys.argv[1] if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="a model that serves all collections")
+    model = parser.parse_args().model
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data=Path(folder) / "data")
         service = Service(settings, load_corpora(settings, model), Path(folder) / "uploads")

@@ -4,8 +4,8 @@ Renews `space/screenshot.png` (README, docs) and `space/preview.webp` (what othe
 writes every tab there, in light and dark, at 1280 and 390 pixels, to be looked at.
 """
 
+import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,9 @@ def pictures_of_tabs(browser: Any, address: str, folder: Path, width: int, theme
 def main() -> None:
     from playwright.sync_api import sync_playwright
 
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="where every tab goes")
+    folder = parser.parse_args().folder
     uploads = app.prepare_environment()
     with tempfile.TemporaryDirectory() as data, sync_playwright() as playwright:
         service = app.make_service(uploads, Settings(data=Path(data)))

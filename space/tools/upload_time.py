@@ -15,8 +15,6 @@ from pathlib import Path
 from benchmarks.indexing import write_films, write_pdfs, write_texts
 from benchmarks.large_photographs import write_photographs
 from space.app import make_service
-from space.content.collection import NotReadyError
-from space.content.corpora import Corpus
 from space.content.uploads import Upload
 from space.service import Query, Service
 from space.settings import Settings
@@ -62,14 +60,6 @@ def wait(service: Service, name: str, files: list[Path]) -> tuple[float, float]:
     return first, last
 
 
-def _wait_until_ready(corpus: Corpus) -> None:
-    while True:
-        try:
-            return corpus.collection.check()
-        except NotReadyError:
-            time.sleep(0.5)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -77,7 +67,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         service = make_service(Path(folder) / "uploads", Settings(data=Path(folder) / "data"))
         for corpus in service.corpora:
-            _wait_until_ready(corpus)
+            corpus.collection.wait(600)
         for kind, (write, count) in KINDS.items():
             files = Path(folder) / kind
             files.mkdir()
