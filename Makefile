@@ -117,13 +117,14 @@ paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit ration
 		--model $(RUNS)/tiny/explicit_cot-0/model@cot --json evaluation/results/paradigms.json
 	$(BIN)/plume-embed report $(RUNS)/tiny/full-0 --explicit $(RUNS)/tiny/explicit_cot-0 --to training/plume_tiny/results/report
 
-GRID := $(BIN)/python -m training.ablations.grid --task hops --out .data/ablations
+GRID := $(BIN)/python -m training.ablations.grid --out .data/ablations
 SEEDS := 0 1 2 3 4
-VARIANTS := stages_6_decoded,k_4_decoded,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4,targets_with_steps
+VARIANTS := full,anytime,distilled,stages_6_dealt,stages_6_decoded,k_4_decoded,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4,targets_with_steps
 
 steps: export OMP_NUM_THREADS := 1
-steps: $(VENV)/.dev  ## variants of the latent steps on hops, trained, taken apart and drawn; goes on after a kill
-	$(GRID) --json training/steps/results/hops_variants.json --rows full,anytime,distilled,stages_6_dealt,$(VARIANTS)
+steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, trained, taken apart and drawn; goes on after a kill
+	$(GRID) --task hops --json training/steps/results/hops_variants.json --rows $(VARIANTS)
+	$(GRID) --task hops_mixed --json training/steps/results/hops_mixed_variants.json --rows $(VARIANTS) --seeds 0,1,2
 	$(BIN)/python -m training.steps.diagnose \
 		$(foreach seed,$(SEEDS),$(foreach row,full anytime distilled,--run .data/ablations/hops/$(row)-$(seed)))
 	$(BIN)/python -m training.steps.variants training/steps/results/variants.svg
@@ -131,15 +132,12 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops, trained, taken apa
 	$(BIN)/python -m training.steps.cost
 	$(BIN)/python -m docs.tables
 
-ABLATIONS := training/ablations/results
-SCENES := $(BIN)/python -m training.ablations.grid --task scene_hops --out .data/ablations
-
-.data/scene_hops_reading/results.json: | $(VENV)/.dev
-	$(BIN)/plume-embed train training/scene_hops/reading.yaml --resume
+.data/scene_hops_base/results.json: | $(VENV)/.dev
+	$(BIN)/plume-embed train training/scene_hops/base.yaml --resume
 
 scene-hops: export OMP_NUM_THREADS := 1
-scene-hops: .data/scene_hops_reading/results.json  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
-	$(SCENES) --json $(ABLATIONS)/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
+scene-hops: .data/scene_hops_base/results.json  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
+	$(GRID) --task scene_hops --json training/ablations/results/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
 		--seeds 0,1,2,3,4
 
 train-small: export OMP_NUM_THREADS := 1

@@ -268,6 +268,12 @@ def latent_variants() -> str:
     return markdown(read("training/steps/results/hops_variants.json"))
 
 
+def latent_variants_mixed() -> str:
+    from training.steps.variants import markdown
+
+    return markdown(read("training/steps/results/hops_mixed_variants.json"))
+
+
 def anytime_pictures() -> str:
     from training.steps.curve import markdown_of_pictures
 
@@ -395,6 +401,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_likeness,
         latent_compared,
         latent_variants,
+        latent_variants_mixed,
         latent_curve,
         anytime_pictures,
         latent_cost,

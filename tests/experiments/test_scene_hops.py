@@ -18,6 +18,10 @@ from training.scene_hops import SCENE_HOPS, pictures, scenes
 from training.scene_hops.scenes import STAY, WORDS, Query, Scene
 from training.scene_hops.task import SceneTask
 
+MARKS = {"red": "r", "orange": "o", "yellow": "y", "green": "g", "cyan": "c", "blue": "b", "purple": "p", "black": "k"}
+MARKS |= {"circle": "i", "ring": "n", "square": "q", "triangle": "t", "diamond": "d", "cross": "x", "star": "a"}
+MARKS |= {"hourglass": "h"}
+
 
 @pytest.fixture(scope="module")
 def queries() -> list[Query]:
@@ -29,8 +33,8 @@ def task() -> SceneTask:
     return SceneTask(load_recipe(SCENE_HOPS, ["batch_size=16", "model.path=null"]))
 
 
-def followed(query: Query) -> str:
-    """The rationale by another way: from the text alone and a table of the board, with names instead of numbers."""
+def followed(query: Query) -> tuple[str, str]:
+    """Fields and marks of the rationale by another way: from the text and a table of the board, names for numbers."""
     board = {}
     for field, (picture, size) in enumerate(zip(query.scene.shown, query.scene.sizes, strict=True)):
         if picture != pictures.BLANK:
@@ -38,28 +42,33 @@ def followed(query: Query) -> str:
             board["ABCDEFGHIJKLMNOP"[field]] = (colour, shape, pictures.SIZES[size])
     lines = [own for line in ("ABCD", "EFGH", "IJKL", "MNOP") if (own := [at for at in line if at in board])]
     columns = [[line[index] for line in lines] for index in range(len(lines[0]))]
-    here, path = query.text.split()[1], query.text.split()[1]
+    here, path, marks = query.text.split()[1], query.text.split()[1], "@"
     for word in query.text.split()[2:]:
         line, column = next(own for own in lines if here in own), next(own for own in columns if here in own)
         looked_up = {"colour": 0, "shape": 1}
         if word in looked_up:
             alike = [at for at in board if at != here and board[at][looked_up[word]] == board[here][looked_up[word]]]
             assert len(alike) == 1
+            marks += MARKS[board[here][looked_up[word]]]
             (here,) = alike
         elif word in ("right", "left", "large"):
             places = {"right": 1, "left": -1, "large": [board[at][2] for at in line].count("large")}[word]
+            marks += {"right": ">", "left": "<"}.get(word, str(places))
             here = (line * 3)[line.index(here) + len(line) + places % len(line)]
         elif word in ("up", "down", "small"):
             places = {"down": 1, "up": -1, "small": [board[at][2] for at in column].count("small")}[word]
+            marks += {"down": "v", "up": "^"}.get(word, str(places))
             here = (column * 3)[column.index(here) + len(column) + places % len(column)]
+        else:
+            marks += "="
         path += here
-    return path
+    return path, marks
 
 
 def test_every_rationale_is_what_another_follower_finds_and_has_one_answer(queries):
     for query in queries[:1000]:
-        path = followed(query)
-        assert query.rationale == path and len(path) == 8
+        path, marks = followed(query)
+        assert (query.rationale[1::2], query.rationale[::2]) == (path, marks) and len(path) == len(marks) == 8
         assert query.final == query.scene.shown["ABCDEFGHIJKLMNOP".index(path[-1])]
 
 
@@ -73,11 +82,11 @@ def test_an_example_by_hand():
     sizes[0] = sizes[5] = pictures.SIZES.index("large")
     signs = tuple(map(WORDS.index, ("colour", "right", "stay", "small", "large", "shape", "up")))
     query = Query(Scene(2, 3, tuple(shown), tuple(sizes)), 0, signs, (0,) * 16)
-    # A -> C, the other red; right over the edge -> A; stay; one small one in A's column -> E;
+    # A -> C, the other red; right over the edge -> A; stay; one small one in A's column, so on to E;
     # one large one in its row -> F; the other cross -> G; up -> C
     assert query.text == "from A colour right stay small large shape up"
-    assert query.rationale == "ACAAEFGC"
-    assert pictures.NAMES[query.final] == "red ring" and query.num_hops == 6 and query.depth == 8
+    assert query.rationale == "@ArC>A=A1E1FxG^C"
+    assert pictures.NAMES[query.final] == "red ring" and query.num_hops == 6 and query.depth == 16
     assert query.family == "directions"
 
 
@@ -181,11 +190,11 @@ def test_a_prefix_from_the_table_is_what_the_processor_gives(task, queries):
         assert torch.equal(table[name], tensor), name
 
 
-def test_a_field_is_one_visual_token_and_a_state_one_token(task):
+def test_a_field_is_one_visual_token_and_a_look_up_one_token(task):
     batch, config = task.batch(0, task.curriculum.at(0)), task.make_model().config
     is_field = batch.queries[0].prefix["input_ids"] == config.backbone_config.image_token_id
     assert is_field.sum(dim=1).tolist() == [16] * 16
-    assert batch.queries[0].suffix_lengths.tolist() == [8 + len(config.suffix_token_ids)] * 16
+    assert batch.queries[0].suffix_lengths.tolist() == [16 + len(config.suffix_token_ids)] * 16
 
 
 def test_a_batch_is_a_function_of_seed_and_step_and_names_its_answers(task):

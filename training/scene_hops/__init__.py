@@ -3,4 +3,4 @@
 from pathlib import Path
 
 SCENE_HOPS = str(Path(__file__).parent / "scene_hops.yaml")
-SCENE_READING = str(Path(__file__).parent / "reading.yaml")
+SCENE_BASE = str(Path(__file__).parent / "base.yaml")

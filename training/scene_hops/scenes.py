@@ -13,12 +13,15 @@ end.
 Every hop is a permutation of the fields, whatever the scene, and the start is drawn uniformly. So each picture of a
 scene is the answer to an instruction equally often, and each of the 64 is the answer to a text equally often: neither
 the text alone nor the pictures without their places say anything. Hops do not commute, so that counting them is no
-shortcut, and no hop undoes the one before it. The rationale names the field after the start and after each slot, one
-token each, so one latent step replaces one hop.
+shortcut, and no hop undoes the one before it.
+
+The rationale follows in single look-ups, one token each: for every slot a mark of what is looked up, then the letter of
+the field that it leads to. "@B>CrK=K2M": start at B; to the right is C; C is red, the other red one is K; stay; K's row
+has two large pictures, so on to M. One latent step replaces one look-up, two of them a hop.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -26,7 +29,7 @@ from typing import ClassVar
 from PIL import Image
 
 from training.scene_hops import pictures
-from training.scene_hops.pictures import BLANK, COLOURS, LETTERS, NAMES, SHAPES, SIDE_FIELDS, SIZES
+from training.scene_hops.pictures import BLANK, COLOURS, LETTERS, MARKS, NAMES, SHAPES, SIDE_FIELDS, SIZES
 
 LARGE, SMALL = (SIZES.index(size) for size in ("large", "small"))
 BOARDS = ((2, 3), (2, 4), (3, 4), (4, 4))  # rows, columns
@@ -41,6 +44,7 @@ FAMILIES = {
     "shapes": ("shape",),
     "counting": ("large", "small"),
 }
+START_MARK, WORD_MARKS = "@", {"right": ">", "left": "<", "up": "^", "down": "v", "stay": "="}
 NUM_SLOTS, MAX_HOPS = 7, 6
 NUM_TEST_QUERIES = 4096
 
@@ -78,10 +82,32 @@ class Scene:
             case "shape":
                 return self._other(field, lambda picture: picture // len(COLOURS))
             case "large":
-                column += sum(self.sizes[row * SIDE_FIELDS + c] == LARGE for c in range(self.columns))
+                column += self._count(field, LARGE)
             case "small":
-                row += sum(self.sizes[r * SIDE_FIELDS + column] == SMALL for r in range(self.rows))
+                row += self._count(field, SMALL)
         return row % self.rows * SIDE_FIELDS + column % self.columns
+
+    def mark(self, field: int, sign: int) -> str:
+        """What is looked up for a hop, one character: a direction, the field's colour or shape, or a count."""
+        colour, shape = NAMES[self.shown[field]].split()
+        match WORDS[sign]:
+            case "colour":
+                return MARKS[colour]
+            case "shape":
+                return MARKS[shape]
+            case "large":
+                return str(self._count(field, LARGE))
+            case "small":
+                return str(self._count(field, SMALL))
+            case word:
+                return WORD_MARKS[word]
+
+    def _count(self, field: int, size: int) -> int:
+        """Large pictures in the row of a field, or small ones in its column."""
+        row, column = divmod(field, SIDE_FIELDS)
+        in_row = [row * SIDE_FIELDS + c for c in range(self.columns)]
+        in_column = [r * SIDE_FIELDS + column for r in range(self.rows)]
+        return sum(self.sizes[other] == size for other in (in_row if size == LARGE else in_column))
 
     def _other(self, field: int, attribute: Callable[[int], int]) -> int:
         own = attribute(self.shown[field])
@@ -106,7 +132,7 @@ class Query:
         renderings (`tuple[int]`): Which rendering each of the 16 fields shows.
     """
 
-    opening: ClassVar[str] = OPENINGS[0]
+    opening: ClassVar[str] = OPENINGS[0]  # of the text
 
     scene: Scene
     start: int
@@ -130,8 +156,8 @@ class Query:
 
     @property
     def depth(self) -> int:
-        """Behind so many states of the rationale the answer stands."""
-        return 1 + max((place for place, sign in enumerate(self.signs, 1) if sign != STAY), default=0)
+        """Behind so many look-ups of the rationale the answer stands."""
+        return 2 + 2 * max((place for place, sign in enumerate(self.signs, 1) if sign != STAY), default=0)
 
     @property
     def family(self) -> str:
@@ -141,8 +167,9 @@ class Query:
 
     @property
     def rationale(self) -> str:
-        """A letter, and thereby a token, for each state: "BFFGGCCK". Segments are cut by characters."""
-        return "".join(LETTERS[field] for field in self.states)
+        """A mark and a letter, each of them a token, for the start and each slot. Segments are cut by characters."""
+        marks = [START_MARK, *(self.scene.mark(*hop) for hop in zip(self.states, self.signs, strict=False))]
+        return "".join(mark + LETTERS[field] for mark, field in zip(marks, self.states, strict=True))
 
     @property
     def text(self) -> str:
@@ -155,9 +182,9 @@ class Query:
         return {"text": self.text, "image": Image.fromarray(pixels)}
 
 
-def draw_scene(rng: random.Random) -> Scene:
-    """A random board. All shapes and all colours are treated alike, and so are all its fields."""
-    rows, columns = rng.choice(BOARDS)
+def draw_scene(rng: random.Random, boards: Sequence[tuple[int, int]] = BOARDS) -> Scene:
+    """A random board of one of these sizes. All shapes and all colours are treated alike, and so are all its fields."""
+    rows, columns = rng.choice(boards)
     count = rows * columns // 2
     shapes, colours = rng.sample(range(len(SHAPES)), count), rng.sample(range(len(COLOURS)), count)
     seconds = rng.sample(colours, count)
@@ -174,9 +201,9 @@ def draw_scene(rng: random.Random) -> Scene:
     return Scene(rows, columns, tuple(shown), tuple(rng.randrange(len(SIZES)) for _ in shown))
 
 
-def draw_signs(rng: random.Random) -> tuple[int, ...]:
-    """A random instruction: uniform number of hops 0..6, their slots, the family of each and a word of it."""
-    slots = sorted(rng.sample(range(NUM_SLOTS), rng.randint(0, MAX_HOPS)))
+def draw_signs(rng: random.Random, num_hops: int | None = None) -> tuple[int, ...]:
+    """A random instruction: uniform number of hops 0..6 unless told, their slots, the family of each, a word of it."""
+    slots = sorted(rng.sample(range(NUM_SLOTS), rng.randint(0, MAX_HOPS) if num_hops is None else num_hops))
     signs, before = [STAY] * NUM_SLOTS, None
     for slot in slots:
         kind = before
