@@ -124,7 +124,7 @@ VARIANTS := full,anytime,distilled,stages_6_dealt,stages_6_decoded,k_4_decoded,k
 steps: export OMP_NUM_THREADS := 1
 steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, trained, taken apart and drawn; goes on after a kill
 	$(GRID) --task hops --json training/steps/results/hops_variants.json --rows $(VARIANTS)
-	$(GRID) --task hops_mixed --json training/steps/results/hops_mixed_variants.json --rows $(VARIANTS) --seeds 0,1,2
+	$(GRID) --task hops_mixed --json training/steps/results/mixed_variants.json --rows $(VARIANTS) --seeds 0,1,2
 	$(BIN)/python -m training.steps.diagnose \
 		$(foreach seed,$(SEEDS),$(foreach row,full anytime distilled,--run .data/ablations/hops/$(row)-$(seed)))
 	$(BIN)/python -m training.steps.variants training/steps/results/variants.svg

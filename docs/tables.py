@@ -271,7 +271,7 @@ def latent_variants() -> str:
 def latent_variants_mixed() -> str:
     from training.steps.variants import markdown
 
-    return markdown(read("training/steps/results/hops_mixed_variants.json"))
+    return markdown(read("training/steps/results/mixed_variants.json"))
 
 
 def anytime_pictures() -> str:

@@ -112,7 +112,7 @@ def _mean_by_key(runs: list[dict]) -> dict:
 def markdown(results: dict) -> str:
     """A table of the rows: mean Hit@1 in %, the paired difference to the full model with its interval, every seed, then
     by family where there are several and by presses or hops otherwise, and last what the paper has for the change."""
-    parts = _parts(results)
+    parts = shown_parts(results)
     lines = [
         f"| table | row | Hit@1 % | difference to full (95 % interval) | by seed | by {parts[1]} | paper |",
         "|---|---|---|---|---|---|---|",
@@ -133,7 +133,7 @@ def markdown(results: dict) -> str:
     return "\n".join(lines)
 
 
-def _parts(results: dict) -> tuple[str, str]:
+def shown_parts(results: dict) -> tuple[str, str]:
     """Which parts of the queries a table shows: the key in its rows, and what the column is called."""
     families = [family for row in results["rows"].values() for family in row.get("hit_at_1_by_family", {})]
     if families:

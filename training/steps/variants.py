@@ -15,7 +15,7 @@ import typer
 from plume_embed.evaluation.tradeoff import check_format
 from plume_embed.training.recipe import Recipe
 from training.ablations.rows import ROWS, recipe_of, row_named
-from training.ablations.tables import COUNTED, counted, interval
+from training.ablations.tables import interval, shown_parts
 
 RESULTS = Path(__file__).parent / "results" / "hops_variants.json"
 ABLATIONS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"
@@ -53,9 +53,9 @@ def not_run(results: dict[str, Any]) -> list[str]:
 
 def markdown(results: dict[str, Any]) -> str:
     """A line a row: passes of a query and a target, parameters, Hit@1 and its paired difference to the full model."""
-    part = counted(next(iter(results["rows"].values())))
+    part, part_name = shown_parts(results)
     lines = [
-        f"| | passes: query, target | parameters | seeds | Hit@1 % | difference to full (95 %) | by {COUNTED[part]} |",
+        f"| | passes: query, target | parameters | seeds | Hit@1 % | difference to full (95 %) | by {part_name} |",
         "|---|---|---:|---:|---:|---|---|",
     ]
     for name, row in shown_rows(results).items():
