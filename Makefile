@@ -132,12 +132,14 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, tra
 	$(BIN)/python -m training.steps.cost
 	$(BIN)/python -m docs.tables
 
+ABLATIONS := training/ablations/results
+
 .data/scene_hops_base/results.json: | $(VENV)/.dev
 	$(BIN)/plume-embed train training/scene_hops/base.yaml --resume
 
 scene-hops: export OMP_NUM_THREADS := 1
 scene-hops: .data/scene_hops_base/results.json  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
-	$(GRID) --task scene_hops --json training/ablations/results/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
+	$(GRID) --task scene_hops --json $(ABLATIONS)/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
 		--seeds 0,1,2,3,4
 
 train-small: export OMP_NUM_THREADS := 1

@@ -65,3 +65,9 @@ def set_steps(page, steps: int, where: str = "#steps") -> None:
 def open_tab(page, name: str) -> None:
     """Opens a tab."""
     page.get_by_role("tab", name=name).click()
+
+
+def wait_for_charts(page) -> None:
+    """Until all charts of the open tab "Diagnostics" are drawn: on busy cores one may come seconds after another."""
+    for mark in ("#trajectories .scatterlayer .trace", "#routing .heatmap-label", "#timing .bars .point"):
+        page.locator(mark).first.wait_for(state="attached")

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from pages import TEXT, add_files, found_by, open_tab, search
+from pages import TEXT, add_files, found_by, open_tab, search, wait_for_charts
 from small_files import write_picture
 
 AXE = "axe-core@4.10.3"
@@ -56,6 +56,7 @@ def test_no_tab_violates_wcag_22_aa(visit, axe, tmp_path, theme, width):
     page.keyboard.press("Escape")
     open_tab(page, "Diagnostics")
     page.locator("#timing", has_text="median of").wait_for()
+    wait_for_charts(page)
     page.locator("#tamper").click()
     page.locator("#tampered section").nth(2).wait_for()
     found["diagnostics"] = violations(page, axe)
@@ -110,7 +111,7 @@ def test_everything_has_a_name_and_results_are_announced(visit):
 def test_charts_are_readable_in_light_and_dark_mode(visit, theme):
     page = visit(query=f"?__theme={theme}", color_scheme=theme, width=390)
     open_tab(page, "Diagnostics")
-    page.locator("#timing .bars .point").first.wait_for()
+    wait_for_charts(page)
     for chart in ("trajectories", "routing", "timing"):
         assert page.evaluate(CONTRAST, f"#{chart}") >= 4.5, chart
     ratios = page.evaluate(CELLS)

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from pages import captions, clear, open_tab, search, set_steps
+from pages import captions, clear, open_tab, search, set_steps, wait_for_charts
 
 
 @pytest.mark.parametrize("steps", [8, 3])
@@ -12,6 +12,7 @@ def test_the_diagnostics_show_a_point_for_every_state_from_anchor_to_embedding(v
     page = visit(query=f"?q=banana&k={steps}")
     open_tab(page, "Diagnostics")
     page.locator("#timing .bars .point").nth(steps + 1).wait_for()
+    wait_for_charts(page)
     lines = page.locator("#trajectories .scatterlayer .trace")
     assert lines.count() == 5
     assert [line.locator(".points path").count() for line in lines.all()] == [steps + 3] * 5

@@ -1,8 +1,8 @@
 """What every row and seed of `scene_hops` begins with: a model that sees, reads boards and follows in text.
 
 The paper's backbones come trained to do this; a fresh one is taught here. Its tower learns words first (`tower.py`),
-the decoder descriptions (`reading.py`), then instructions with their whole rationale. Small boards come first: to look
-one of 6 fields up takes some hundred steps, and one of 16 a hundred more; from boards of all sizes 600 are not enough.
+the decoder descriptions (`reading.py`), then instructions with their whole rationale. Small boards come first: to find
+one of 6 fields is learnt much sooner than one of 16, and carries over to it.
 """
 
 import random
@@ -39,10 +39,10 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson(0.1, BOARDS[:1], with_hops=False),
-    Lesson(0.2, BOARDS[:1]),
-    Lesson(0.25, BOARDS[:1], reads=0.25),
-    Lesson(0.45, BOARDS, reads=0.2),
+    Lesson(0.07, BOARDS[:1], with_hops=False),
+    Lesson(0.23, BOARDS[:1]),
+    Lesson(0.27, BOARDS[:1], reads=0.25),
+    Lesson(0.43, BOARDS, reads=0.2),
 )
 ALL_HOPS = 0.6  # share of the instructions without a "stay": a look-up in every slot
 
