@@ -32,14 +32,14 @@ def untaught(task: BaseTask):
 
 def test_a_taught_tower_names_what_fields_show_in_renderings_it_has_not_seen(task):
     model = untaught(task)
-    teach(model, task.processor, task.prefix, seed=0, steps=120)
+    teach(model, task.processor, task.prefix, seed=0, steps=200)
     queries = scenes.held_out_queries(64)
     wanted, words = labels(queries), Words(model, task.processor)
     with torch.no_grad():
         tokens = seen(model, task.prefix(queries))
     found = torch.stack([products.argmax(dim=1) for products in words.products(tokens)], dim=1)
     right = (found == wanted)[wanted[:, 0] != OFF_BOARD].float().mean(dim=0)
-    assert dict(zip(ATTRIBUTES, (right > 0.9).tolist(), strict=True)) == dict.fromkeys(ATTRIBUTES, True), right
+    assert dict(zip(ATTRIBUTES, (right > 0.95).tolist(), strict=True)) == dict.fromkeys(ATTRIBUTES, True), right
 
 
 def test_the_words_of_a_field_are_told_apart_and_a_field_without_a_picture_has_none(task):

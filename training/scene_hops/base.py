@@ -1,8 +1,8 @@
 """What every row and seed of `scene_hops` begins with: a model that sees, reads boards and follows in text.
 
 The paper's backbones come trained to do this; a fresh one is taught here. Its tower learns words first (`tower.py`),
-the decoder descriptions (`reading.py`), then instructions with their whole rationale. Small boards come first: to find
-one of 6 fields is learnt much sooner than one of 16, and carries over to it.
+the decoder descriptions (`reading.py`), then instructions with their whole rationale. Small boards come first: it is
+easier to find one of 6 fields than one of 16.
 """
 
 import random

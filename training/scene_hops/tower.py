@@ -3,7 +3,7 @@
 From the loss of the task alone a fresh tower under a fresh decoder stays blind for a thousand steps and more. Here the
 visual token of a field is taught to be the sum of the embeddings of the words that describe the field: its letter,
 colour, shape and size. So pictures and words share one space from the beginning, and a word is looked up in a picture
-by its own embedding. Half a CPU minute is enough.
+by its own embedding.
 """
 
 import random
