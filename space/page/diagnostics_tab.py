@@ -47,8 +47,6 @@ class DiagnosticsParts:
 
     heading: gr.HTML
     summary: gr.HTML
-    body: gr.Column
-    charts: gr.Column
     trajectories: gr.Plot
     routing: gr.Plot
     ranking: gr.HTML
@@ -74,8 +72,8 @@ def make_diagnostics_tab(service: Service, tab: gr.Tab) -> gr.HTML:
     ticket = gr.Number(visible=False)
     heading = gr.HTML(NO_QUERY, elem_id="diagnostics-query")
     summary = gr.HTML(elem_id="diagnostics-summary")
-    with gr.Column(visible=False) as body:
-        with gr.Column() as rollout:
+    with gr.Column(elem_id="diagnostics-body"):  # seen with what `summary` shows: page.css
+        with gr.Column(elem_id="diagnostics-rollout"):
             gr.Markdown(TRAJECTORIES)
             trajectories = gr.Plot(label="Cosine of each state to the best results", elem_id="trajectories")
             gr.Markdown(ROUTING)
@@ -93,7 +91,7 @@ def make_diagnostics_tab(service: Service, tab: gr.Tab) -> gr.HTML:
         swept = gr.HTML(elem_id="swept", html_template='<div role="status">${value}</div>')
     refresh = gr.Button("Refresh", visible="hidden", elem_id="refresh-diagnostics")
     handlers.parts = parts = DiagnosticsParts(
-        heading, summary, body, rollout, trajectories, routing, ranking, timing, numbers, steps, swept, tampered
+        heading, summary, trajectories, routing, ranking, timing, numbers, steps, swept, tampered
     )
     shared = {
         "concurrency_id": "model",
@@ -136,7 +134,7 @@ class DiagnosticsHandlers:
         with session.diagnostics.take(int(ticket)):
             result = session.last
             if result is None:
-                yield {self.parts.heading: NO_QUERY, self.parts.summary: "", self.parts.body: gr.update(visible=False)}
+                yield {self.parts.heading: NO_QUERY, self.parts.summary: ""}
                 return
             trace = result.trace
             yield self._shown(session, result, trace)
@@ -174,20 +172,18 @@ class DiagnosticsHandlers:
         max_steps = self.service.corpus(result.corpus).max_steps
         shown = {
             parts.heading: render.status(sentence),
-            parts.body: gr.update(visible=True),
             parts.steps: gr.Slider(value=trace.num_latent_steps, maximum=max_steps),
             parts.swept: self._ranking(session, result, trace.embedding, f"K = {trace.num_latent_steps}"),
             parts.tampered: "",
         }
         if not trace.num_latent_steps:
             single = "It was a single pass: there were no latent steps to look into."
-            return shown | {parts.summary: render.status(single), parts.charts: gr.update(visible=False)}
+            return shown | {parts.summary: render.summary(single, with_steps=False)}
         changes = self.service.rank_changes(session, result, top)
         items = self.service.candidates(session, self.service.corpus(result.corpus))
         names = [hit.item.name for hit in result.hits[:top]]
         return shown | {
-            parts.summary: render.status(diagnostics.summary([change for _, change in changes], top)),
-            parts.charts: gr.update(visible=True),
+            parts.summary: render.summary(diagnostics.summary([change for _, change in changes], top), with_steps=True),
             parts.trajectories: charts.trajectory_chart(self._cosines(result), [name for name, _ in trace.path], names),
             parts.routing: self._routing(result),
             parts.ranking: render.rank_table(changes, len(items)),

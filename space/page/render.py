@@ -16,6 +16,12 @@ def status(sentence: str) -> str:
     return f"<p>{escape(sentence)}</p>" if sentence else ""
 
 
+def summary(sentence: str, with_steps: bool) -> str:
+    """The first line of the diagnostics. By `data-shows` page.css shows what belongs to it: with latent steps all of
+    the tab, else what can be asked without them."""
+    return f'<p data-shows="{"steps" if with_steps else "sweep"}">{escape(sentence)}</p>'
+
+
 def refused(*sentences: str) -> str:
     """Lines about what was not done, and why."""
     return "".join(f'<p class="refused">{escape(sentence)}</p>' for sentence in sentences)

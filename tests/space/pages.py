@@ -49,10 +49,15 @@ def refusal_of(page, action, where="#status") -> str:
 
 
 def add_files(page, *files: Path, items: int) -> None:
-    """Adds files to the private collection."""
+    """Adds files to the private collection, and waits for the search that follows where the fields hold a query."""
     if not page.get_by_label("Add your own files").count():
         page.get_by_role("button", name="Your own files").click()
-    page.get_by_label("Add your own files").set_input_files(files)
+    upload = page.get_by_label("Add your own files").set_input_files
+    has_query = page.locator(TEXT).input_value() or page.locator("#query-image img, #query-video video").count()
+    if has_query:
+        found_by(page, lambda: upload(files))
+    else:
+        upload(files)
     page.locator("#added", has_text=f"{items} item{'s' if items > 1 else ''} added.").wait_for()
 
 

@@ -31,7 +31,11 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def violations(page, axe: Path) -> list[str]:
-    """What axe-core finds on the page as it stands."""
+    """What axe-core finds on the page once no search runs and nothing fades: Gradio dims results that are due anew."""
+    page.wait_for_function(
+        "() => !document.body.hasAttribute('data-searching') && !document.querySelector('#results .pending')"
+        " && !document.getAnimations().some(one => one instanceof CSSTransition && one.playState === 'running')"
+    )
     if not page.evaluate("'axe' in window"):
         page.add_script_tag(path=axe)
     found = page.evaluate(

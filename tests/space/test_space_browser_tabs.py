@@ -51,11 +51,12 @@ def test_a_single_pass_has_no_rollout_to_show_and_says_so(visit):
     page = visit(query="?q=banana&k=0")
     open_tab(page, "Diagnostics")
     page.get_by_text("was a single pass: there were no latent steps").wait_for()
-    assert page.locator("#trajectories").count() == 0 or not page.locator("#trajectories").is_visible()
+    assert not page.locator("#trajectories").is_visible() and page.locator("#sweep").is_visible()
     open_tab(page, "Search")
     clear(page)
     open_tab(page, "Diagnostics")
     page.locator("#diagnostics-query", has_text="There is no query yet").wait_for()
+    page.locator("#sweep").wait_for(state="hidden")
 
 
 def test_compare_shows_three_variants_side_by_side_with_their_cost(visit):
