@@ -16,11 +16,12 @@ from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import markdown, summarise
 from training.scene_hops import SCENE_HOPS, pictures, scenes
 from training.scene_hops.scenes import STAY, WORDS, Query, Scene
+from training.scene_hops.tables import by_hops
 from training.scene_hops.task import SceneTask
 
 MARKS = {"red": "r", "orange": "o", "yellow": "y", "green": "g", "cyan": "c", "blue": "b", "purple": "p", "black": "k"}
-MARKS |= {"circle": "i", "ring": "n", "square": "q", "triangle": "t", "diamond": "d", "cross": "x", "star": "a"}
-MARKS |= {"hourglass": "h"}
+MARKS |= {"circle": "z", "ring": "f", "square": "q", "triangle": "t", "diamond": "d", "cross": "x", "star": "a"}
+MARKS |= {"hourglass": "j"}
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,10 @@ def followed(query: Query) -> tuple[str, str]:
 def test_every_rationale_is_what_another_follower_finds_and_has_one_answer(queries):
     for query in queries[:1000]:
         path, marks = followed(query)
-        assert (query.rationale[1::2], query.rationale[::2]) == (path, marks) and len(path) == len(marks) == 8
+        followed_by_it, answer = query.rationale[:-2], query.rationale[-2:]
+        assert (followed_by_it[1::2], followed_by_it[::2]) == (path, marks) and len(path) == len(marks) == 7
         assert query.final == query.scene.shown["ABCDEFGHIJKLMNOP".index(path[-1])]
+        assert answer == "".join(MARKS[word] for word in pictures.NAMES[query.final].split())
 
 
 def test_an_example_by_hand():
@@ -80,13 +83,13 @@ def test_an_example_by_hand():
         shown[place] = pictures.NAMES.index(name)
     sizes = [0] * 16
     sizes[0] = sizes[5] = pictures.SIZES.index("large")
-    signs = tuple(map(WORDS.index, ("colour", "right", "stay", "small", "large", "shape", "up")))
+    signs = tuple(map(WORDS.index, ("colour", "right", "stay", "small", "shape", "up")))
     query = Query(Scene(2, 3, tuple(shown), tuple(sizes)), 0, signs, (0,) * 16)
-    # A -> C, the other red; right over the edge -> A; stay; one small one in A's column, so on to E;
-    # one large one in its row -> F; the other cross -> G; up -> C
-    assert query.text == "from A colour right stay small large shape up"
-    assert query.rationale == "@ArC>A=A1E1FxG^C"
-    assert pictures.NAMES[query.final] == "red ring" and query.num_hops == 6 and query.depth == 16
+    # A -> C, the other red; right over the edge -> A; stay; one small one in A's column, so on to E, a green ring;
+    # the other ring -> C; up over the edge -> G, a green cross
+    assert query.text == "from A colour right stay small shape up"
+    assert query.rationale == "@ArC>A=A1EfC^Ggx"
+    assert pictures.NAMES[query.final] == "green cross" and query.num_hops == 5 and query.depth == 14
     assert query.family == "directions"
 
 
@@ -235,3 +238,16 @@ def test_an_untrained_model_is_evaluated_by_hops_and_summed_up(task):
 def test_the_rows_of_the_grid_are_recipes_of_it(row, tmp_path):
     recipe = recipe_of(row_named(row), "scene_hops", 3, str(tmp_path), [])
     assert recipe.task == "training.scene_hops.task:SceneTask" and recipe.seed == 3
+
+
+def test_the_table_has_a_row_for_each_model_and_each_guess():
+    queries = scenes.held_out_queries(200)
+    chance = {str(n): scenes.chance([query for query in queries if query.num_hops == n]) for n in range(7)}
+    hits = {str(n): n / 10 for n in range(7)}
+    last = dict.fromkeys(["none", *scenes.FAMILIES], 0.5) | {"counting": 0.25}
+    row = {"label": "full", "runs": {"0": {"chance_by_hops": chance}, "1": {"chance_by_hops": chance}}}
+    row |= {"hit_at_1_by_hops": hits, "hit_at_1_by_last_hop": last}
+    lines = by_hops({"rows": {"full": row}}).splitlines()
+    assert len(lines) == 6 and len({line.count("|") for line in lines}) == 1
+    assert lines[2] == "| full | 2 | 0 | 10 | 20 | 30 | 40 | 50 | 60 | 50 | 50 | 50 | 25 |"
+    assert lines[4].startswith("| guess: the picture at the start |  | 100 |") and lines[4].endswith("|  |  |  |  |")

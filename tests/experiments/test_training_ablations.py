@@ -59,6 +59,13 @@ def trunk(tmp_path_factory) -> Recipe:
     return recipe
 
 
+@pytest.mark.parametrize(("task", "steps"), [("hops", 8), ("scene_hops", 16)])
+def test_any_k_is_any_number_of_steps_below_the_one_of_the_task(task, steps):
+    recipe = recipe_of(row_named("anytime"), task, 0, "runs", [])
+    assert recipe.curriculum.num_latent_steps == steps
+    assert recipe.curriculum.anytime_steps == tuple(range(1, steps))
+
+
 def steps_of(folder: str) -> list[int]:
     return [entry["step"] for entry in curve(folder) if "loss" in entry]
 

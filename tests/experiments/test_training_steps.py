@@ -139,7 +139,7 @@ def test_the_variants_stand_beside_the_full_model_with_their_cost_and_are_drawn(
     lines = variants.markdown(results).splitlines()
     assert len(lines) == 5 and len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| full | 9, 1 | 9 | 2 | 95.0 |  |")
-    assert "| 8 learned tokens in one pass | 1, 1 | 9 | 2 | 15.0 | -80.0 (-80.0 to -80.0) |" in lines[3]
+    assert "| K learned tokens in one pass | 1, 1 | 9 | 2 | 15.0 | -80.0 (-80.0 to -80.0) |" in lines[3]
     assert "Jacobi, T = 1" in variants.not_run(results) and "Jacobi, T = 2" not in variants.not_run(results)
     drawn = variants.write_plot(results, tmp_path / "a.svg").read_text()
     assert all(f"<!-- {name} -->" in drawn.replace("\n -->", " -->") for name in hits)

@@ -39,12 +39,12 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson(0.07, BOARDS[:1], with_hops=False),
-    Lesson(0.23, BOARDS[:1]),
-    Lesson(0.27, BOARDS[:1], reads=0.25),
-    Lesson(0.43, BOARDS, reads=0.2),
+    Lesson(0.06, BOARDS[:1], with_hops=False),
+    Lesson(0.20, BOARDS[:1]),
+    Lesson(0.20, BOARDS[:1], reads=0.25),
+    Lesson(0.54, BOARDS, reads=0.25),
 )
-ALL_HOPS = 0.6  # share of the instructions without a "stay": a look-up in every slot
+ALL_HOPS = 0.6  # share of the instructions without a "stay"
 
 
 def lesson_at(share: float) -> Lesson:

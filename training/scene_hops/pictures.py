@@ -24,8 +24,8 @@ COLOURS = {
     "black": (35, 35, 35),
 }
 SIZES, RADII = ("small", "large"), (5.5, 9.5)
-# Of a colour or a shape in a rationale, one character.
-MARKS = dict(zip(COLOURS, "roygcbpk", strict=True)) | dict(zip(SHAPES, "inqtdxah", strict=True))
+# Of a colour or a shape in a rationale, one character; a colour and a shape side by side are two tokens.
+MARKS = dict(zip(COLOURS, "roygcbpk", strict=True)) | dict(zip(SHAPES, "zfqtdxaj", strict=True))
 NAMES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)  # of the pictures, by number
 BLANK = len(NAMES)  # no picture: off the board
 SIDE_FIELDS = 4  # of a whole scene

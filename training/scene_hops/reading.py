@@ -1,8 +1,8 @@
 """Descriptions of boards, field by field in any order: each look-up of an instruction by itself.
 
 A line of a description has for each of `LOOK_UPS` what is looked up of a field, and where that leads, in the form of a
-rationale: "BrKB2DBiGB1F" says of field B that it is red, the other red picture on K; its row has two large pictures, so
-on to D; it is a circle, the other one on G; its column has one small picture, so on to F. Without hops it is "Br2i1".
+rationale: "BrKB2DBzGB1F" says of field B that it is red, the other red picture on K; its row has two large pictures, so
+on to D; it is a circle, the other one on G; its column has one small picture, so on to F. Without hops it is "Br2z1".
 """
 
 import random

@@ -2,8 +2,7 @@
 
 A scene is a board of 2 x 3 to 4 x 4 fields, each with its letter and one picture out of a pool of 64, 8 shapes in 8
 colours, drawn large or small. Each colour and each shape of a board is there exactly twice. The instruction names the
-field to start at and has seven slots; up to six of them are hops, the others "stay". The answer is the picture at the
-end.
+field to start at and has six slots, each a hop or "stay". The answer is the picture at the end.
 
     right left up down   to the next field; behind the edge comes the other edge
     colour, shape        to the other picture of the same colour, or shape
@@ -16,8 +15,9 @@ the text alone nor the pictures without their places say anything. Hops do not c
 shortcut, and no hop undoes the one before it.
 
 The rationale follows in single look-ups, one token each: for every slot a mark of what is looked up, then the letter of
-the field that it leads to. "@B>CrK=K2M": start at B; to the right is C; C is red, the other red one is K; stay; K's row
-has two large pictures, so on to M. One latent step replaces one look-up, two of them a hop.
+the field that it leads to, and at last colour and shape of the answer. "@B>CrK=K2Mgx": start at B; to the right is C; C
+is red, the other red one is K; stay; K's row has two large pictures, so on to M, where a green cross is. One latent step
+replaces one look-up, two of them a hop.
 """
 
 import random
@@ -45,7 +45,7 @@ FAMILIES = {
     "counting": ("large", "small"),
 }
 START_MARK, WORD_MARKS = "@", {"right": ">", "left": "<", "up": "^", "down": "v", "stay": "="}
-NUM_SLOTS, MAX_HOPS = 7, 6
+NUM_SLOTS = MAX_HOPS = 6
 NUM_TEST_QUERIES = 4096
 
 
@@ -128,7 +128,7 @@ class Query:
     Args:
         scene ([`Scene`]): What is shown.
         start (`int`): The field that the text names.
-        signs (`tuple[int]`): Seven slots, into `WORDS`.
+        signs (`tuple[int]`): Six slots, into `WORDS`.
         renderings (`tuple[int]`): Which rendering each of the 16 fields shows.
     """
 
@@ -156,7 +156,7 @@ class Query:
 
     @property
     def depth(self) -> int:
-        """Behind so many look-ups of the rationale the answer stands."""
+        """Behind so many look-ups of the rationale the field of the answer stands."""
         return 2 + 2 * max((place for place, sign in enumerate(self.signs, 1) if sign != STAY), default=0)
 
     @property
@@ -167,13 +167,15 @@ class Query:
 
     @property
     def rationale(self) -> str:
-        """A mark and a letter, each of them a token, for the start and each slot. Segments are cut by characters."""
+        """A mark and a letter for the start and each slot, then the answer's marks; each is a token. Segments are cut
+        by characters."""
         marks = [START_MARK, *(self.scene.mark(*hop) for hop in zip(self.states, self.signs, strict=False))]
-        return "".join(mark + LETTERS[field] for mark, field in zip(marks, self.states, strict=True))
+        path = "".join(mark + LETTERS[field] for mark, field in zip(marks, self.states, strict=True))
+        return path + "".join(MARKS[word] for word in NAMES[self.final].split())
 
     @property
     def text(self) -> str:
-        """What is asked: "from B down stay right stay up stay colour"."""
+        """What is asked: "from B down stay right up stay colour"."""
         return f"{self.opening} {LETTERS[self.start]} {' '.join(WORDS[sign] for sign in self.signs)}"
 
     def item(self) -> dict:

@@ -36,7 +36,7 @@ class SceneTable:
         is_corner[:, : pictures.CORNER, : pictures.CORNER] = 255
         self.is_corner = _patches(processor, is_corner)[0, 0] > 0  # [patch size]; the letter is in the first patch
 
-        # A row for each opening, each letter, and each word in all seven slots: where two differ is where they stand.
+        # A row for each opening, each letter, and each word in all six slots: where two differ is where they stand.
         empty = [pictures.BLANK] * pictures.SIDE_FIELDS**2
         picture = Image.fromarray(pictures.compose(empty, [0] * len(empty), [0] * len(empty)))
         slots = [" ".join([word] * scenes.NUM_SLOTS) for word in scenes.WORDS]
