@@ -16,8 +16,8 @@ shortcut, and no hop undoes the one before it.
 
 The rationale follows in single look-ups, one token each: for every slot a mark of what is looked up, then the letter of
 the field that it leads to, and at last colour and shape of the answer. "@B>CrK=K2Mgx": start at B; to the right is C; C
-is red, the other red one is K; stay; K's row has two large pictures, so on to M, a green cross. One latent step replaces
-one look-up, two of them a hop.
+is red, the other red one is K; stay; K's row has two large pictures, so on to M, a green cross. One latent step
+replaces one look-up, two of them a hop.
 """
 
 import random
