@@ -70,7 +70,6 @@ ROWS = (
     Row("k_2", "5", "K = 2", ("curriculum.num_latent_steps=2",)),
     Row("k_4", "5", "K = 4", ("curriculum.num_latent_steps=4",), paper=59.9),
     Row("k_6", "5", "K = 6", ("curriculum.num_latent_steps=6",), paper=61.1),
-    Row("k_8", "5", "K = 8", ("curriculum.num_latent_steps=8",)),  # where `full` has more
     Row("stages_2", "6", "2 stages", paper=59.0),
     Row("stages_6", "6", "6 stages", paper=61.4),
     Row("stages_8", "6", "8 stages", paper=60.9),

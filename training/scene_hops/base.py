@@ -41,8 +41,8 @@ class Lesson:
 LESSONS = (
     Lesson(0.06, BOARDS[:1], with_hops=False),
     Lesson(0.20, BOARDS[:1]),
-    Lesson(0.20, BOARDS[:1], reads=0.25),
-    Lesson(0.54, BOARDS, reads=0.25),
+    Lesson(0.34, BOARDS[:1], reads=0.25),
+    Lesson(0.40, BOARDS, reads=0.25),
 )
 ALL_HOPS = 0.6  # share of the instructions without a "stay"
 

@@ -16,7 +16,7 @@ def by_hops(results: Mapping[str, Any]) -> str:
     """A line for each row of the ablations: means over its seeds, in percent.
 
     Args:
-        results: `training/ablations/results/scene_hops.json`.
+        results: What `training.ablations.grid --task scene_hops` writes.
     """
     numbers = [str(number) for number in range(MAX_HOPS + 1)]
     lines = [
