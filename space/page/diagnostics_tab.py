@@ -72,7 +72,7 @@ def make_diagnostics_tab(service: Service, tab: gr.Tab) -> gr.HTML:
     ticket = gr.Number(visible=False)
     heading = gr.HTML(NO_QUERY, elem_id="diagnostics-query")
     summary = gr.HTML(elem_id="diagnostics-summary")
-    with gr.Column(elem_id="diagnostics-body"):  # seen with what `summary` shows: page.css
+    with gr.Column(elem_id="diagnostics-body"):  # page.css shows it by `summary`
         with gr.Column(elem_id="diagnostics-rollout"):
             gr.Markdown(TRAJECTORIES)
             trajectories = gr.Plot(label="Cosine of each state to the best results", elem_id="trajectories")

@@ -17,8 +17,8 @@ def status(sentence: str) -> str:
 
 
 def summary(sentence: str, with_steps: bool) -> str:
-    """The first line of the diagnostics. By `data-shows` page.css shows what belongs to it: with latent steps all of
-    the tab, else what can be asked without them."""
+    """The first line of the diagnostics. page.css reads its `data-shows`: with "steps" the whole tab is seen, with
+    "sweep" what needs no latent steps."""
     return f'<p data-shows="{"steps" if with_steps else "sweep"}">{escape(sentence)}</p>'
 
 

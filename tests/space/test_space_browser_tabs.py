@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from pages import captions, clear, open_tab, search, set_steps, wait_for_charts
+from pages import captions, clear, found_by, open_tab, search, set_steps, wait_for_charts
 
 
 @pytest.mark.parametrize("steps", [8, 3])
@@ -51,7 +51,21 @@ def test_a_single_pass_has_no_rollout_to_show_and_says_so(visit):
     page = visit(query="?q=banana&k=0")
     open_tab(page, "Diagnostics")
     page.get_by_text("was a single pass: there were no latent steps").wait_for()
-    assert not page.locator("#trajectories").is_visible() and page.locator("#sweep").is_visible()
+    assert page.locator("#trajectories").is_hidden() and page.locator("#sweep").is_visible()
+    open_tab(page, "Search")
+    set_steps(page, 8)
+    found_by(page, page.locator("#search").click)
+    open_tab(page, "Diagnostics")
+    wait_for_charts(page)
+    seen = [page.locator(part) for part in ("#trajectories", "#timing", "#tamper")]
+    assert all(part.is_visible() for part in seen)
+    open_tab(page, "Search")
+    set_steps(page, 0)
+    found_by(page, page.locator("#search").click)
+    open_tab(page, "Diagnostics")
+    for part in seen:
+        part.wait_for(state="hidden")
+    assert page.locator("#sweep").is_visible()
     open_tab(page, "Search")
     clear(page)
     open_tab(page, "Diagnostics")

@@ -136,10 +136,10 @@ ROWS = (
     Row(
         "distilled",
         "steps",
-        "stage 0, then all steps at once, held to the states of the explicit trace",
+        "stage 0, then all steps at once, held to the states of the written rationale",
         ("curriculum.stages=[0,4]", "loss.distil=1.0"),
     ),
-    Row("full_distilled", "steps", "full, each step held to the states of the explicit trace", ("loss.distil=1.0",)),
+    Row("full_distilled", "steps", "full, each step held to the states of the written rationale", ("loss.distil=1.0",)),
     Row("stages_6_decoded", "steps", "6 stages, each step read by a decoder", ("loss.decode=1.0",)),
     Row(
         "k_4_decoded",
@@ -191,6 +191,11 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
         return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, plume=plume))
     if row.name == "anytime":
         early = tuple(range(1, recipe.curriculum.num_latent_steps))
+        if len(early) < recipe.curriculum.anytime_reads:
+            raise ValueError(
+                f"The row anytime reads {recipe.curriculum.anytime_reads} numbers of steps below K; with "
+                f"curriculum.num_latent_steps={recipe.curriculum.num_latent_steps} there are {len(early)}."
+            )
         return dataclasses.replace(recipe, curriculum=dataclasses.replace(recipe.curriculum, anytime_steps=early))
     if row.name.startswith("stages_"):
         return with_segments(recipe, int(row.name.split("_")[1]))

@@ -44,7 +44,7 @@ LESSONS = (
     Lesson(0.34, BOARDS[:1], reads=0.25),
     Lesson(0.40, BOARDS, reads=0.25),
 )
-ALL_HOPS = 0.6  # share of the instructions without a "stay"
+ALL_HOPS = 0.6  # share of the instructions that must have a hop in every slot
 
 
 def lesson_at(share: float) -> Lesson:

@@ -24,7 +24,8 @@ COLOURS = {
     "black": (35, 35, 35),
 }
 SIZES, RADII = ("small", "large"), (5.5, 9.5)
-# Of a colour or a shape in a rationale, one character; a colour and a shape side by side are two tokens.
+# Of a colour or a shape in a rationale, one character. First letters of the shapes would not do: some of them are one
+# token with the letter of a colour.
 MARKS = dict(zip(COLOURS, "roygcbpk", strict=True)) | dict(zip(SHAPES, "zfqtdxaj", strict=True))
 NAMES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)  # of the pictures, by number
 BLANK = len(NAMES)  # no picture: off the board

@@ -14,7 +14,7 @@ from training.scene_hops import pictures, scenes
 from training.scene_hops.pictures import LETTERS
 from training.scene_hops.scenes import BOARDS, NUM_SLOTS, OPENINGS, STAY, WORDS, Query, Scene
 
-LOOK_UPS = ("colour", "large", "shape", "small")  # two small letters in a row could be one token
+LOOK_UPS = ("colour", "large", "shape", "small")  # what is looked up of a field, in the order of a line
 NUM_LINES = {False: 6, True: 3}  # of a description, by whether it has the hops
 # Of the tokens of a line with hops. Which field comes next is free, and a line end is always the same.
 KINDS = (*(kind for word in LOOK_UPS for kind in (None, word, f"hop by {word}")), None)

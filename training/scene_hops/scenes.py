@@ -11,13 +11,14 @@ field to start at and has six slots, each a hop or "stay". The answer is the pic
 
 Every hop is a permutation of the fields, whatever the scene, and the start is drawn uniformly. So each picture of a
 scene is the answer to an instruction equally often, and each of the 64 is the answer to a text equally often: neither
-the text alone nor the pictures without their places say anything. Hops do not commute, so that counting them is no
-shortcut, and no hop undoes the one before it.
+the text alone nor the pictures without their places say anything. Hops of different families do not commute, so that
+counting them is no shortcut, and two hops of one kind never follow each other.
 
-The rationale follows in single look-ups, one token each: for every slot a mark of what is looked up, then the letter of
-the field that it leads to, and at last colour and shape of the answer. "@B>CrK=K2Mgx": start at B; to the right is C; C
-is red, the other red one is K; stay; K's row has two large pictures, so on to M, a green cross. One latent step
-replaces one look-up, two of them a hop.
+The rationale follows in single look-ups, one token each: for every slot a mark of what is looked up, then the letter
+of the field that it leads to, and at last colour and shape of the answer (`pictures.MARKS`). "from A colour right
+stay small shape up" may have "@ArC>A=A1EfC^Ggx": start at A, which is red; the other red one is C; right over the
+edge is A; stay; its column has one small picture, so one down to E, a ring; the other ring is C; up over the edge is
+G, a green cross. One latent step replaces one look-up, two of them a hop.
 """
 
 import random
@@ -156,7 +157,7 @@ class Query:
 
     @property
     def depth(self) -> int:
-        """Behind so many look-ups of the rationale the field of the answer stands."""
+        """After how many look-ups of the rationale the field of the answer is known."""
         return 2 + 2 * max((place for place, sign in enumerate(self.signs, 1) if sign != STAY), default=0)
 
     @property
