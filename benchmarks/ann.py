@@ -27,6 +27,7 @@ import typer
 
 from plume_embed.atomic import write_json
 from plume_embed.index.neighbours import AnnKind, AnnSettings, approximate, build_ann, exact, read_ann
+from plume_embed.pools import end_with_parent
 
 RESULTS = Path(__file__).parent / "results" / "ann.json"
 TOP = 10
@@ -195,7 +196,7 @@ def peak_mb() -> int:
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """A function's result from a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         return pool.submit(function, *arguments).result()
 
 

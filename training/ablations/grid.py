@@ -20,6 +20,7 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.pools import end_with_parent
 from plume_embed.quiet import quiet_libraries
 from plume_embed.training.recipe import Recipe
 from training.ablations.archive import archive_of, check_is_of, is_of, read_archive, write_archive
@@ -128,7 +129,7 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
     tunes = rate is None and any(row == "single_pass_tuned" for row, _ in missing)
     failed: list[str] = []
     os.environ.update(ENVIRONMENT)  # of the workers, which are started afresh
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=quiet_libraries)
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         first = {pool.submit(run_one, trunk, None, True): trunk.output_dir for trunk in trunks.values()}
         if tunes:
@@ -151,6 +152,11 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
     finally:
         pool.shutdown(cancel_futures=True)
     return failed
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    quiet_libraries()
 
 
 def _wait(futures: dict[Future, str], on_done: Callable[[str], None], failed: list[str]) -> None:

@@ -31,6 +31,7 @@ from evaluation.miniature.parts import Context
 from evaluation.miniature.sources.packages import fetch
 from evaluation.miniature.sources.rationales import stable_order
 from plume_embed.evaluation.miniature.schema import Built
+from plume_embed.pools import end_with_parent
 
 MOST_TEST_PAGES = 900
 QUERIES_OF_MANUAL = 60
@@ -59,7 +60,7 @@ def build_from(train: Sequence[Manual], test: Sequence[Manual], files: Mapping[s
     Raises:
         ValueError: see `build`.
     """
-    with multiprocessing.Pool(processes) as pool:
+    with multiprocessing.Pool(processes, end_with_parent) as pool:
         read = _mapped(pool, _read, [(manual.name, files[manual.name]) for manual in (*train, *test)], "headings")
         sets = [[heading for manual in manuals for heading in read[manual.name].headings] for manuals in (train, test)]
         asked: dict[str, list[Heading]] = {name: [] for name in read}

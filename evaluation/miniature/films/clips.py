@@ -29,6 +29,7 @@ from rich.progress import track
 from evaluation.miniature.sources.concepts import Concept, normal_key, split_of, without_tones
 from evaluation.miniature.sources.rationales import stable_order
 from evaluation.miniature.sources.render import WHITE
+from plume_embed.pools import end_with_parent
 
 NUM_FRAMES = 8
 SIDE = 56
@@ -152,7 +153,7 @@ def read_clips(concepts: Sequence[Concept], files: Mapping[str, Path], processes
         ValueError: a file cannot be decoded; the message names it.
     """
     paths = [files[concept.hexcode] for concept in concepts]
-    with multiprocessing.Pool(processes) as pool:
+    with multiprocessing.Pool(processes, end_with_parent) as pool:
         read = track(pool.imap(_read_named, paths, chunksize=8), description="clips       ", total=len(paths))
         return [Clip(concept, *found) for concept, found in zip(concepts, read, strict=True) if found is not None]
 

@@ -35,6 +35,7 @@ from evaluation.miniature.sources.render import encoded, render_cutout
 from evaluation.miniature.sources.wordnet import WordNet
 from plume_embed.evaluation.miniature.schema import Built, Pair, Query, Side, Task, Taught
 from plume_embed.evaluation.miniature.stills import SPLITS, TEST_STYLE, TRAIN_STYLES
+from plume_embed.pools import end_with_parent
 
 GROUP = "scenes"
 TEST_SCENES, TRAIN_SCENES = 420, 1800
@@ -192,7 +193,7 @@ def _cutouts(context: Context, style: str) -> dict[str, Image.Image]:
     fitting = [s for split in SPLITS.values() for s in fit_for_scenes(context.stills[style].values(), split)]
     hexcodes = [still.concept.hexcode for still in fitting]
     sources: list[str | Path] = [context.sources[style][hexcode] for hexcode in hexcodes]
-    with multiprocessing.Pool(context.processes) as pool:
+    with multiprocessing.Pool(context.processes, end_with_parent) as pool:
         drawn = pool.imap(partial(render_cutout, size=CUTOUT), sources, chunksize=16)
         return dict(zip(hexcodes, track(drawn, f"{style:<12}", total=len(sources)), strict=True))
 

@@ -13,6 +13,8 @@ import resvg_py
 from PIL import Image
 from rich.progress import track
 
+from plume_embed.pools import end_with_parent
+
 WHITE = (255, 255, 255)
 
 
@@ -101,6 +103,6 @@ def render_all(
     """
     if size <= 0 or size % 28:
         raise ValueError(f"size is {size}; choose a multiple of 28, such as 84 or 112.")
-    with multiprocessing.Pool(processes) as pool:
+    with multiprocessing.Pool(processes, end_with_parent) as pool:
         rendered = pool.imap(partial(_render_encoded, size=size), sources, chunksize=32)
         yield from track(rendered, description=f"{description:<12}", total=len(sources))
