@@ -139,8 +139,9 @@ ABLATIONS := training/ablations/results
 
 scene-hops: export OMP_NUM_THREADS := 1
 scene-hops: .data/scene_hops_base/results.json  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
-	$(GRID) --task scene_hops --json $(ABLATIONS)/scene_hops.json --rows full,single_pass,no_curriculum,explicit_cot,k_4 \
-		--seeds 0,1,2,3,4
+	$(GRID) --task scene_hops --json $(ABLATIONS)/scene_hops.json --seeds 0,1,2,3,4 \
+		--rows full,full_distilled,single_pass,no_curriculum,explicit_cot,k_4
+	$(BIN)/python -m training.scene_hops.tables $(ABLATIONS)/scene_hops.json
 
 train-small: export OMP_NUM_THREADS := 1
 train-small: $(VENV)/.dev  ## make checkpoints/plume-small from packages alone, on one core; run it again after a kill

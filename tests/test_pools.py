@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from plume_embed.pools import end_with_parent
+
 SCRIPT = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +29,11 @@ if __name__ == "__main__":
         with ProcessPoolExecutor(1, spawn, end_with_parent) as pool:
             pool.submit(work, 60).result()
 """
+
+
+def test_a_process_that_is_no_worker_is_refused():
+    with pytest.raises(RuntimeError, match="pass it as their initializer"):
+        end_with_parent()
 
 
 def is_running(process: int) -> bool:

@@ -17,7 +17,7 @@ from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import markdown, summarise
 from training.scene_hops import SCENE_HOPS, pictures, scenes
 from training.scene_hops.scenes import STAY, WORDS, Query, Scene
-from training.scene_hops.tables import by_hops
+from training.scene_hops.tables import main
 from training.scene_hops.task import SceneTask
 
 MARKS = {"red": "r", "orange": "o", "yellow": "y", "green": "g", "cyan": "c", "blue": "b", "purple": "p", "black": "k"}
@@ -241,14 +241,16 @@ def test_the_rows_of_the_grid_are_recipes_of_it(row, tmp_path):
     assert recipe.task == "training.scene_hops.task:SceneTask" and recipe.seed == 3
 
 
-def test_the_table_has_a_row_for_each_model_and_each_guess():
+def test_the_table_has_a_row_for_each_model_and_each_guess(tmp_path, capsys):
     queries = scenes.held_out_queries(200)
     found = {"hit_at_1": 0.5, "parameters": 1, "train_minutes": 1.0, "train_cpu_minutes": 1.0, "device": "cpu"}
     found |= {"torch": "2", "recipe": {"curriculum": {"max_steps": 1, "learning_rates": [1.0]}}}
     found["chance_by_hops"] = {n: scenes.chance([query for query in queries if query.num_hops == n]) for n in range(7)}
     found["hit_at_1_by_last_hop"] = dict.fromkeys(["none", *scenes.FAMILIES], 0.5) | {"counting": 0.25}
     runs = [("full", seed, found | {"hit_at_1_by_hops": {n: n / 10 + seed / 50 for n in range(7)}}) for seed in (0, 1)]
-    lines = by_hops(json.loads(json.dumps(summarise("scene_hops", runs)))).splitlines()
+    (tmp_path / "a.json").write_text(json.dumps(summarise("scene_hops", runs)))
+    main(tmp_path / "a.json")
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and len({line.count("|") for line in lines}) == 1
     assert lines[2] == "| full | 2 | 1 | 11 | 21 | 31 | 41 | 51 | 61 | 50 | 50 | 50 | 25 |"
     assert lines[4].startswith("| guess: the picture at the start |  | 100 |") and lines[4].endswith("|  |  |  |  |")

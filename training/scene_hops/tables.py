@@ -1,7 +1,14 @@
-"""Hit@1 on `scene_hops` by number of hops and by the family of the last one, beside what guessing comes to."""
+"""Hit@1 on `scene_hops` by number of hops and by the family of the last one, beside what guessing comes to.
 
+python -m training.scene_hops.tables RESULTS.json
+"""
+
+import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from training.scene_hops.scenes import FAMILIES, MAX_HOPS
 
@@ -34,5 +41,14 @@ def by_hops(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def main(results: Annotated[Path, typer.Argument(help="What the grid of scene_hops wrote.")]) -> None:
+    """Print the table."""
+    typer.echo(by_hops(json.loads(results.read_text())))
+
+
 def _line(label: str, seeds: str, hits: list[float], empty: int = 0) -> str:
     return f"| {' | '.join([label, seeds, *(f'{100 * hit:.0f}' for hit in hits), *[''] * empty])} |"
+
+
+if __name__ == "__main__":
+    typer.run(main)

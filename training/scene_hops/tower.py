@@ -1,9 +1,8 @@
 """The tower of `scene_hops` learns to see before the decoder learns to follow, as the paper's backbones come trained.
 
-From the loss of the task alone a fresh tower under a fresh decoder stays blind for a thousand steps and more. Here the
-visual token of a field is taught to be the sum of the embeddings of the words that describe the field: its letter,
-colour, shape and size. So pictures and words share one space from the beginning, and a word is looked up in a picture
-by its own embedding.
+The visual token of a field is taught to be the sum of the embeddings of the words that describe the field: its
+letter, colour, shape and size. So pictures and words share one space from the beginning, and a word is looked up in a
+picture by its own embedding.
 """
 
 import random
