@@ -135,7 +135,7 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, tra
 ABLATIONS := training/ablations/results
 
 .data/scene_hops_base/results.json: | $(VENV)/.dev
-	$(BIN)/plume-embed train training/scene_hops/base.yaml --resume
+	$(TRAIN) training/scene_hops/base.yaml --resume
 
 scene-hops: export OMP_NUM_THREADS := 1
 scene-hops: .data/scene_hops_base/results.json  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill

@@ -18,7 +18,7 @@ from training.scene_hops import pictures, scenes
 from training.scene_hops.reading import KINDS, NUM_LINES, draw_reading
 from training.scene_hops.scenes import BOARDS, NUM_SLOTS, Query
 from training.scene_hops.task import SceneTask
-from training.scene_hops.tower import teach
+from training.scene_hops.tower import begin_alike, teach
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Lesson:
 
 
 LESSONS = (
-    Lesson(0.06, BOARDS[:1], with_hops=False),
-    Lesson(0.20, BOARDS[:1]),
-    Lesson(0.34, BOARDS[:1], reads=0.25),
-    Lesson(0.40, BOARDS, reads=0.25),
+    Lesson(0.03, BOARDS[:1], with_hops=False),
+    Lesson(0.25, BOARDS[:1]),
+    Lesson(0.27, BOARDS[:1], reads=0.3),
+    Lesson(0.45, BOARDS, reads=0.3),
 )
 ALL_HOPS = 0.6  # share of the instructions that must have a hop in every slot
 
@@ -65,8 +65,9 @@ class BaseTask(SceneTask):
         return [_draw_instruction(rng, lesson.boards) for _ in rows]
 
     def make_model(self) -> PlumeModel:
-        """Random weights but for the tower."""
+        """Random weights but for the tower, and one embedding for all tokens of a word."""
         model = super().make_model()
+        begin_alike(model, self.processor)
         teach(model, self.processor, self.prefix, self.recipe.seed)
         return model
 

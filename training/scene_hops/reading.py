@@ -22,7 +22,7 @@ KINDS = (*(kind for word in LOOK_UPS for kind in (None, word, f"hop by {word}"))
 
 @dataclass(frozen=True)
 class Reading(Query):
-    """A board to be described; its answer is the picture of the field that the text names.
+    """A board to be described, which has no answer.
 
     Args:
         order (`tuple[int]`): The fields that are described.
@@ -33,6 +33,12 @@ class Reading(Query):
 
     order: tuple[int, ...] = ()
     with_hops: bool = True
+
+    @property
+    def final(self) -> int:
+        """The same for every description. Among equal targets there is nothing to contrast, and that loss is zero; it
+        disturbs what the decoder learns of words and fields, for it pulls at the embeddings of the words."""
+        return 0
 
     @property
     def rationale(self) -> str:

@@ -2,9 +2,11 @@
 
 The visual token of a field is taught to be the sum of the embeddings of the words that describe the field: its
 letter, colour, shape and size. So pictures and words share one space from the beginning, and a word is looked up in a
-picture by its own embedding.
+picture by its own embedding. All tokens of a word begin with one embedding, as those of a pretrained model are close to
+each other; otherwise a mark in a rationale would agree with a third of the word that a field shows.
 """
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -39,11 +41,35 @@ def labels(queries: Sequence[scenes.Query]) -> torch.Tensor:
     return torch.tensor(rows)
 
 
+def tokens_of(word: str, processor: PlumeProcessor) -> list[int]:
+    """All tokens that stand for a word: behind a space, as its mark in a rationale, and at the beginning of a text
+    where that is one token.
+
+    Raises:
+        ValueError: the word behind a space, or its mark, has more than one token.
+    """
+    forms = [f" {word}", *([MARKS[word]] if word in MARKS else [])]
+    ids = [processor.tokenizer.encode(form, add_special_tokens=False) for form in (*forms, word)]
+    for form, own in zip(forms, ids, strict=False):
+        if len(own) != 1:
+            raise ValueError(f"{form!r} must be one token; raise SceneTask.vocab_size.")
+    return [own[0] for own in ids if len(own) == 1]
+
+
+@torch.no_grad()
+def begin_alike(model: PlumeModel, processor: PlumeProcessor) -> None:
+    """Gives all tokens of a word one embedding, in place; training may part them."""
+    table = model.get_input_embeddings().weight
+    for word in itertools.chain(*ATTRIBUTES.values()):
+        first, *others = tokens_of(word, processor)
+        for other in others:
+            table[other] = table[first]
+
+
 class Words:
     """The embeddings of the words that describe fields, as they are now; they are not trained.
 
-    A word counts as all tokens that stand for it: behind a space, at the beginning of a text where that is one token,
-    and as its mark in a rationale.
+    A word counts as the sum of all its tokens (`tokens_of`).
 
     Args:
         model ([`PlumeModel`]): Whose embeddings.
@@ -52,28 +78,15 @@ class Words:
     Attributes:
         of_attributes: [words, D] of each attribute.
         off_board: [D].
-
-    Raises:
-        ValueError: a word behind a space, or a mark, has more than one token.
     """
 
     def __init__(self, model: PlumeModel, processor: PlumeProcessor):
-        table, tokenizer = model.get_input_embeddings().weight.detach(), processor.tokenizer
-
-        def ids_of(text: str) -> list[int]:
-            return tokenizer.encode(text, add_special_tokens=False)
-
-        def summed(word: str) -> torch.Tensor:
-            forms = [f" {word}", *([MARKS[word]] if word in MARKS else [])]
-            long = [form for form in forms if len(ids_of(form)) != 1]
-            if long:
-                raise ValueError(f"{long[0]!r} must be one token; raise SceneTask.vocab_size.")
-            if len(ids_of(word)) == 1:
-                forms.append(word)
-            return torch.stack([table[ids_of(form)[0]] for form in forms]).sum(dim=0)
-
-        self.of_attributes = [torch.stack([summed(word) for word in words]) for words in ATTRIBUTES.values()]
-        self.off_board = table[tokenizer.convert_tokens_to_ids(OFF_BOARD_WORD)]
+        table = model.get_input_embeddings().weight.detach()
+        self.of_attributes = [
+            torch.stack([table[tokens_of(word, processor)].sum(dim=0) for word in words])
+            for words in ATTRIBUTES.values()
+        ]
+        self.off_board = table[processor.tokenizer.convert_tokens_to_ids(OFF_BOARD_WORD)]
 
     def sums(self, wanted: torch.Tensor) -> torch.Tensor:
         """[fields, D] from the labels [fields, attributes]."""
