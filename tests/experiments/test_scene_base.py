@@ -1,12 +1,15 @@
 """What comes before scene_hops: a tower that knows words, descriptions and instructions, the model that is taken on."""
 
+import json
 import random
 
 import pytest
 import torch
 
-from plume_embed.training.recipe import load_recipe
-from training.scene_hops import SCENE_BASE, SCENE_HOPS, scenes
+from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.training.recipe import load_recipe, recipe_from
+from training.scene_hops import CHECKPOINT, SCENE_BASE, SCENE_HOPS, scenes
 from training.scene_hops.base import LESSONS, BaseTask, lesson_at
 from training.scene_hops.pictures import BLANK, LETTERS, MARKS, NAMES, SIZES
 from training.scene_hops.reading import KINDS, Reading, draw_reading
@@ -167,6 +170,16 @@ def test_an_untrained_model_reads_nothing_and_is_told_so(task):
     assert set(found["read"]) == {kind for kind in KINDS if kind} and max(found["read"].values()) < 0.7
 
 
+def test_the_model_that_every_row_begins_with_is_of_its_recipe_and_follows_in_text():
+    recipe, kept = load_recipe(SCENE_BASE, []), json.loads((CHECKPOINT / "training.json").read_text())
+    assert recipe_from(kept["recipe"]) == recipe
+    base = BaseTask(recipe)
+    assert PlumeProcessor.from_pretrained(CHECKPOINT).tokenizer.get_vocab() == base.processor.tokenizer.get_vocab()
+    found = base.evaluate(PlumeModel.from_pretrained(CHECKPOINT), count=256)
+    assert found["hit_at_1"] == pytest.approx(kept["hit_at_1"], abs=0.06)  # of 256 and of 4,096 queries
+    assert found["read"] == pytest.approx(kept["read"], abs=0.05) and min(found["read"].values()) > 0.9
+
+
 def test_scene_hops_takes_the_backbone_on_and_starts_with_an_adapter_of_its_own(task, tmp_path):
     base = untaught(task)
     base.save_pretrained(tmp_path)
@@ -183,7 +196,7 @@ def test_scene_hops_takes_the_backbone_on_and_starts_with_an_adapter_of_its_own(
 
 def test_a_backbone_that_is_not_there_is_refused_with_how_to_make_it(tmp_path):
     recipe = load_recipe(SCENE_HOPS, [*SMALL, f"model.path={tmp_path / 'none'}"])
-    with pytest.raises(ValueError, match=r"base\.yaml"):
+    with pytest.raises(ValueError, match="make scene-hops-base"):
         SceneTask(recipe).make_model()
 
 
