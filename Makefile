@@ -147,7 +147,12 @@ scene-hops: export OMP_NUM_THREADS := 1
 scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
 	$(GRID) --task scene_hops --json $(ABLATIONS)/scene_hops.json --seeds 0,1,2,3,4 \
 		--rows full,full_distilled,single_pass,explicit_cot_stage_0,no_curriculum,k_4
-	$(BIN)/python -m training.scene_hops.tables $(ABLATIONS)/scene_hops.json
+	$(BIN)/python -m training.steps.diagnose --json training/steps/results/scene_diagnostics.json \
+		$(foreach row,full full_distilled,--run .data/ablations/scene_hops/$(row)-0)
+	$(BIN)/python -m training.steps.variants training/steps/results/scene_variants.svg \
+		--file $(ABLATIONS)/scene_hops.json --ablations $(ABLATIONS)/scene_hops.json
+	$(BIN)/python -m training.scene_hops.tables $(ABLATIONS)/scene_hops.json --plot training/steps/results/scene_hops.svg
+	$(BIN)/python -m docs.tables
 
 train-small: export OMP_NUM_THREADS := 1
 train-small: $(VENV)/.dev  ## make checkpoints/plume-small from packages alone, on one core; run it again after a kill

@@ -274,6 +274,24 @@ def latent_variants_mixed() -> str:
     return markdown(read("training/steps/results/mixed_variants.json"))
 
 
+def latent_scene_hops() -> str:
+    from training.steps.variants import markdown
+
+    return markdown(read("training/ablations/results/scene_hops.json"))
+
+
+def latent_scene_causal() -> str:
+    from training.steps.tables import causal
+
+    return causal(read("training/steps/results/scene_diagnostics.json"))
+
+
+def latent_scene_by_hops() -> str:
+    from training.scene_hops.tables import by_hops
+
+    return by_hops(read("training/ablations/results/scene_hops.json"))
+
+
 def anytime_pictures() -> str:
     from training.steps.curve import markdown_of_pictures
 
@@ -402,6 +420,9 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_compared,
         latent_variants,
         latent_variants_mixed,
+        latent_scene_hops,
+        latent_scene_by_hops,
+        latent_scene_causal,
         latent_curve,
         anytime_pictures,
         latent_cost,

@@ -46,7 +46,12 @@ EXPERIMENTS = (
         "section 3",
         "instructions followed over a composed picture, 0 to 6 hops",
         "make scene-hops",
-        (),
+        (
+            "training/ablations/results/scene_hops.json",
+            "training/ablations/results/scene_hops.runs.jsonl",
+            "training/steps/results/scene_diagnostics.json",
+            "training/scene_hops/checkpoint/training.json",
+        ),
     ),
     Experiment(
         "steps",

@@ -235,7 +235,9 @@ def test_an_untrained_model_is_evaluated_by_hops_and_summed_up(task):
     assert "by hops 0 .. 6" in table
 
 
-@pytest.mark.parametrize("row", ["full", "single_pass", "no_curriculum", "explicit_cot", "k_4"])
+@pytest.mark.parametrize(
+    "row", ["full", "full_distilled", "single_pass", "no_curriculum", "explicit_cot_stage_0", "k_4"]
+)
 def test_the_rows_of_the_grid_are_recipes_of_it(row, tmp_path):
     recipe = recipe_of(row_named(row), "scene_hops", 3, str(tmp_path), [])
     assert recipe.task == "training.scene_hops.task:SceneTask" and recipe.seed == 3
@@ -249,8 +251,9 @@ def test_the_table_has_a_row_for_each_model_and_each_guess(tmp_path, capsys):
     found["hit_at_1_by_last_hop"] = dict.fromkeys(["none", *scenes.FAMILIES], 0.5) | {"counting": 0.25}
     runs = [("full", seed, found | {"hit_at_1_by_hops": {n: n / 10 + seed / 50 for n in range(7)}}) for seed in (0, 1)]
     (tmp_path / "a.json").write_text(json.dumps(summarise("scene_hops", runs)))
-    main(tmp_path / "a.json")
-    lines = capsys.readouterr().out.splitlines()
+    main(tmp_path / "a.json", tmp_path / "a.svg")
+    *lines, written = capsys.readouterr().out.splitlines()
+    assert written == f"written: {tmp_path / 'a.svg'}" and "<svg" in (tmp_path / "a.svg").read_text()
     assert len(lines) == 6 and len({line.count("|") for line in lines}) == 1
     assert lines[2] == "| full | 2 | 1 | 11 | 21 | 31 | 41 | 51 | 61 | 50 | 50 | 50 | 25 |"
     assert lines[4].startswith("| guess: the picture at the start |  | 100 |") and lines[4].endswith("|  |  |  |  |")

@@ -1,6 +1,6 @@
 """Hit@1 on `scene_hops` by number of hops and by the family of the last one, beside what guessing comes to.
 
-python -m training.scene_hops.tables RESULTS.json
+python -m training.scene_hops.tables RESULTS.json --plot PICTURE.svg
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plume_embed.evaluation.tradeoff import check_format
 from training.scene_hops.scenes import FAMILIES, MAX_HOPS
 
 GUESSES = {
@@ -34,16 +35,60 @@ def by_hops(results: Mapping[str, Any]) -> str:
     for row in results["rows"].values():
         hits = [row["hit_at_1_by_hops"][n] for n in numbers] + [row["hit_at_1_by_last_hop"][f] for f in FAMILIES]
         lines.append(_line(row["label"], str(len(row["runs"])), hits))
-    first = next(iter(results["rows"].values()))["runs"]
-    chance = next(iter(first.values()))["chance_by_hops"]  # of the test queries, which are the same for every run
+    chance = _chance(results)
     for guess, label in GUESSES.items():
         lines.append(_line(label, "", [chance[n][guess] for n in numbers], len(FAMILIES)))
     return "\n".join(lines)
 
 
-def main(results: Annotated[Path, typer.Argument(help="What the grid of scene_hops wrote.")]) -> None:
-    """Print the table."""
-    typer.echo(by_hops(json.loads(results.read_text())))
+def write_plot(results: Mapping[str, Any], file: Path) -> Path:
+    """Draws Hit@1 over the number of hops: a line for each row through the means of its seeds, from the worst to the
+    best seed in a paler tone, and what a guess among the scene's pictures comes to.
+
+    Raises:
+        ValueError: matplotlib is missing, or it does not know the format.
+    """
+    check_format(file)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes, numbers = figure.subplots(), list(range(MAX_HOPS + 1))
+    for row in sorted(results["rows"].values(), key=lambda row: -row["mean"]):
+        by_seed = [[100 * run["hit_at_1_by_hops"][str(n)] for n in numbers] for run in row["runs"].values()]
+        means = [100 * row["hit_at_1_by_hops"][str(n)] for n in numbers]
+        (line,) = axes.plot(numbers, means, marker="o", ms=4, label=row["label"])
+        axes.fill_between(
+            numbers,
+            *zip(*((min(s), max(s)) for s in zip(*by_seed, strict=True)), strict=True),
+            color=line.get_color(),
+            alpha=0.2,
+            lw=0,
+        )
+    guesses = [100 * _chance(results)[str(n)]["bag_of_pictures"] for n in numbers]
+    axes.plot(numbers, guesses, "k:", label=GUESSES["bag_of_pictures"])
+    axes.set_xlabel("hops of the instruction")
+    axes.set_ylabel("Hit@1, %")
+    axes.set_ylim(0, 103)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(file, dpi=150)
+    return file
+
+
+def main(
+    results: Annotated[Path, typer.Argument(help="What the grid of scene_hops wrote.")],
+    plot: Annotated[Path | None, typer.Option(help="Picture to write: .svg, .png or .pdf.")] = None,
+) -> None:
+    """Print the table and draw it."""
+    found = json.loads(results.read_text())
+    typer.echo(by_hops(found))
+    if plot is not None:
+        typer.echo(f"written: {write_plot(found, plot)}")
+
+
+def _chance(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Of guessing, by number of hops; the test queries are the same for every run."""
+    return next(iter(next(iter(results["rows"].values()))["runs"].values()))["chance_by_hops"]
 
 
 def _line(label: str, seeds: str, hits: list[float], empty: int = 0) -> str:

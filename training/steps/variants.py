@@ -89,6 +89,7 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
     """
     check_format(file)
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     points = []
     for name, row in shown_rows(results).items():
@@ -106,6 +107,7 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
     best = pareto([(cost, mean) for cost, mean, *_ in points])
     axes.plot(*zip(*best, strict=True), color="tab:grey", lw=1, drawstyle="steps-post")
     axes.set_xlabel("passes over the layers, a query")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("Hit@1, %")
     axes.set_ylim(0, 110)
     axes.set_title("bars: Student's 95 % interval over seeds", fontsize=9, loc="right")
