@@ -134,7 +134,7 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, tra
 
 ABLATIONS := training/ablations/results
 
-.data/scene_hops_base/results.json: | $(VENV)/.dev
+.data/scene_hops_base/results.json: training/scene_hops/base.yaml | $(VENV)/.dev
 	$(TRAIN) training/scene_hops/base.yaml --resume
 
 scene-hops-base: export OMP_NUM_THREADS := 1
@@ -142,6 +142,7 @@ scene-hops-base: .data/scene_hops_base/results.json  ## train what every row of 
 	cp $(addprefix $(<D)/model/,config.json model.safetensors tokenizer.json tokenizer_config.json processor_config.json \
 		chat_template.jinja) training/scene_hops/checkpoint/
 	cp $< training/scene_hops/checkpoint/training.json
+	rm -rf .data/ablations/scene_hops $(ABLATIONS)/scene_hops.runs.jsonl training/steps/results/scene_diagnostics.json
 
 scene-hops: export OMP_NUM_THREADS := 1
 scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
@@ -149,8 +150,6 @@ scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: its r
 		--rows full,full_distilled,single_pass,explicit_cot_stage_0,no_curriculum,k_4
 	$(BIN)/python -m training.steps.diagnose --json training/steps/results/scene_diagnostics.json \
 		$(foreach row,full full_distilled,--run .data/ablations/scene_hops/$(row)-0)
-	$(BIN)/python -m training.steps.variants training/steps/results/scene_variants.svg \
-		--file $(ABLATIONS)/scene_hops.json --ablations $(ABLATIONS)/scene_hops.json
 	$(BIN)/python -m training.scene_hops.tables $(ABLATIONS)/scene_hops.json --plot training/steps/results/scene_hops.svg
 	$(BIN)/python -m docs.tables
 

@@ -1,21 +1,24 @@
 """What comes before scene_hops: a tower that knows words, descriptions and instructions, the model that is taken on."""
 
+import itertools
 import json
 import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.training.loss.losses import info_nce
 from plume_embed.training.recipe import load_recipe, recipe_from
 from training.scene_hops import CHECKPOINT, SCENE_BASE, SCENE_HOPS, scenes
 from training.scene_hops.base import LESSONS, BaseTask, lesson_at
-from training.scene_hops.pictures import BLANK, LETTERS, MARKS, NAMES, SIZES
+from training.scene_hops.pictures import BLANK, COLOURS, LETTERS, MARKS, NAMES, SHAPES, SIZES
 from training.scene_hops.reading import KINDS, Reading, draw_reading
 from training.scene_hops.scenes import BOARDS, START_MARK, WORD_MARKS
 from training.scene_hops.task import SceneTask
-from training.scene_hops.tower import ATTRIBUTES, OFF_BOARD, Words, labels, seen, teach
+from training.scene_hops.tower import ATTRIBUTES, OFF_BOARD, Words, labels, seen, teach, tokens_of
 
 SMALL = ["batch_size=4", "model.hidden_size=64", "model.layers=1", "model.intermediate_size=64"]
 
@@ -25,7 +28,7 @@ def task() -> BaseTask:
     return BaseTask(load_recipe(SCENE_BASE, SMALL))
 
 
-def tokens_of(task: BaseTask, text: str) -> list[int]:
+def encoded(task: BaseTask, text: str) -> list[int]:
     return task.processor.tokenizer.encode(text, add_special_tokens=False)
 
 
@@ -55,12 +58,14 @@ def test_the_words_of_a_field_are_told_apart_and_a_field_without_a_picture_has_n
 
 
 def test_all_tokens_of_a_word_begin_with_one_embedding(task):
-    model = task.make_model()
-    table = model.get_input_embeddings().weight
-    red, also_red, mark, blue = (tokens_of(task, text)[0] for text in (" red", "red", MARKS["red"], " blue"))
-    assert len({red, also_red, mark}) == 3
-    assert torch.equal(table[red], table[mark]) and torch.equal(table[red], table[also_red])
-    assert not torch.equal(table[red], table[blue])
+    table = task.make_model().get_input_embeddings().weight
+    firsts = []
+    for word in itertools.chain(*ATTRIBUTES.values()):
+        rows = table[tokens_of(word, task.processor)]
+        assert torch.equal(rows, rows[:1].expand_as(rows)), word
+        firsts.append(rows[0])
+    assert len({tuple(row.tolist()) for row in firsts}) == len(firsts)
+    assert all(len(tokens_of(word, task.processor)) >= 2 for word in (*COLOURS, *SHAPES))
 
 
 def test_teaching_changes_the_tower_and_nothing_else(task):
@@ -83,6 +88,9 @@ def test_descriptions_have_nothing_to_contrast(task):
     described = task.batch(0, task.curriculum.at(0))
     assert all(isinstance(query, Reading) for query in task.queries(0))
     assert set(described.target_of_query.tolist()) == {0} and len(set(described.target_keys.tolist())) == 1
+    positives = described.target_keys[:, None] == described.target_keys.unique()[None]
+    queries, targets = (F.normalize(torch.randn(count, 8), dim=1) for count in positives.shape)
+    assert info_nce(queries, targets, positives, 0.02) == 0
 
 
 def test_a_batch_is_of_its_lesson(task):
@@ -135,20 +143,20 @@ def test_a_description_without_hops_has_what_is_looked_up():
 
 def test_a_line_has_a_token_for_each_of_its_kinds(task):
     reading = draw_reading(random.Random(0))
-    assert len(tokens_of(task, reading.rationale)) == 3 * len(KINDS)
+    assert len(encoded(task, reading.rationale)) == 3 * len(KINDS)
 
 
 def test_a_character_of_a_rationale_is_a_token_whatever_stands_beside_it(task):
     marks = [*MARKS.values(), *WORD_MARKS.values(), START_MARK, *"01234"]
     assert len(set(marks)) == 8 + 8 + 5 + 1 + 5
     for text in (f"{letter}{mark}{end}" for letter in LETTERS for mark in marks for end in LETTERS):
-        assert len(tokens_of(task, text)) == 3, text
+        assert len(encoded(task, text)) == 3, text
     for name in NAMES:
         answer = "".join(MARKS[word] for word in name.split())
-        assert all(len(tokens_of(task, letter + answer)) == 3 for letter in LETTERS), name
+        assert all(len(encoded(task, letter + answer)) == 3 for letter in LETTERS), name
     rng = random.Random(7)
     for reading in (draw_reading(rng, with_hops=with_hops) for with_hops in (False, True) for _ in range(100)):
-        assert len(tokens_of(task, reading.rationale)) == len(reading.rationale)
+        assert len(encoded(task, reading.rationale)) == len(reading.rationale)
 
 
 def test_a_description_is_asked_for_by_another_word_than_an_instruction(task):

@@ -82,6 +82,14 @@ def test_the_command_keeps_what_it_has_found(released_model_dir, tmp_path, monke
     assert app.invoke(command, arguments, catch_exceptions=False).exit_code == 0
 
 
+def test_a_run_that_the_file_has_need_not_be_there(tmp_path, entry, capsys):
+    to, folder = tmp_path / "found.json", tmp_path / "hops" / "full-0"
+    to.write_text(json.dumps({"hops/full-0": entry}))
+    script.main(run=[folder], to=to, queries=2)
+    with pytest.raises(ValueError, match="has not ended"):
+        script.main(run=[folder], to=to, queries=2, anew=True)
+
+
 def test_seeds_share_a_row_with_students_interval_and_one_model_has_its_own(entry):
     def seed(number: int, hit: float) -> dict:
         causal = entry["causal"] | {

@@ -57,13 +57,8 @@ def write_plot(results: Mapping[str, Any], file: Path) -> Path:
         by_seed = [[100 * run["hit_at_1_by_hops"][str(n)] for n in numbers] for run in row["runs"].values()]
         means = [100 * row["hit_at_1_by_hops"][str(n)] for n in numbers]
         (line,) = axes.plot(numbers, means, marker="o", ms=4, label=row["label"])
-        axes.fill_between(
-            numbers,
-            *zip(*((min(s), max(s)) for s in zip(*by_seed, strict=True)), strict=True),
-            color=line.get_color(),
-            alpha=0.2,
-            lw=0,
-        )
+        worst, best = ([pick(hits) for hits in zip(*by_seed, strict=True)] for pick in (min, max))
+        axes.fill_between(numbers, worst, best, color=line.get_color(), alpha=0.2, lw=0)
     guesses = [100 * _chance(results)[str(n)]["bag_of_pictures"] for n in numbers]
     axes.plot(numbers, guesses, "k:", label=GUESSES["bag_of_pictures"])
     axes.set_xlabel("hops of the instruction")

@@ -102,7 +102,9 @@ class SceneTask(HopsTask):
         model, path = super().make_model(), self.recipe.model.path
         if path is not None:
             if not Path(path).is_dir():
-                raise ValueError(f"No model in {path}: run `make scene-hops-base` first.")
+                raise ValueError(
+                    f"No model in {path}: start in the repository's root, or make it with `make scene-hops-base`."
+                )
             words = PlumeProcessor.from_pretrained(path).tokenizer.get_vocab()
             if words != self.processor.tokenizer.get_vocab():
                 raise ValueError(f"The words of {path} have other numbers than those of the task: train it again.")

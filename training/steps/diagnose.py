@@ -119,7 +119,9 @@ def main(
     """Diagnose the latent steps of trained models."""
     quiet_libraries()
     results = json.loads(to.read_text()) if to.is_file() else {}
-    loaders = [lambda folder=folder: of_run(folder, queries) for folder in run or []]
+    # A run has one set, named by its folder: what the file has already needs no run, which may have ended elsewhere.
+    missing = [folder for folder in run or [] if anew or f"{folder.parent.name}/{folder.name}" not in results]
+    loaders = [lambda folder=folder: of_run(folder, queries) for folder in missing]
     if checkpoint is not None:
         loaders.append(lambda: of_checkpoint(checkpoint, pictures, miniature, photographs, queries))
     for load in loaders:
