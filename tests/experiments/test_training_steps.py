@@ -86,6 +86,7 @@ def test_a_run_that_the_file_has_need_not_be_there(tmp_path, entry, capsys):
     to, folder = tmp_path / "found.json", tmp_path / "hops" / "full-0"
     to.write_text(json.dumps({"hops/full-0": entry}))
     script.main(run=[folder], to=to, queries=2)
+    assert capsys.readouterr().out.startswith("hops/full-0: Hit@1 ")
     with pytest.raises(ValueError, match="has not ended"):
         script.main(run=[folder], to=to, queries=2, anew=True)
 

@@ -107,7 +107,9 @@ def mean_of(values: np.ndarray) -> list[float]:
 
 
 def main(
-    run: Annotated[list[Path] | None, typer.Option(help="Finished run of hops or hops_mixed; repeatable.")] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option(help="Finished run of hops, hops_mixed or scene_hops; repeatable.")
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A model of pictures, e.g. checkpoints/plume-tiny.")] = None,
     pictures: Annotated[Path, typer.Option(help="The checkpoint's named pictures.")] = Path("examples"),
     miniature: Annotated[Path | None, typer.Option(help="What `make miniature` wrote. Default: left out.")] = None,
@@ -119,9 +121,13 @@ def main(
     """Diagnose the latent steps of trained models."""
     quiet_libraries()
     results = json.loads(to.read_text()) if to.is_file() else {}
-    # A run has one set, named by its folder: what the file has already needs no run, which may have ended elsewhere.
-    missing = [folder for folder in run or [] if anew or f"{folder.parent.name}/{folder.name}" not in results]
-    loaders = [lambda folder=folder: of_run(folder, queries) for folder in missing]
+    loaders = []
+    for folder in run or []:
+        key = f"{folder.parent.name}/{folder.name}"  # a run has one set, that of its task
+        if key in results and not anew:  # then the run need not be here: it may have ended elsewhere
+            typer.echo(_line(key, results[key]))
+        else:
+            loaders.append(lambda folder=folder: of_run(folder, queries))
     if checkpoint is not None:
         loaders.append(lambda: of_checkpoint(checkpoint, pictures, miniature, photographs, queries))
     for load in loaders:
@@ -131,7 +137,11 @@ def main(
             if key not in results or anew:
                 results[key] = diagnose(loaded, asked)
                 write_json(to, dict(sorted(results.items())))
-            typer.echo(f"{key}: Hit@1 {100 * results[key]['read_outs']['embedding']['embedding'][0]:.1f} %")
+            typer.echo(_line(key, results[key]))
+
+
+def _line(key: str, found: dict[str, Any]) -> str:
+    return f"{key}: Hit@1 {100 * found['read_outs']['embedding']['embedding'][0]:.1f} %"
 
 
 if __name__ == "__main__":
