@@ -88,6 +88,19 @@ def test_ctrl_c_during_an_import_is_one_line(module: str, folder: Path, released
     assert lines == ["plume-embed: stopped; run the same command again to go on where it was.\n"]
 
 
+def test_ctrl_c_in_the_middle_of_a_call_of_the_database_is_one_line(folder: Path, released_model_dir: Path):
+    program = (
+        "import signal, sys; from plume_embed.__main__ import main;"
+        "import lancedb.background_loop as background;"
+        "background.BackgroundEventLoop.run = lambda self, coroutine: signal.raise_signal(signal.SIGINT);"
+        "sys.argv[0] = 'plume-embed'; main()"
+    )
+    command = [sys.executable, "-c", program, "search", folder, "x", "--model", released_model_dir]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=_heed_interrupts)
+    assert done.stderr == "plume-embed: stopped; run the same command again to go on where it was.\n"
+    assert done.returncode == 130
+
+
 @pytest.mark.parametrize("delay", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_ctrl_c_during_the_work_is_one_line_and_the_index_goes_on(delay: float, folder: Path, released_model_dir: Path):
     command = [*CONSOLE_SCRIPT, "index", folder, "--batch-size", "1", "--model", released_model_dir]
