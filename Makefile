@@ -119,14 +119,14 @@ paradigms: .data/plume-tiny-base  ## plume-tiny by latent steps, explicit ration
 
 GRID := $(BIN)/python -m training.ablations.grid --out .data/ablations
 SEEDS := 0 1 2 3 4
-VARIANTS := full,anytime,distilled,stages_6_dealt,stages_6_decoded,k_4_decoded,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4,targets_with_steps
+VARIANTS := full,full_distilled,anytime,distilled,stages_6_dealt,stages_6_decoded,k_4_decoded,k_6_dealt,parallel,pause,jacobi_1,jacobi_2,jacobi_3,jacobi_4,targets_with_steps
 
 steps: export OMP_NUM_THREADS := 1
 steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, trained, taken apart and drawn; goes on after a kill
 	$(GRID) --task hops --json training/steps/results/hops_variants.json --rows $(VARIANTS)
 	$(GRID) --task hops_mixed --json training/steps/results/mixed_variants.json --rows $(VARIANTS) --seeds 0,1,2
 	$(BIN)/python -m training.steps.diagnose \
-		$(foreach seed,$(SEEDS),$(foreach row,full anytime distilled,--run .data/ablations/hops/$(row)-$(seed)))
+		$(foreach seed,$(SEEDS),$(foreach row,full full_distilled anytime distilled,--run .data/ablations/hops/$(row)-$(seed)))
 	$(BIN)/python -m training.steps.variants training/steps/results/variants.svg
 	$(BIN)/python -m training.steps.curve training/steps/results/curve.svg
 	$(BIN)/python -m training.steps.cost
@@ -147,9 +147,12 @@ scene-hops-base: .data/scene_hops_base/results.json  ## train what every row of 
 scene-hops: export OMP_NUM_THREADS := 1
 scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: its rows and seeds, trained; goes on after a kill
 	$(GRID) --task scene_hops --json $(ABLATIONS)/scene_hops.json --seeds 0,1,2,3,4 \
-		--rows full,full_distilled,single_pass,explicit_cot_stage_0,no_curriculum,k_4
+		--rows $(VARIANTS),explicit_cot_stage_0,single_pass,single_pass_tuned,no_curriculum,k_4,full_longer
 	$(BIN)/python -m training.steps.diagnose --json training/steps/results/scene_diagnostics.json \
 		$(foreach row,full full_distilled,--run .data/ablations/scene_hops/$(row)-0)
+	$(BIN)/python -m training.steps.cost --task scene_hops --json training/steps/results/scene_cost.json
+	$(BIN)/python -m training.steps.variants training/steps/results/scene_variants.svg \
+		--file $(ABLATIONS)/scene_hops.json --ablations $(ABLATIONS)/scene_hops.json
 	$(BIN)/python -m training.scene_hops.tables $(ABLATIONS)/scene_hops.json --plot training/steps/results/scene_hops.svg
 	$(BIN)/python -m docs.tables
 

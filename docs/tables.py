@@ -310,6 +310,12 @@ def latent_cost() -> str:
     return markdown(read("training/steps/results/cost.json"))
 
 
+def latent_scene_cost() -> str:
+    from training.steps.cost import markdown
+
+    return markdown(read("training/steps/results/scene_cost.json"))
+
+
 def cold_start() -> str:
     from benchmarks.cold_start import markdown
 
@@ -426,6 +432,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_curve,
         anytime_pictures,
         latent_cost,
+        latent_scene_cost,
         house,
         cold_start,
         indexing,

@@ -47,7 +47,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 def changed_settings(before: Recipe, now: Recipe, without: Collection[str]) -> list[str]:
     """What differs between two recipes, as "name was A and is B"; settings named in `without` are left out."""
-    old, new = _settings(before), _settings(now)
+    old, new = settings_by_name(before), settings_by_name(now)
     return [
         f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
         for name in sorted(old.keys() | new.keys())
@@ -55,7 +55,7 @@ def changed_settings(before: Recipe, now: Recipe, without: Collection[str]) -> l
     ]
 
 
-def _settings(recipe: Recipe) -> dict[str, Any]:
+def settings_by_name(recipe: Recipe) -> dict[str, Any]:
     """Every setting under its dotted name; groups one level deep, as `--set` names them."""
     found: dict[str, Any] = {}
     for name, value in vars(recipe).items():

@@ -19,7 +19,9 @@ from training.ablations.fork import fork, fork_step, why_not_forked
 from training.ablations.grid import Grid, best_rate, chosen_rate, run_one
 from training.ablations.rows import (
     ROWS,
+    TASKS,
     TUNED_RATES,
+    changes_of,
     matched_inner_size,
     recipe_of,
     row_named,
@@ -142,6 +144,13 @@ def test_every_row_that_forks_may_and_the_others_may_not_or_need_not():
     for row in ROWS:
         reason = why_not_forked(recipe_of(row, "hops", 0, "b", []), trunk)
         assert (reason is None) == row.forks, (row.name, reason)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_changes_of_a_row_make_its_recipe_where_they_are_given_to_that_of_the_task(task: str):
+    for row in ROWS:
+        own = ["seed=0", "output_dir=runs", "workers=0"]
+        assert load_recipe(TASKS[task], [*changes_of(row, task), *own]) == recipe_of(row, task, 0, "runs", [])
 
 
 def test_rows_have_different_names_and_each_differs_from_the_full_model():

@@ -1,5 +1,6 @@
 """The diagnostics of the latent steps: what they read from models and sets, and the tables of the committed results."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -182,13 +183,24 @@ def test_a_curve_is_the_mean_over_seeds_after_each_number_of_steps(entry, tmp_pa
 
 
 def test_the_cost_of_each_way_to_spend_passes_is_measured_beside_a_single_pass():
-    names = cost.variants()
+    names = cost.variants("hops")
     assert {"single_pass", "full", "k_4", "parallel", "jacobi_2"} <= set(names)
     assert not {"anytime", "distilled", "stages_6_dealt"} & set(names)  # as `full`
-    found = cost.measure(["single_pass", "full"], 1, 4)
+    found = cost.measure("hops", ["single_pass", "full"], 1, 4)
     assert found["single_pass"]["ratio"] == 1.0 and found["full"]["ratio"] > 1.5
     lines = cost.markdown({"passes": {"single_pass": 1, "full": 9}, "batches": {"1": found, "64": found}}).splitlines()
     assert lines[2].count("1.00 (1.00 to 1.00)") == 2 and lines[3].startswith("| full | 9 |")
+
+
+@pytest.mark.parametrize(("task", "rate"), [("hops", 3e-3), ("scene_hops", 5e-4)])
+def test_a_pause_is_learned_at_the_rate_at_which_the_task_begins(task, rate):
+    assert recipe_of(row_named("pause"), task, 0, "a", []).curriculum.learning_rates == (rate,) * 5
+
+
+def test_longer_stages_are_three_times_as_long_and_nothing_else():
+    longer, full = (recipe_of(row_named(name), "scene_hops", 0, "a", []) for name in ("full_longer", "full"))
+    assert longer.curriculum.max_steps == 3 * full.curriculum.max_steps
+    assert dataclasses.replace(longer.curriculum, max_steps=full.curriculum.max_steps) == full.curriculum
 
 
 def test_rows_of_the_ablations_stand_beside_the_variants_where_these_lack_them():

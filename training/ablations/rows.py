@@ -1,9 +1,11 @@
 """The rows of the paper's ablation tables 3 to 6, and the baselines: each a few settings on top of one recipe."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 
 from plume_embed.training.recipe import Recipe, load_recipe
+from plume_embed.training.resuming import settings_by_name
 from training.hops import HOPS, HOPS_MIXED
 from training.plume_tiny import TINY
 from training.scene_hops import SCENE_HOPS
@@ -95,6 +97,7 @@ ROWS = (
         ("curriculum.num_latent_steps=0", "curriculum.stages=[0]", f"curriculum.max_steps={TUNED_STEPS}"),
         forks=False,
     ),
+    Row("full_longer", "steps", "full, three times the steps", forks=False),
     Row("anytime", "steps", "any K: the loss also read behind two of 1 to K - 1 steps"),
     Row(
         "targets_with_steps",
@@ -128,7 +131,6 @@ ROWS = (
         (
             "model.plume={rollout: parallel, adapter_type: none, shared_slot: true}",
             "curriculum.stages=[4]",
-            "curriculum.learning_rates=[3e-3,3e-3,3e-3,3e-3,3e-3]",
             "loss.cross_entropy=0.0",
         ),
         forks=False,
@@ -197,9 +199,20 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
                 f"curriculum.num_latent_steps={recipe.curriculum.num_latent_steps} there are {len(early)}."
             )
         return dataclasses.replace(recipe, curriculum=dataclasses.replace(recipe.curriculum, anytime_steps=early))
+    if row.name == "full_longer":
+        curriculum = dataclasses.replace(recipe.curriculum, max_steps=3 * recipe.curriculum.max_steps)
+        return dataclasses.replace(recipe, curriculum=curriculum)
+    if row.name == "pause":  # its last stage is its only one, so it learns as others do at the beginning
+        return with_rate(recipe, recipe.curriculum.learning_rates[0])
     if row.name.startswith("stages_"):
         return with_segments(recipe, int(row.name.split("_")[1]))
     return recipe
+
+
+def changes_of(row: Row, task: str) -> list[str]:
+    """What a row changes in the recipe of the task, as behind `--set`; also what is worked out from the recipe."""
+    full, own = (settings_by_name(recipe_of(each, task, 0, "runs", [])) for each in (row_named("full"), row))
+    return [f"{name}={json.dumps(value)}" for name, value in own.items() if value != full[name]]
 
 
 def with_rate(recipe: Recipe, rate: float) -> Recipe:

@@ -5,7 +5,7 @@ import os
 
 from scipy import stats
 
-from training.ablations.rows import TRUNK_ROW, row_named
+from training.ablations.rows import TRUNK_ROW, changes_of, row_named
 
 Finished = tuple[str, int, dict]
 # Hit@1 by what a query asks for, and what it is called in a table; a task has one of them.
@@ -73,7 +73,7 @@ def summarise(task: str, finished: list[Finished]) -> dict:
         rows[name] = {
             "label": row.label,
             "table": row.table,
-            "settings": list(row.settings),
+            "settings": changes_of(row, task),
             "paper": row.paper,
             "parameters": sorted({run["parameters"] for run in runs.values()}),
             "runs": {seed: _of_run(run) for seed, run in sorted(runs.items())},

@@ -1,6 +1,6 @@
-"""What a query costs in each variant of the rollout on hops: milliseconds beside passes over the layers.
+"""What a query costs in each variant of the rollout: milliseconds beside passes over the layers.
 
-    python -m training.steps.cost --json training/steps/results/cost.json
+    python -m training.steps.cost --task hops --json training/steps/results/cost.json
 
 Weights do not matter to the time, so the models are new. All run by the loop of `modeling_plume.py`, as rivals have no
 faster engine, in rounds that take turns; what counts is the ratio to a single pass of the same round.
@@ -26,19 +26,23 @@ RESULTS = Path(__file__).parent / "results" / "cost.json"
 SINGLE = "single_pass"
 
 
-def variants() -> list[str]:
-    """Names of the rows whose queries take a known number of passes, one for each way to spend them."""
+def variants(task: str) -> list[str]:
+    """Names of the rows whose queries take a known number of passes, one for each way to spend them.
+
+    Args:
+        task (`str`): A recipe of the ablations, such as "hops".
+    """
     names = [*COMPARED, *(row.name for row in ROWS if row.table == "steps")]
     found: dict[Any, str] = {}
     for name in names:
-        recipe = recipe_of(row_named(name), "hops", 0, "runs", [])
+        recipe = recipe_of(row_named(name), task, 0, "runs", [])
         found.setdefault((passes(recipe)[0], recipe.curriculum.num_latent_steps, str(recipe.model.plume)), name)
     return list(found.values())
 
 
-def measure(names: list[str], batch_size: int, rounds: int) -> dict[str, Any]:
+def measure(task: str, names: list[str], batch_size: int, rounds: int) -> dict[str, Any]:
     """Process CPU time of a query in milliseconds, and its ratio to the single pass of the same round, by row."""
-    runs = {name: _query(name, batch_size) for name in names}
+    runs = {name: _query(task, name, batch_size) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
     for run in runs.values():
         run()
@@ -59,8 +63,8 @@ def measure(names: list[str], batch_size: int, rounds: int) -> dict[str, Any]:
     return found
 
 
-def _query(name: str, batch_size: int) -> Callable[[], None]:
-    task = make_task(recipe_of(row_named(name), "hops", 0, "runs", []))
+def _query(recipe: str, name: str, batch_size: int) -> Callable[[], None]:
+    task = make_task(recipe_of(row_named(name), recipe, 0, "runs", []))
     model = task.make_model().eval()
     model.rollout_implementation = "reference"
     batch = task.prefix(task.data.held_out_queries(batch_size))
@@ -73,16 +77,17 @@ def _query(name: str, batch_size: int) -> Callable[[], None]:
 
 
 def main(
+    task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed, scene_hops.")] = "hops",
     to: Annotated[Path, typer.Option("--json", help="Where to write the results.")] = RESULTS,
     rounds: Annotated[int, typer.Option(min=4, help="Rounds of each batch size.")] = 40,
 ) -> None:
     """Measure what a query costs in each variant."""
     quiet_libraries()
     torch.set_num_threads(1)
-    names = variants()
+    names = variants(task)
     results = {
-        "passes": {name: passes(recipe_of(row_named(name), "hops", 0, "runs", []))[0] for name in names},
-        "batches": {str(size): measure(names, size, rounds) for size in (1, 64)},
+        "passes": {name: passes(recipe_of(row_named(name), task, 0, "runs", []))[0] for name in names},
+        "batches": {str(size): measure(task, names, size, rounds) for size in (1, 64)},
         "torch": torch.__version__,
         "threads": 1,
     }
