@@ -1,5 +1,8 @@
 """Phrases of the documents that hold a number, each made from a committed result; a test holds the pages to them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from docs.committed import H100, model_named, read
 
 
@@ -48,6 +51,8 @@ def figures() -> dict[str, list[str]]:
         "docs/results/hops_mixed.md": [
             f"{mixed['full']['mean'] * 100:.1f} %",
             f"{mixed['no_curriculum']['mean'] * 100:.1f} %",
+            f"six come to {100 * mixed['stages_6']['mean']:.1f} %",
+            hits_of(read("training/steps/results/mixed_variants.json")["rows"]["stages_6_decoded"]),
         ],
         "docs/results/plume_tiny.md": [
             f"{mean:.1f} %",
@@ -70,9 +75,9 @@ def figures() -> dict[str, list[str]]:
         "docs/search.md": [thousand_photographs()],
         "docs/results/latents.md": [
             *hits_by_seed(),
-            *scene_hops()[1:],
-            f"six come to {100 * mixed['stages_6']['mean']:.1f} %",
+            scene_hops()[1],
         ],
+        "docs/results/scene_hops.md": scene_hops()[2:],
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
@@ -93,14 +98,17 @@ def alone_against_limit() -> tuple[str, str]:
 def hits_by_seed() -> list[str]:
     """Hit@1 of each seed of the variants that the text speaks of, and what two of them gain on hops."""
     rows = read("training/steps/results/hops_variants.json")["rows"]
-    mixed = read("training/steps/results/mixed_variants.json")["rows"]
-    phrases, named = [], ("full", "stages_6_dealt", "full_distilled", "distilled", "anytime", "targets_with_steps")
-    for row in (*(rows[name] for name in named), mixed["stages_6_decoded"]):
-        *most, last = (f"{100 * run['hit_at_1']:.1f}" for _, run in sorted(row["runs"].items()))
-        phrases.append(f"{', '.join(most)} and {last} %")
+    named = ("full", "stages_6_dealt", "full_distilled", "distilled", "anytime", "targets_with_steps")
+    phrases = [hits_of(rows[name]) for name in named]
     gains = (rows[name]["difference_to_full"]["mean"] for name in ("stages_6_dealt", "full_distilled"))
     phrases += ["{:+.1f} and {:+.1f} points".format(*(100 * gain for gain in gains))]
     return [*phrases, f"({100 * rows['k_6_dealt']['mean']:.1f} %)", f"({100 * rows['k_4_decoded']['mean']:.1f} %)"]
+
+
+def hits_of(row: Mapping[str, Any]) -> str:
+    """Hit@1 of each seed of a row."""
+    *most, last = (f"{100 * run['hit_at_1']:.1f}" for _, run in sorted(row["runs"].items()))
+    return f"{', '.join(most)} and {last} %"
 
 
 def thousand_photographs() -> str:
@@ -110,7 +118,7 @@ def thousand_photographs() -> str:
     return f"take {each:.2f} CPU seconds each and up to {peak:.1f} GiB of memory"
 
 
-def scene_hops() -> tuple[str, str, str, str]:
+def scene_hops() -> list[str]:
     """Hit@1 on scene_hops as the README and the page say it, over the seeds that all of these rows have, and what other
     latents cost there."""
     rows = read("training/ablations/results/scene_hops.json")["rows"]
@@ -121,14 +129,14 @@ def scene_hops() -> tuple[str, str, str, str]:
     causal = read("training/steps/results/scene_diagnostics.json")["scene_hops/full_distilled-0"]["causal"]
     base = "training/scene_hops/checkpoint/training.json"
     lost = -100 * causal["another query"]["difference"][0]
-    return (
+    return [
         f"{distilled}, against {single} in a single pass, {full} by the paper's curriculum alone and {written} with "
         f"the rationale written out (means of {len(seeds)} seeds)",
         f"{single} in a single pass, {full} by the paper's curriculum alone, {distilled} by the curriculum with "
         f"`loss.distil`, and {written} with the rationale written out (means of {len(seeds)} seeds)",
         f"cost {lost:.0f} points",
         f"{100 * read(base)['hit_at_1']:.1f} % (`{base}`)",
-    )
+    ]
 
 
 def h100_figures() -> list[str]:

@@ -256,10 +256,10 @@ def latent_likeness() -> str:
     return likeness(read("training/steps/results/diagnostics.json"))
 
 
-def latent_compared() -> str:
-    from training.steps.variants import markdown
+def latent_summary() -> str:
+    from training.steps.summary import markdown, read_all
 
-    return markdown(read("training/ablations/results/hops.json"))
+    return markdown(read_all())
 
 
 def latent_variants() -> str:
@@ -423,7 +423,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_read_outs,
         latent_causal,
         latent_likeness,
-        latent_compared,
+        latent_summary,
         latent_variants,
         latent_variants_mixed,
         latent_scene_hops,

@@ -17,7 +17,7 @@ from plume_embed import PlumeModel, PlumeProcessor
 from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import summarise
 from training.hops import hops, mixed
-from training.steps import cost, curve, tables, variants
+from training.steps import cost, curve, summary, tables, variants
 from training.steps import diagnose as script
 from training.steps.diagnose import diagnose, hits, mean_of
 from training.steps.sets import DiagnosticSet, Loaded, named_pictures
@@ -190,6 +190,25 @@ def test_the_cost_of_each_way_to_spend_passes_is_measured_beside_a_single_pass()
     assert found["single_pass"]["ratio"] == 1.0 and found["full"]["ratio"] > 1.5
     lines = cost.markdown({"passes": {"single_pass": 1, "full": 9}, "batches": {"1": found, "64": found}}).splitlines()
     assert lines[2].count("1.00 (1.00 to 1.00)") == 2 and lines[3].startswith("| full | 9 |")
+
+
+def test_a_row_stands_once_with_its_mean_on_every_task_from_the_first_file_that_has_it():
+    def of(mean: float, low: float | None, seeds: int = 5) -> dict:
+        difference = {"mean": low, "low": low, "high": low and -low}
+        return {"mean": mean, "runs": dict.fromkeys(map(str, range(seeds))), "difference_to_full": difference}
+
+    ours = {"rows": {"full": of(0.9, 0.0), "anytime": of(0.8, -0.25, 3), "k_4": of(0.1, None, 1)}}
+    theirs = {"rows": {"full": of(0.5, 0.0), "no_anchor": of(0.5, -0.1), "k_2": of(0.2, -0.5)}}
+    assert summary.markdown(
+        {"hops": [ours, theirs], "scene_hops": [{"rows": {"k_2": of(0.3, -0.5)}}]}
+    ).splitlines() == [
+        "| | hops | scene_hops |",
+        "|---|---|---|",
+        "| full | 90.0 |  |",
+        "| K = 2 | 20.0 (-50.0 to +50.0) | 30.0 (-50.0 to +50.0) |",
+        "| K = 4 | 10.0, 1 seed |  |",
+        "| any K: the loss also read behind two of 1 to K - 1 steps | 80.0 (-25.0 to +25.0), 3 seeds |  |",
+    ]
 
 
 @pytest.mark.parametrize(("task", "rate"), [("hops", 3e-3), ("scene_hops", 5e-4)])

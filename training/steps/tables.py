@@ -1,4 +1,4 @@
-"""The tables of docs/results/latents.md from the JSON of `training.steps.diagnose`."""
+"""The tables of docs/results/latents_taken_apart.md from the JSON of `training.steps.diagnose`."""
 
 import re
 from collections.abc import Callable, Iterable
