@@ -307,13 +307,13 @@ def latent_curve() -> str:
 def latent_cost() -> str:
     from training.steps.cost import markdown
 
-    return markdown(read("training/steps/results/cost.json"))
+    return markdown(read("training/steps/results/hops_cost.json"))
 
 
 def latent_scene_cost() -> str:
     from training.steps.cost import markdown
 
-    return markdown(read("training/steps/results/scene_cost.json"))
+    return markdown(read("training/steps/results/scene_hops_cost.json"))
 
 
 def cold_start() -> str:
@@ -487,6 +487,8 @@ def main(
             typer.echo(f"{path.relative_to(ROOT)} lacks: {phrase}")
         if after != before or missing:
             differing.append(path)
+        if after != before and check:
+            typer.echo(f"a table differs: {path.relative_to(ROOT)}")
         if after != before and not check:
             path.write_text(after)
             typer.echo(f"written: {path.relative_to(ROOT)}")

@@ -22,7 +22,7 @@ def end_at_once() -> None:
 
 
 def raise_interrupts() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt again, where `end_at_once` was in force."""
+    """From now on Ctrl-C silences warnings and raises KeyboardInterrupt, where `end_at_once` was in force."""
     if signal.getsignal(signal.SIGINT) is _end:
         signal.signal(signal.SIGINT, _raise)
 

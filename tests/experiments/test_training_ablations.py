@@ -26,6 +26,7 @@ from training.ablations.rows import (
     recipe_of,
     row_named,
     row_names,
+    rows_called,
     with_rate,
     with_segments,
 )
@@ -151,6 +152,14 @@ def test_the_changes_of_a_row_make_its_recipe_where_they_are_given_to_that_of_th
     for row in ROWS:
         own = ["seed=0", "output_dir=runs", "workers=0"]
         assert load_recipe(TASKS[task], [*changes_of(row, task), *own]) == recipe_of(row, task, 0, "runs", [])
+
+
+def test_rows_are_asked_for_by_name_as_those_of_the_paper_or_all():
+    paper = rows_called("paper")
+    assert "explicit_cot_stage_0" in paper and not {"anytime", "full_distilled"} & set(paper)
+    assert rows_called("all") == row_names() and rows_called("k_4,full") == ["k_4", "full"]
+    with pytest.raises(ValueError, match="No row 'k_5'"):
+        rows_called("full,k_5")
 
 
 def test_rows_have_different_names_and_each_differs_from_the_full_model():

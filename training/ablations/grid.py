@@ -31,6 +31,7 @@ from training.ablations.rows import (
     recipe_of,
     row_named,
     row_names,
+    rows_called,
     with_rate,
 )
 
@@ -216,7 +217,7 @@ def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
 def main(
     task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed, scene_hops.")] = "hops",
     seeds: Annotated[str, typer.Option(help="Seeds, the same for every row.")] = "0,1,2,3,4",
-    rows: Annotated[str, typer.Option(help="Names of rows, or all.")] = "all",
+    rows: Annotated[str, typer.Option(help="Names of rows; or paper: its tables and baselines; or all.")] = "paper",
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablations"),
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, one thread each.")] = 1,
@@ -230,9 +231,7 @@ def main(
     from plume_embed.cli.console import progress_bar
     from training.ablations.tables import markdown, summarise
 
-    names = row_names() if rows == "all" else rows.split(",")
-    for name in names:
-        row_named(name)
+    names = rows_called(rows)
     numbers = tuple(int(seed) for seed in seeds.split(","))
     grid = Grid(task, tuple(names), numbers, out, tuple(settings or ()), None if to is None else archive_of(to))
     console, failed = Console(markup=False, highlight=False, soft_wrap=True), []

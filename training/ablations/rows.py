@@ -75,12 +75,12 @@ ROWS = (
     Row("stages_2", "6", "2 stages", paper=59.0),
     Row("stages_6", "6", "6 stages", paper=61.4),
     Row("stages_8", "6", "8 stages", paper=60.9),
-    Row("explicit_cot", "baselines", "explicit chain of thought, as many steps", ("curriculum.stages=[0]",)),
+    Row("explicit_cot", "baselines", "explicit chain of thought, as many training steps", ("curriculum.stages=[0]",)),
     Row("explicit_cot_stage_0", "baselines", "explicit chain of thought, after stage 0"),
     Row(
         "single_pass",
         "baselines",
-        "single pass, as many steps",
+        "single pass, as many training steps",
         ("curriculum.num_latent_steps=0", "curriculum.stages=[0]"),
         forks=False,
     ),
@@ -97,7 +97,7 @@ ROWS = (
         ("curriculum.num_latent_steps=0", "curriculum.stages=[0]", f"curriculum.max_steps={TUNED_STEPS}"),
         forks=False,
     ),
-    Row("full_longer", "steps", "full, three times the steps", forks=False),
+    Row("full_longer", "steps", "full, trained three times as long", forks=False),
     Row("anytime", "steps", "any K: the loss also read behind two of 1 to K - 1 steps"),
     Row(
         "targets_with_steps",
@@ -142,6 +142,8 @@ ROWS = (
         ("curriculum.stages=[0,4]", "loss.distil=1.0"),
     ),
     Row("full_distilled", "steps", "full, each step held to the states of the written rationale", ("loss.distil=1.0",)),
+    # The distance weighs nothing: what is left is the cross-entropy of the whole rationale, in every stage.
+    Row("full_rehearsed", "steps", "full, the written rationale trained to the end", ("loss.distil=1.0e-9",)),
     Row("stages_6_decoded", "steps", "6 stages, each step read by a decoder", ("loss.decode=1.0",)),
     Row(
         "k_4_decoded",
@@ -165,6 +167,20 @@ TRUNK_ROW = "explicit_cot_stage_0"  # the trunk itself, evaluated
 def row_names() -> list[str]:
     """Names of all rows, in the order of the tables."""
     return [row.name for row in ROWS]
+
+
+def rows_called(names: str) -> list[str]:
+    """Names of the rows that a command line asks for.
+
+    Args:
+        names (`str`): Names with commas between them; "paper", all but the table "steps"; or "all".
+
+    Raises:
+        ValueError: no such row.
+    """
+    if names in ("all", "paper"):
+        return [row.name for row in ROWS if names == "all" or row.table != "steps"]
+    return [row_named(name).name for name in names.split(",")]
 
 
 def row_named(name: str) -> Row:

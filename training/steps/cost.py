@@ -1,6 +1,6 @@
 """What a query costs in each variant of the rollout: milliseconds beside passes over the layers.
 
-    python -m training.steps.cost --task hops --json training/steps/results/cost.json
+    python -m training.steps.cost --task scene_hops
 
 Weights do not matter to the time, so the models are new. All run by the loop of `modeling_plume.py`, as rivals have no
 faster engine, in rounds that take turns; what counts is the ratio to a single pass of the same round.
@@ -22,7 +22,7 @@ from plume_embed.training.tasks import make_task
 from training.ablations.rows import ROWS, recipe_of, row_named
 from training.steps.variants import COMPARED, passes
 
-RESULTS = Path(__file__).parent / "results" / "cost.json"
+RESULTS = Path(__file__).parent / "results"
 SINGLE = "single_pass"
 
 
@@ -63,8 +63,8 @@ def measure(task: str, names: list[str], batch_size: int, rounds: int) -> dict[s
     return found
 
 
-def _query(recipe: str, name: str, batch_size: int) -> Callable[[], None]:
-    task = make_task(recipe_of(row_named(name), recipe, 0, "runs", []))
+def _query(task_name: str, name: str, batch_size: int) -> Callable[[], None]:
+    task = make_task(recipe_of(row_named(name), task_name, 0, "runs", []))
     model = task.make_model().eval()
     model.rollout_implementation = "reference"
     batch = task.prefix(task.data.held_out_queries(batch_size))
@@ -78,7 +78,9 @@ def _query(recipe: str, name: str, batch_size: int) -> Callable[[], None]:
 
 def main(
     task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed, scene_hops.")] = "hops",
-    to: Annotated[Path, typer.Option("--json", help="Where to write the results.")] = RESULTS,
+    to: Annotated[
+        Path | None, typer.Option("--json", help="Results file. Default: results/TASK_cost.json here.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=4, help="Rounds of each batch size.")] = 40,
 ) -> None:
     """Measure what a query costs in each variant."""
@@ -86,12 +88,13 @@ def main(
     torch.set_num_threads(1)
     names = variants(task)
     results = {
+        "task": task,
         "passes": {name: passes(recipe_of(row_named(name), task, 0, "runs", []))[0] for name in names},
         "batches": {str(size): measure(task, names, size, rounds) for size in (1, 64)},
         "torch": torch.__version__,
         "threads": 1,
     }
-    write_json(to, results)
+    write_json(to or RESULTS / f"{task}_cost.json", results)
     typer.echo(markdown(results))
 
 

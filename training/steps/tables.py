@@ -1,4 +1,4 @@
-"""The tables of docs/results/latents_taken_apart.md from the JSON of `training.steps.diagnose`."""
+"""Tables from the JSON of `training.steps.diagnose`: read-outs, causal tests, likeness of the steps."""
 
 import re
 from collections.abc import Callable, Iterable

@@ -2,8 +2,8 @@
 
     python -m training.steps.variants training/steps/results/variants.svg
 
-The runs are rows of the ablations (`python -m training.ablations.grid --rows full,anytime,...`), paired by seed and
-trained on one machine. What they are measured by beside `full` comes from the ablations of the paper.
+The runs are rows of the ablations (`python -m training.ablations.grid --rows full,anytime,...`), paired by seed. What
+they are measured by beside `full` comes from the ablations of the paper.
 """
 
 import json
