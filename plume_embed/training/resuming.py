@@ -8,12 +8,15 @@ from typing import Any
 
 from plume_embed.atomic import write_text
 from plume_embed.stored import naming
+from plume_embed.training.gates import GateSettings
 from plume_embed.training.recipe import Recipe, recipe_from
 
 RECIPE_FILE = "recipe.json"
 # What a run may find changed when it goes on: where things lie, and what it writes and when.
 _MAY_CHANGE = ("output_dir", "workers", "save_steps", "report_to", "model.path", "data.files", "data.folder")
 _MAY_CHANGE += ("data.media_root", "pairs.held_out_files")
+# Thresholds of warnings, which change nothing that is computed.
+GATES = tuple(f"gates.{field.name}" for field in dataclasses.fields(GateSettings))
 
 
 def keep_recipe(recipe: Recipe) -> None:
@@ -37,7 +40,7 @@ def check_recipe(recipe: Recipe) -> None:
         )
     with naming(file):
         begun = recipe_from(json.loads(file.read_text(encoding="utf-8")))
-    changed = changed_settings(begun, recipe, _MAY_CHANGE)
+    changed = changed_settings(begun, recipe, (*_MAY_CHANGE, *GATES))
     if changed:
         raise ValueError(
             f"{recipe.output_dir} holds a run of other settings: {'; '.join(changed)}. Give the same settings to go "

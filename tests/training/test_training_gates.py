@@ -100,6 +100,24 @@ def test_a_run_logs_its_warnings_and_keeps_them_in_its_results(tmp_path, monkeyp
     assert [entry["step"] for entry in entries if "warning" in entry] == [3, 4, 6, 8, 10]
 
 
+def test_gates_change_nothing_that_is_computed_so_a_run_may_go_on_with_others(tmp_path, monkeypatch):
+    from training.hops.task import HopsTask
+
+    whole = HopsTask._evaluate
+    monkeypatch.setattr(HopsTask, "_evaluate", lambda self, model, stage, count: whole(self, model, stage, 20))
+    settings = ["curriculum.max_steps=8", "curriculum.shares=[2,2,2,1,1]", "batch_size=6", "workers=0"]
+    settings += ["save_steps=4", "logging_steps=1"]
+    gated = load_recipe(HOPS, [*settings, f"output_dir={tmp_path / 'gated'}"])
+    free = dataclasses.replace(gated, output_dir=str(tmp_path / "free"), gates=GateSettings())
+    run(gated)
+    run(free, stop_after=5)
+    run(dataclasses.replace(free, gates=gated.gates), resume=True)
+    losses = [
+        [entry["loss"] for entry in read_log(Path(recipe.output_dir)) if "loss" in entry] for recipe in (gated, free)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 8
+
+
 def test_a_corpus_has_no_explicit_gate(tmp_path):
     recipe = load_recipe("paper_2b", ["gates.explicit_hit_at_1=0.9", "data.files=[a.jsonl]"])
     with pytest.raises(ValueError, match="set it to null"):

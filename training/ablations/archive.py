@@ -11,9 +11,9 @@ from pathlib import Path
 
 from plume_embed.atomic import write_text
 from plume_embed.training.recipe import Recipe, recipe_from
-from plume_embed.training.resuming import changed_settings
+from plume_embed.training.resuming import GATES, changed_settings
 
-_WITHOUT_EFFECT = ("output_dir", "workers", "save_steps", "report_to")
+_WITHOUT_EFFECT = ("output_dir", "workers", "save_steps", "report_to", *GATES)
 
 
 def archive_of(results_file: Path) -> Path:
