@@ -73,8 +73,12 @@ def figures() -> dict[str, list[str]]:
         "docs/results/latents.md": [
             *hits_by_seed(),
             scene_hops()[1],
+            hits_of(read("training/ablations/results/scene_hops.json")["rows"]["distilled"]),
         ],
-        "docs/results/scene_hops.md": scene_hops()[2:],
+        "docs/results/scene_hops.md": [
+            *scene_hops()[2:],
+            hits_of(read("training/ablations/results/scene_hops.json")["rows"]["distilled"]),
+        ],
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
