@@ -23,6 +23,7 @@ def figures() -> dict[str, list[str]]:
     intel = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
     there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
+    scenes = read("training/ablations/results/scene_hops.json")["rows"]
     kills = read("docs/results/corpus_kills.json")
     corpus = read("benchmarks/results/corpus.json")
     speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
@@ -73,11 +74,11 @@ def figures() -> dict[str, list[str]]:
         "docs/results/latents.md": [
             *hits_by_seed(),
             scene_hops()[1],
-            hits_of(read("training/ablations/results/scene_hops.json")["rows"]["distilled"]),
+            *(hits_of(scenes[name]) for name in ("distilled", "full_rehearsed")),
         ],
         "docs/results/scene_hops.md": [
             *scene_hops()[2:],
-            hits_of(read("training/ablations/results/scene_hops.json")["rows"]["distilled"]),
+            *(hits_of(scenes[name]) for name in ("distilled", "full_rehearsed")),
         ],
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
