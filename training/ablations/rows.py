@@ -1,4 +1,4 @@
-"""The rows of the paper's ablation tables 3 to 6, and the baselines: each a few settings on top of one recipe."""
+"""The rows of the paper's ablation tables 3 to 6, the baselines and ours: each a few settings on top of one recipe."""
 
 import dataclasses
 import json
