@@ -74,6 +74,9 @@ def figures() -> dict[str, list[str]]:
         "docs/results/latents.md": [
             *hits_by_seed(),
             scene_hops()[1],
+            "whose interval there is {low:+.1f} to {high:+.1f}".format(
+                **{end: 100 * scenes["full_distilled"]["difference_to_full"][end] for end in ("low", "high")}
+            ),
             *(hits_of(scenes[name]) for name in ("distilled", "full_rehearsed")),
         ],
         "docs/results/scene_hops.md": [

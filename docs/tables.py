@@ -310,6 +310,12 @@ def latent_cost() -> str:
     return markdown(read("training/steps/results/hops_cost.json"))
 
 
+def latent_scene_held() -> str:
+    from training.ablations.tables import markdown
+
+    return markdown(read("training/ablations/results/scene_hops_held.json"))
+
+
 def latent_scene_cost() -> str:
     from training.steps.cost import markdown
 
@@ -428,6 +434,7 @@ TABLES: dict[str, Callable[[], str]] = {
         latent_variants_mixed,
         latent_scene_hops,
         latent_scene_by_hops,
+        latent_scene_held,
         latent_scene_causal,
         latent_curve,
         anytime_pictures,

@@ -152,6 +152,22 @@ def test_the_changes_of_a_row_make_its_recipe_where_they_are_given_to_that_of_th
     for row in ROWS:
         own = ["seed=0", "output_dir=runs", "workers=0"]
         assert load_recipe(TASKS[task], [*changes_of(row, task), *own]) == recipe_of(row, task, 0, "runs", [])
+        held = changes_of(row, task, ["loss.distil=0.5"])
+        assert load_recipe(TASKS[task], [*held, *own]) == recipe_of(row, task, 0, "runs", ["loss.distil=0.5"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_begin_with_the_losses_of_the_paper_unless_all_of_them_are_changed(task: str):
+    assert recipe_of(row_named("full"), task, 0, "a", []).loss.distil == 0
+    assert recipe_of(row_named("full_distilled"), task, 0, "a", []).loss.distil == 1
+    held = recipe_of(row_named("parallel"), task, 0, "a", ["loss.distil=1.0"])
+    assert held.loss.distil == 1 and held.model.plume["rollout"] == "parallel"
+
+
+def test_the_recipe_of_scene_hops_is_the_row_that_does_best_there():
+    found = load_recipe(TASKS["scene_hops"], ["seed=0", "output_dir=a", "workers=0"])
+    assert found == recipe_of(row_named("full_distilled"), "scene_hops", 0, "a", [])
+    assert changes_of(row_named("full_distilled"), "scene_hops") == []
 
 
 def test_rows_are_asked_for_by_name_as_those_of_the_paper_or_all():
@@ -164,9 +180,12 @@ def test_rows_are_asked_for_by_name_as_those_of_the_paper_or_all():
 
 def test_rows_have_different_names_and_each_differs_from_the_full_model():
     assert len(set(row_names())) == len(ROWS)
-    full = dataclasses.asdict(recipe_of(row_named("full"), "hops", 0, "a", []))
-    same = [row.name for row in ROWS if dataclasses.asdict(recipe_of(row, "hops", 0, "a", [])) == full]
-    assert same == ["full", "explicit_cot_stage_0"]
+    for task, same in (
+        ("hops", ["full", "explicit_cot_stage_0", "k_8"]),
+        ("scene_hops", ["full", "explicit_cot_stage_0"]),
+    ):
+        full = recipe_of(row_named("full"), task, 0, "a", [])
+        assert [row.name for row in ROWS if recipe_of(row, task, 0, "a", []) == full] == same
 
 
 def test_the_matched_mlp_has_as_many_parameters_as_the_experts_and_the_router():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from plume_embed import PlumeModel
+from plume_embed.training.latents.traces import distillation_losses, explicit_states, traces_of
 from plume_embed.training.objective import make_side, run_side
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.trainer import load_weights
@@ -74,6 +75,27 @@ def test_gradients_reach_the_learned_tokens_and_a_batch_equals_its_rows(plume):
     torch.testing.assert_close(together[0], alone[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(together[1], alone[1], atol=1e-5, rtol=1e-5)
     assert together[1].abs().max() > 0
+
+
+@pytest.mark.parametrize("plume", ["{rollout: parallel, adapter_type: none}", "{rollout: jacobi, sweeps: 2}"])
+def test_slots_are_held_to_the_states_of_a_rationale_that_saw_no_slot(plume):
+    task = task_with(plume)
+    model = task.make_model().double().eval()
+    queries = task.data.held_out_queries(3)
+    side = make_side(task.processor, [query.item() for query in queries], [SUFFIX] * 3)
+    last = task.curriculum.at(task.recipe.curriculum.max_steps - 1)
+    rationales = [query.rationale for query in queries]
+    side.trace = traces_of(task.processor, task.curriculum, last, rationales, True, False)
+    found = run_side(model, side, STEPS)
+    assert found.distil is not None
+    alone = model.prefix(**side.prefix)
+    states = explicit_states(model, alone, side.trace)  # of a cache that has never held a slot
+    prefix = model.prefix(**side.prefix)
+    latents, _ = model.latents(prefix, STEPS)
+    gen = model.suffix(prefix, STEPS, side.suffix_ids)[:, -1]
+    torch.testing.assert_close(found.distil, distillation_losses(latents, gen, states, side.trace), atol=1e-6, rtol=0)
+    found.distil.sum().backward()
+    assert model.adapter.slots.grad.abs().max() > 0
 
 
 def test_one_token_for_all_slots_is_one_and_has_no_router():

@@ -240,10 +240,11 @@ def main(
         """With --json, rows and seeds of earlier calls as well: all that the archive has of today's recipes."""
         runs = list(finished(grid))
         if to is None:
-            return summarise(task, runs)
+            return summarise(task, runs, grid.settings)
         write_archive(archive_of(to), runs)
         known = sorted({seed for _, seed in read_archive(archive_of(to))})
-        results = summarise(task, list(finished(replace(grid, rows=tuple(row_names()), seeds=tuple(known)))))
+        everything = replace(grid, rows=tuple(row_names()), seeds=tuple(known))
+        results = summarise(task, list(finished(everything)), grid.settings)
         write_json(to, results)
         return results
 

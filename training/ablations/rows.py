@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plume_embed.training.recipe import Recipe, load_recipe
@@ -15,6 +16,8 @@ TUNED_RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 TUNING_SEED = 1000  # none of those that are reported
 
 
+# What every row begins with, unless `--set` says otherwise. The recipe of scene_hops adds what does better there.
+PAPERS_LOSSES = ("loss.distil=0.0",)
 TASKS = {"hops": HOPS, "hops_mixed": HOPS_MIXED, "tiny": TINY, "scene_hops": SCENE_HOPS}
 
 
@@ -97,6 +100,7 @@ ROWS = (
         ("curriculum.num_latent_steps=0", "curriculum.stages=[0]", f"curriculum.max_steps={TUNED_STEPS}"),
         forks=False,
     ),
+    Row("k_8", "steps", "K = 8", ("curriculum.num_latent_steps=8",)),  # on hops that is `full`
     Row("full_longer", "steps", "full, trained three times as long", forks=False),
     Row("anytime", "steps", "any K: the loss also read behind two of 1 to K - 1 steps"),
     Row(
@@ -199,11 +203,12 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
     """A row's recipe.
 
     Args:
-        task (`str`): The recipe that all rows change: a key of `TASKS`, or the path of a YAML file.
+        task (`str`): The recipe that all rows change: a key of `TASKS`, or the path of a YAML file. Its losses are the
+            paper's, whatever it says, unless `settings` or the row add others.
         settings (`list[str]`): Changes to every row, such as fewer steps.
     """
     own = [f"seed={seed}", f"output_dir={output_dir}", "workers=0"]
-    recipe = load_recipe(TASKS.get(task, task), [*settings, *row.settings, *own])
+    recipe = load_recipe(TASKS.get(task, task), [*PAPERS_LOSSES, *settings, *row.settings, *own])
     if row.name == "single_mlp_matched":
         plume = {"adapter_type": "mlp", "mlp_inner_size": matched_inner_size(recipe.model.hidden_size)}
         return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, plume=plume))
@@ -225,10 +230,13 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
     return recipe
 
 
-def changes_of(row: Row, task: str) -> list[str]:
-    """What a row changes in the recipe of the task, as behind `--set`; also what is worked out from the recipe."""
-    full, own = (settings_by_name(recipe_of(each, task, 0, "runs", [])) for each in (row_named("full"), row))
-    return [f"{name}={json.dumps(value)}" for name, value in own.items() if value != full[name]]
+def changes_of(row: Row, task: str, settings: Sequence[str] = ()) -> list[str]:
+    """What a row, under these changes to every row, changes in the recipe of the task, as behind `--set`; also what is
+    worked out from the recipe."""
+    own = recipe_of(row, task, 0, "runs", list(settings))
+    plain = load_recipe(TASKS.get(task, task), ["seed=0", "output_dir=runs", "workers=0"])
+    changed, was = settings_by_name(own), settings_by_name(plain)
+    return [f"{name}={json.dumps(value)}" for name, value in changed.items() if value != was[name]]
 
 
 def with_rate(recipe: Recipe, rate: float) -> Recipe:

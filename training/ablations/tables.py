@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 
 from scipy import stats
 
@@ -52,16 +53,18 @@ def interval(values: list[float]) -> tuple[float, float | None, float | None]:
     return mean, mean - half, mean + half
 
 
-def summarise(task: str, finished: list[Finished]) -> dict:
+def summarise(task: str, finished: list[Finished], settings: Sequence[str] = ()) -> dict:
     """All rows of a task as they go into the results file.
 
     Args:
         finished: Row, seed and `results.json` of every run that has ended.
+        settings: Changes to every row.
 
     Returns:
-        Per row `label`, `table`, `settings`, `paper`, `parameters`, `runs` by seed, `mean`, `difference_to_full`
-        (Hit@1, 0..1), `hit_at_1_by_presses` or `hit_at_1_by_hops`, and for tasks of several families
-        `hit_at_1_by_family` or `hit_at_1_by_last_hop`: means over the seeds.
+        `settings`, the changes to every row, and others. Per row `label`, `table`, `settings` (all that it changes in
+        the recipe of the task), `paper`, `parameters`, `runs` by seed, `mean`, `difference_to_full` (Hit@1, 0..1),
+        `hit_at_1_by_presses` or `hit_at_1_by_hops`, and for tasks of several families `hit_at_1_by_family` or
+        `hit_at_1_by_last_hop`: means over the seeds.
     """
     by_row: dict[str, dict[int, dict]] = {}
     for row, seed, results in finished:
@@ -73,7 +76,7 @@ def summarise(task: str, finished: list[Finished]) -> dict:
         rows[name] = {
             "label": row.label,
             "table": row.table,
-            "settings": changes_of(row, task),
+            "settings": changes_of(row, task, settings),
             "paper": row.paper,
             "parameters": sorted({run["parameters"] for run in runs.values()}),
             "runs": {seed: _of_run(run) for seed, run in sorted(runs.items())},
@@ -86,6 +89,7 @@ def summarise(task: str, finished: list[Finished]) -> dict:
     some = [run for runs in by_row.values() for run in runs.values()]
     return {
         "task": task,
+        "settings": list(settings),
         "device": sorted({run["device"] for run in some}),
         "torch": sorted({run["torch"] for run in some}),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Every variant of the latent steps on the three tasks, in one table.
+"""Every variant of the latent steps on the three tasks, and on scene_hops with steps held to states, in one table.
 
 python -m training.steps.summary
 """
@@ -18,6 +18,7 @@ FILES = {
     "hops": ("training/steps/results/hops_variants.json", "training/ablations/results/hops.json"),
     "hops_mixed": ("training/steps/results/mixed_variants.json", "training/ablations/results/hops_mixed.json"),
     "scene_hops": ("training/ablations/results/scene_hops.json",),
+    "scene_hops, `loss.distil`": ("training/ablations/results/scene_hops_held.json",),
 }
 USUAL_SEEDS = 5
 OF_THE_PAPER = (
