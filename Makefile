@@ -141,19 +141,21 @@ scene-hops-base: .data/scene_hops_base/results.json  ## train what every row of 
 	cp $(addprefix $(<D)/model/,config.json model.safetensors tokenizer.json tokenizer_config.json processor_config.json \
 		chat_template.jinja) training/scene_hops/checkpoint/
 	cp $< training/scene_hops/checkpoint/training.json
-	rm -rf .data/ablations/scene_hops $(ABLATIONS)/scene_hops.runs.jsonl training/steps/results/scene_diagnostics.json
+	rm -rf .data/ablations/scene_hops .data/held $(addprefix $(ABLATIONS)/scene_hops,.runs.jsonl _held.runs.jsonl) \
+		training/steps/results/scene_diagnostics.json
 
 # Every row begins with the committed model; what the archives beside the JSONs have is not trained again. scene_hops has
-# the losses of the paper, scene_hops_held holds the steps of every row to states, as the recipe does.
+# the rows that begin without loss.distil, scene_hops_held those that all have it, as the recipe does.
 SCENE_HOPS := $(GRID) --task scene_hops --json $(ABLATIONS)/scene_hops.json
 SCENE_HELD := $(BIN)/python -m training.ablations.grid --out .data/held --task scene_hops --set loss.distil=1.0 \
 	--json $(ABLATIONS)/scene_hops_held.json
-HELD := full,no_curriculum,parallel,jacobi_1,jacobi_2,jacobi_3,jacobi_4,k_2,k_4,k_6,k_8,k_6_dealt,stages_2,stages_6,stages_8
-HELD := $(HELD),stages_6_dealt,anytime,targets_with_steps,single_mlp_matched,no_adapter,no_anchor,no_step_embedding
+HELD := full,explicit_cot_stage_0,no_curriculum,parallel,jacobi_1,jacobi_2,jacobi_3,jacobi_4,k_2,k_4,k_6,k_8,k_6_dealt
+HELD := $(HELD),stages_2,stages_6,stages_8,stages_6_dealt,anytime,targets_with_steps,single_mlp_matched,no_adapter,no_anchor,no_step_embedding
 HELD := $(HELD),top_1,no_shared_expert
 scene-hops scene-hops-variants: export OMP_NUM_THREADS := 1
+SINGLE := single_pass,single_pass_tuned,single_pass_from_stage_0,no_latent_transition
 scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: rows, causal tests, tables; goes on after a kill
-	$(SCENE_HOPS) --rows full,full_distilled,full_rehearsed,distilled,parallel,single_pass,single_pass_tuned,explicit_cot_stage_0
+	$(SCENE_HOPS) --rows full,full_distilled,full_rehearsed,distilled,parallel,$(SINGLE),explicit_cot_stage_0
 	$(BIN)/python -m training.steps.diagnose --json training/steps/results/scene_diagnostics.json \
 		$(foreach row,full full_distilled,--run .data/ablations/scene_hops/$(row)-0)
 	$(BIN)/python -m training.steps.cost --task scene_hops
@@ -162,7 +164,7 @@ scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: rows,
 		--file $(ABLATIONS)/scene_hops_held.json --ablations $(ABLATIONS)/scene_hops.json
 	$(BIN)/python -m docs.tables
 
-scene-hops-variants: $(VENV)/.dev  ## the same for every variant and rival: 5 to 30 CPU minutes for each of five seeds of a row
+scene-hops-variants: $(VENV)/.dev  ## the same for every variant and rival: 5 to 30 CPU minutes a seed, five seeds a row
 	$(SCENE_HELD) --rows $(HELD)
 	$(SCENE_HOPS) --rows pause,full_longer
 	$(MAKE) scene-hops

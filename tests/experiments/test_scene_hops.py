@@ -255,5 +255,7 @@ def test_the_table_has_a_row_for_each_model_and_each_guess(tmp_path, capsys):
     *lines, written = capsys.readouterr().out.splitlines()
     assert written == f"written: {tmp_path / 'a.svg'}" and "<svg" in (tmp_path / "a.svg").read_text()
     assert len(lines) == 6 and len({line.count("|") for line in lines}) == 1
-    assert lines[2] == "| full | 2 | 1 | 11 | 21 | 31 | 41 | 51 | 61 | 50 | 50 | 50 | 25 |"
-    assert lines[4].startswith("| guess: the picture at the start |  | 100 |") and lines[4].endswith("|  |  |  |  |")
+    assert lines[2] == "| full | 2 | 50 | 1 | 11 | 21 | 31 | 41 | 51 | 61 | 50 | 50 | 50 | 25 |"
+    assert lines[4].startswith("| guess: the picture at the start |  | 23 | 100 |") and lines[4].endswith(
+        "|  |  |  |  |"
+    )

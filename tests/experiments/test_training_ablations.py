@@ -157,7 +157,7 @@ def test_the_changes_of_a_row_make_its_recipe_where_they_are_given_to_that_of_th
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_rows_begin_with_the_losses_of_the_paper_unless_all_of_them_are_changed(task: str):
+def test_rows_begin_without_distillation_unless_all_of_them_are_changed(task: str):
     assert recipe_of(row_named("full"), task, 0, "a", []).loss.distil == 0
     assert recipe_of(row_named("full_distilled"), task, 0, "a", []).loss.distil == 1
     held = recipe_of(row_named("parallel"), task, 0, "a", ["loss.distil=1.0"])

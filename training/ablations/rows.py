@@ -16,8 +16,8 @@ TUNED_RATES = (3e-4, 1e-3, 2e-3, 3e-3, 5e-3)
 TUNING_SEED = 1000  # none of those that are reported
 
 
-# What every row begins with, unless `--set` says otherwise. The recipe of scene_hops adds what does better there.
-PAPERS_LOSSES = ("loss.distil=0.0",)
+# What every row begins with, unless `--set` says otherwise. The recipe of scene_hops has it, as that does better there.
+WITHOUT_OURS = ("loss.distil=0.0",)
 TASKS = {"hops": HOPS, "hops_mixed": HOPS_MIXED, "tiny": TINY, "scene_hops": SCENE_HOPS}
 
 
@@ -203,12 +203,12 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
     """A row's recipe.
 
     Args:
-        task (`str`): The recipe that all rows change: a key of `TASKS`, or the path of a YAML file. Its losses are the
-            paper's, whatever it says, unless `settings` or the row add others.
+        task (`str`): The recipe that all rows change: a key of `TASKS`, or the path of a YAML file. Rows begin
+            without `loss.distil`, whatever it says, unless `settings` or the row have it.
         settings (`list[str]`): Changes to every row, such as fewer steps.
     """
     own = [f"seed={seed}", f"output_dir={output_dir}", "workers=0"]
-    recipe = load_recipe(TASKS.get(task, task), [*PAPERS_LOSSES, *settings, *row.settings, *own])
+    recipe = load_recipe(TASKS.get(task, task), [*WITHOUT_OURS, *settings, *row.settings, *own])
     if row.name == "single_mlp_matched":
         plume = {"adapter_type": "mlp", "mlp_inner_size": matched_inner_size(recipe.model.hidden_size)}
         return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, plume=plume))

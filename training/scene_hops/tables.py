@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from plume_embed.evaluation.tradeoff import check_format
+from training.scene_hops import scenes
 from training.scene_hops.scenes import FAMILIES, MAX_HOPS
 
 # Rows that are drawn; the table has all.
@@ -30,16 +31,17 @@ def by_hops(results: Mapping[str, Any]) -> str:
     """
     numbers = [str(number) for number in range(MAX_HOPS + 1)]
     lines = [
-        f"| Hit@1 % by hops | seeds | {' | '.join(numbers)} | "
+        f"| Hit@1 % by hops | seeds | all | {' | '.join(numbers)} | "
         f"{' | '.join(f'last hop: {family}' for family in FAMILIES)} |",
-        f"|---|---:|{'---:|' * (len(numbers) + len(FAMILIES))}",
+        f"|---|---:|{'---:|' * (1 + len(numbers) + len(FAMILIES))}",
     ]
     for row in results["rows"].values():
         hits = [row["hit_at_1_by_hops"][n] for n in numbers] + [row["hit_at_1_by_last_hop"][f] for f in FAMILIES]
-        lines.append(_line(row["label"], str(len(row["runs"])), hits))
-    chance = _chance(results)
+        lines.append(_line(row["label"], str(len(row["runs"])), [row["mean"], *hits]))
+    chance, of_all = _chance(results), scenes.chance(scenes.held_out_queries())
     for guess, label in GUESSES.items():
-        lines.append(_line(label, "", [chance[n][guess] for n in numbers], len(FAMILIES)))
+        hits = [of_all[guess], *(chance[n][guess] for n in numbers)]
+        lines.append(_line(label, "", hits, len(FAMILIES)))
     return "\n".join(lines)
 
 

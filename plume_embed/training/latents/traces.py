@@ -2,8 +2,8 @@
 
 The rationale that the steps replace is cut into as many parts as there are steps. Then
 
-    distillation   z(k) comes near to the state that the model itself has where it has written part k (the idea of CODI,
-                   arXiv 2502.21074, at every step)
+    distillation   z(k) comes near to the state that the model itself has where it has read part k of the data's
+                   rationale, and the embedding to that at its end (the idea of CODI, arXiv 2502.21074, at every step)
     decoding       part k is to be read from z(k) alone, by the model's own language model with nothing else before it
                    (the step supervision of SIM-CoT, arXiv 2509.20317, without a decoder of its own)
 
