@@ -24,8 +24,6 @@ def figures() -> dict[str, list[str]]:
     intel = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
     there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
-    scenes = read("training/ablations/results/scene_hops.json")["rows"]
-    held = read("training/ablations/results/scene_hops_held.json")["rows"]
     kills = read("docs/results/corpus_kills.json")
     corpus = read("benchmarks/results/corpus.json")
     speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
@@ -40,8 +38,7 @@ def figures() -> dict[str, list[str]]:
             f"{mean:.1f} %",
             f"chance {100 * report_chance(report):.1f} %",
             f"another query's latents {swapped_answers():.1f} % of the queries get that query's answer",
-            scene_hops()[0],
-            scene_hops()[3],
+            *scene_hops()["README.md"],
             million_vectors(),
         ],
         "docs/results/hops.md": [
@@ -76,16 +73,9 @@ def figures() -> dict[str, list[str]]:
         "docs/search.md": [thousand_photographs()],
         "docs/results/latents.md": [
             *hits_by_seed(),
-            *scene_hops()[1:3],
-            "whose interval there is {low:+.1f} to {high:+.1f}".format(
-                **{end: 100 * scenes["full_distilled"]["difference_to_full"][end] for end in ("low", "high")}
-            ),
-            *(hits_of(row) for row in (scenes["distilled"], scenes["full_rehearsed"], held["parallel"])),
+            *scene_hops()["docs/results/latents.md"],
         ],
-        "docs/results/scene_hops.md": [
-            *scene_hops()[4:],
-            *(hits_of(row) for row in (scenes["distilled"], scenes["full_rehearsed"], held["parallel"])),
-        ],
+        "docs/results/scene_hops.md": scene_hops()["docs/results/scene_hops.md"],
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
@@ -127,7 +117,7 @@ def hits_by_seed() -> list[str]:
 def hits_of(row: Mapping[str, Any]) -> str:
     """Hit@1 of each seed of a row."""
     *most, last = (f"{100 * run['hit_at_1']:.1f}" for _, run in sorted(row["runs"].items()))
-    return f"{', '.join(most)} and {last} %"
+    return f"{', '.join(most)} and {last} %" if most else f"{last} % (one seed)"
 
 
 def thousand_photographs() -> str:
@@ -137,29 +127,46 @@ def thousand_photographs() -> str:
     return f"take {each:.2f} CPU seconds each and up to {peak:.1f} GiB of memory"
 
 
-def scene_hops() -> list[str]:
-    """Hit@1 on scene_hops as the README and the page say it, over the seeds that all of these rows have, and what other
-    latents cost there."""
+def scene_hops() -> dict[str, list[str]]:
+    """What the pages say of scene_hops: Hit@1 of four rows over the seeds that all of them have, of naming the picture
+    at the start, of runs three times as long, and of queries with the latents of others."""
     rows = read("training/ablations/results/scene_hops.json")["rows"]
     runs = [rows[name]["runs"] for name in ("full_distilled", "single_pass", "full", "explicit_cot_stage_0")]
     seeds = set.intersection(*(set(own) for own in runs))
     means = (100 * sum(own[seed]["hit_at_1"] for seed in seeds) / len(seeds) for own in runs)
     distilled, single, full, written = (f"{mean:.1f} %" for mean in means)
-    causal = read("training/steps/results/scene_diagnostics.json")["scene_hops/full_distilled-0"]["causal"]
-    base = "training/scene_hops/checkpoint/training.json"
-    start = f"{100 * chance(held_out_queries())['start']:.1f} %"
-    lost = -100 * causal["another query"]["difference"][0]
-    return [
-        f"{distilled}, against {single} in a single pass, {full} by the curriculum without that and {written} with "
-        f"the rationale written out (means of {len(seeds)} seeds)",
-        f"{single} in a single pass, {full} by the curriculum without `loss.distil`, {distilled} with it, and "
-        f"{written} with the rationale written out (means of {len(seeds)} seeds)",
-        f"always naming the picture at the start to {start}",
-        f"naming the picture at the start would be {start}",
-        f"cost {lost:.0f} points",
-        f"comes to {start}",
-        f"{100 * read(base)['hit_at_1']:.1f} % (`{base}`)",
-    ]
+    diagnostics = read("training/steps/results/scene_diagnostics.json")
+    lost = -100 * diagnostics["scene_hops/full_distilled-0"]["causal"]["another query"]["difference"][0]
+    twos = diagnostics["scene_hops, two instructions a picture/full_distilled-0"]["causal"]
+    follows, own = 100 * twos["another query"]["follows"], 100 * twos["as they are"]["hit"][0]
+    start, base = f"{100 * chance(held_out_queries())['start']:.1f} %", "training/scene_hops/checkpoint/training.json"
+    difference = rows["full_distilled"]["difference_to_full"]
+    held = read("training/ablations/results/scene_hops_held.json")["rows"]
+    plain, ours = ("distilled", "full_rehearsed", "full_longer"), ("parallel", "no_adapter", "k_8")
+    by_seed = [hits_of(row) for row in (*(rows[name] for name in plain), *(held[name] for name in ours))]
+    return {
+        "README.md": [
+            f"{distilled}, against {single} in a single pass, {full} by the curriculum without that and {written} with "
+            f"the rationale written out (means of {len(seeds)} seeds)",
+            f"naming the picture at the start would be {start}",
+            f"with the latents of another instruction, {follows:.1f} % get that one's, where {own:.1f} % are right",
+        ],
+        "docs/results/latents.md": [
+            f"{single} in a single pass, {full} by the curriculum without `loss.distil`, {distilled} with it, and "
+            f"{written} with the rationale written out (means of {len(seeds)} seeds)",
+            f"always naming the picture at the start to {start}",
+            f"{follows:.1f} % of the queries get that one's answer, where {own:.1f} % are right with their own",
+            f"whose interval there is {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}",
+            *by_seed,
+        ],
+        "docs/results/scene_hops.md": [
+            f"Then {follows:.1f} % get the other instruction's answer, where {own:.1f} % are right",
+            f"cost {lost:.0f} points",
+            f"comes to {start}",
+            f"{100 * read(base)['hit_at_1']:.1f} % (`{base}`)",
+            *by_seed,
+        ],
+    }
 
 
 def h100_figures() -> list[str]:

@@ -243,6 +243,15 @@ def test_the_rows_of_the_grid_are_recipes_of_it(row, tmp_path):
     assert recipe.task == "training.scene_hops.task:SceneTask" and recipe.seed == 3
 
 
+def test_queries_in_twos_ask_one_scene_for_different_answers():
+    found = scenes.queries_over_one_scene(40)
+    assert len(found) == 40 and found[:10] == scenes.queries_over_one_scene(10)
+    for one, other in zip(found[::2], found[1::2], strict=True):
+        assert (one.scene, one.renderings) == (other.scene, other.renderings) and one.final != other.final
+    with pytest.raises(ValueError, match="an even number, not 3"):
+        scenes.queries_over_one_scene(3)
+
+
 def test_the_table_has_a_row_for_each_model_and_each_guess(tmp_path, capsys):
     queries = scenes.held_out_queries(200)
     found = {"hit_at_1": 0.5, "parameters": 1, "train_minutes": 1.0, "train_cpu_minutes": 1.0, "device": "cpu"}

@@ -90,6 +90,22 @@ def test_a_run_that_the_file_has_need_not_be_there(tmp_path, entry, capsys):
     assert capsys.readouterr().out.startswith("hops/full-0: Hit@1 ")
     with pytest.raises(ValueError, match="has not ended"):
         script.main(run=[folder], to=to, queries=2, anew=True)
+    to.write_text(json.dumps({"scene_hops/full-0": entry}))
+    with pytest.raises(ValueError, match="has not ended"):  # its second set is not in the file
+        script.main(run=[tmp_path / "scene_hops" / "full-0"], to=to, queries=2)
+
+
+def test_latents_come_from_the_query_that_a_set_names_where_it_names_one(released_model_dir):
+    model = PlumeModel.from_pretrained(released_model_dir, num_latent_steps=2).eval()
+    rng = random.Random(1)
+    items = [random_item(rng) for _ in range(4)]
+    asked = DiagnosticSet("themselves", items, items, [[n] for n in range(4)], 2)
+    loaded = Loaded("random", model, PlumeProcessor.from_pretrained(released_model_dir), [asked])
+    found = {
+        name: diagnose(loaded, dataclasses.replace(asked, others=others))["causal"]["another query"]["cosine"]
+        for name, others in (("next", None), ("named next", [1, 2, 3, 0]), ("own", [0, 1, 2, 3]))
+    }
+    assert found["own"] == pytest.approx(1, abs=1e-5) and found["next"] == found["named next"] < 1 - 1e-4
 
 
 def test_seeds_share_a_row_with_students_interval_and_one_model_has_its_own(entry):
@@ -216,10 +232,11 @@ def test_a_pause_is_learned_at_the_rate_at_which_the_task_begins(task, rate):
     assert recipe_of(row_named("pause"), task, 0, "a", []).curriculum.learning_rates == (rate,) * 5
 
 
-def test_longer_stages_are_three_times_as_long_and_nothing_else():
-    longer, full = (recipe_of(row_named(name), "scene_hops", 0, "a", []) for name in ("full_longer", "full"))
-    curriculum = dataclasses.replace(full.curriculum, max_steps=3 * full.curriculum.max_steps)
-    assert longer == dataclasses.replace(full, curriculum=curriculum)
+@pytest.mark.parametrize("name", ["full", "single_pass"])
+def test_longer_stages_are_three_times_as_long_and_nothing_else(name):
+    longer, own = (recipe_of(row_named(row), "scene_hops", 0, "a", []) for row in (f"{name}_longer", name))
+    curriculum = dataclasses.replace(own.curriculum, max_steps=3 * own.curriculum.max_steps)
+    assert longer == dataclasses.replace(own, curriculum=curriculum)
 
 
 def test_rows_of_the_ablations_stand_beside_the_variants_where_these_lack_them():

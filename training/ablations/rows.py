@@ -102,6 +102,13 @@ ROWS = (
     ),
     Row("k_8", "steps", "K = 8", ("curriculum.num_latent_steps=8",)),  # on hops that is `full`
     Row("full_longer", "steps", "full, trained three times as long", forks=False),
+    Row(
+        "single_pass_longer",
+        "steps",
+        "single pass, trained three times as long",
+        ("curriculum.num_latent_steps=0", "curriculum.stages=[0]"),
+        forks=False,
+    ),
     Row("anytime", "steps", "any K: the loss also read behind two of 1 to K - 1 steps"),
     Row(
         "targets_with_steps",
@@ -220,7 +227,7 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
                 f"curriculum.num_latent_steps={recipe.curriculum.num_latent_steps} there are {len(early)}."
             )
         return dataclasses.replace(recipe, curriculum=dataclasses.replace(recipe.curriculum, anytime_steps=early))
-    if row.name == "full_longer":
+    if row.name.endswith("_longer"):
         curriculum = dataclasses.replace(recipe.curriculum, max_steps=3 * recipe.curriculum.max_steps)
         return dataclasses.replace(recipe, curriculum=curriculum)
     if row.name == "pause":  # its last stage is its only one, so it learns as others do at the beginning

@@ -23,7 +23,7 @@ G, a green cross. One latent step replaces one look-up, two of them a hop.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -229,6 +229,27 @@ def held_out_queries(count: int = NUM_TEST_QUERIES, split: str = "test") -> list
     `"validation"`, which shows the renderings of training and is for choosing settings."""
     rng = random.Random(f"scene_hops {split}")
     return [draw(rng, is_test=split == "test") for _ in range(count)]
+
+
+def queries_over_one_scene(count: int) -> list[Query]:
+    """Test queries in twos: neighbours ask the same scene, in the same renderings, for different answers.
+
+    Args:
+        count (`int`): Queries, an even number.
+
+    Raises:
+        ValueError: an odd number.
+    """
+    if count % 2:
+        raise ValueError(f"Queries in twos are an even number, not {count}.")
+    rng = random.Random("scene_hops in twos")
+    found: list[Query] = []
+    while len(found) < count:
+        one = draw(rng, is_test=True)
+        other = replace(one, start=rng.choice(one.scene.fields), signs=draw_signs(rng))
+        if one.final != other.final:
+            found += [one, other]
+    return found
 
 
 def chance(queries: list[Query]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from plume_embed.atomic import write_json
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from plume_embed.quiet import quiet_libraries
 from plume_embed.training.latents.causal import embed_with, other_queries, record, replaced, similarities
-from training.steps.sets import DiagnosticSet, Loaded, of_checkpoint, of_run
+from training.steps.sets import DiagnosticSet, Loaded, of_checkpoint, of_run, sets_of_run
 
 RESULTS = Path(__file__).parent / "results" / "diagnostics.json"
 
@@ -39,7 +39,7 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
     queries = record(model, processor, asked.queries, steps)
     candidates = record(model, processor, asked.candidates, asked.document_latent_steps)
     own = hits(queries.embeddings, candidates.embeddings, asked.gold)
-    others = other_queries([gold[0] for gold in asked.gold])
+    others = other_queries([gold[0] for gold in asked.gold]) if asked.others is None else torch.tensor(asked.others)
     embedded = embed_with(model, processor, asked.queries, replaced(queries.inputs, others))
     causal = {}
     for name, embeddings in embedded.items():
@@ -123,9 +123,10 @@ def main(
     results = json.loads(to.read_text()) if to.is_file() else {}
     loaders = []
     for folder in run or []:
-        key = f"{folder.parent.name}/{folder.name}"  # a run has one set, that of its task
-        if key in results and not anew:  # then the run need not be here: it may have ended elsewhere
-            typer.echo(_line(key, results[key]))
+        keys = [f"{name}/{folder.name}" for name in sets_of_run(folder)]
+        if all(key in results for key in keys) and not anew:  # the run need not be here: it may have ended elsewhere
+            for key in keys:
+                typer.echo(_line(key, results[key]))
         else:
             loaders.append(lambda folder=folder: of_run(folder, queries))
     if checkpoint is not None:

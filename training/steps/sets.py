@@ -16,6 +16,7 @@ from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.training.recipe import recipe_from
 from plume_embed.training.tasks import make_task
 from plume_embed.training.trainer import load_weights
+from training.scene_hops.scenes import queries_over_one_scene
 
 # Of the miniature: one task a kind that is well above chance for plume-tiny, and none with thousands of candidates.
 MINIATURE_TASKS = (
@@ -27,6 +28,7 @@ MINIATURE_TASKS = (
 )
 
 PHOTOGRAPH_TASK = "captions -> photos"
+IN_TWOS = ", two instructions a picture"  # behind the name of a set whose neighbours ask one picture
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class DiagnosticSet:
         gold (`list[list[int]]`): For each query its right candidates.
         document_latent_steps (`int`): K of the candidates.
         depths (`list[int]`, *optional*): For each query how many steps of the rationale its answer needs.
+        others (`list[int]`, *optional*): For each query the one, with another answer, whose latents it is given.
+            `None`: the next one with another answer.
     """
 
     name: str
@@ -47,6 +51,7 @@ class DiagnosticSet:
     gold: list[list[int]]
     document_latent_steps: int
     depths: list[int] | None = None
+    others: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,8 +64,15 @@ class Loaded:
     sets: list[DiagnosticSet]
 
 
+def sets_of_run(folder: Path) -> list[str]:
+    """Names of the sets that a run is diagnosed on: its task, and for `scene_hops` also two instructions a picture."""
+    task = folder.parent.name
+    return [task, f"{task}{IN_TWOS}"] if task == "scene_hops" else [task]
+
+
 def of_run(folder: Path, count: int) -> Loaded:
-    """A finished run of `hops`, `hops_mixed` or `scene_hops` with the first test queries.
+    """A finished run of `hops`, `hops_mixed` or `scene_hops` with the first test queries, in the sets of
+    [`sets_of_run`].
 
     Args:
         folder (`Path`): The run's output folder.
@@ -73,18 +85,24 @@ def of_run(folder: Path, count: int) -> Loaded:
         raise ValueError(f"{folder} has no results.json: the run has not ended; go on with --resume.")
     recipe = recipe_from(json.loads((folder / "results.json").read_text())["recipe"])
     task = make_task(recipe)
-    queries = task.data.held_out_queries(count, recipe.split)
-    found = DiagnosticSet(
-        name=folder.parent.name,
-        queries=[query.item() for query in queries],
-        candidates=list(task.data.NAMES),
-        gold=[[query.final] for query in queries],
-        document_latent_steps=task.target_latent_steps,
-        depths=[query.depth for query in queries],
-    )
+    found = []
+    for name in sets_of_run(folder):
+        in_twos = name.endswith(IN_TWOS)
+        queries = queries_over_one_scene(count) if in_twos else task.data.held_out_queries(count, recipe.split)
+        found.append(
+            DiagnosticSet(
+                name=name,
+                queries=[query.item() for query in queries],
+                candidates=list(task.data.NAMES),
+                gold=[[query.final] for query in queries],
+                document_latent_steps=task.target_latent_steps,
+                depths=[query.depth for query in queries],
+                others=[place ^ 1 for place in range(count)] if in_twos else None,
+            )
+        )
     model = task.make_model()
     load_weights(model, folder / "model")
-    return Loaded(folder.name, model.eval(), task.processor, [found])
+    return Loaded(folder.name, model.eval(), task.processor, found)
 
 
 def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photographs: Path | None, count: int) -> Loaded:
