@@ -142,7 +142,10 @@ def scene_hops() -> dict[str, list[str]]:
     start, base = f"{100 * chance(held_out_queries())['start']:.1f} %", "training/scene_hops/checkpoint/training.json"
     difference = rows["full_distilled"]["difference_to_full"]
     held = read("training/ablations/results/scene_hops_held.json")["rows"]
-    plain, ours = ("distilled", "full_rehearsed", "full_longer"), ("parallel", "no_adapter", "k_8")
+    plain, ours = (
+        ("distilled", "full_rehearsed", "full_longer", "single_pass_longer"),
+        ("parallel", "no_adapter", "k_8"),
+    )
     by_seed = [hits_of(row) for row in (*(rows[name] for name in plain), *(held[name] for name in ours))]
     return {
         "README.md": [

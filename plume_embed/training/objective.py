@@ -53,7 +53,7 @@ class SideBatch:
         """How many tokens of each row [B] have a share in `token_losses`; none in a single pass."""
         if self.suffix_lengths is None:
             return self.prefix["input_ids"].new_zeros(len(self))
-        has_second = self.trace is not None and self.trace.distils
+        has_second = self.trace is not None and self.trace.is_text
         return self.suffix_lengths + self.trace.lengths if has_second else self.suffix_lengths
 
 
@@ -137,7 +137,8 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_st
     latents, router_probs = model.latents(prefix, num_latent_steps)
     early = [_read_after(model, prefix, side, steps) for steps in early_steps]
     trace = side.trace if latents else None
-    explicit = explicit_states(model, prefix, trace) if trace is not None and trace.distils else None  # [B, T, D]
+    distils = trace is not None and trace.losses.distils
+    explicit = explicit_states(model, prefix, trace) if distils else None  # [B, T, D]
     hidden = model.suffix(prefix, num_latent_steps, side.suffix_ids)  # [B, S, D]
     rows = torch.arange(len(hidden), device=hidden.device)
     gen = prefix.z0 if side.reads_prefix else hidden[rows, side.suffix_lengths - 1]  # [B, D]
@@ -145,7 +146,7 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_st
     last = latents[-1] if latents else prefix.z0
     states = torch.cat((last.unsqueeze(1), hidden[:, :-1]), dim=1)  # [B, S, D]
     token_losses = suffix_token_losses(model, states, side.suffix_ids, side.suffix_lengths)
-    if explicit is not None:  # the explicit trace stays a skill, else there is nothing to be held to
+    if explicit is not None and trace.is_text:  # the explicit trace stays a skill
         states = torch.cat((prefix.z0.unsqueeze(1), explicit[:, :-1]), dim=1)
         token_losses = token_losses + suffix_token_losses(model, states, trace.token_ids, trace.lengths)
     has_router = num_latent_steps > 0 and model.config.adapter_type == "moe"
@@ -156,7 +157,7 @@ def run_side(model: PlumeModel, side: SideBatch, num_latent_steps: int, early_st
         router_probs=torch.stack(router_probs, dim=1) if has_router else None,
         early=torch.stack(early, dim=1) if early else None,
         distil=None if explicit is None else distillation_losses(latents, gen, explicit, trace),
-        decode=decoding_losses(model, latents, trace) if trace is not None and trace.decodes else None,
+        decode=decoding_losses(model, latents, trace) if trace is not None and trace.losses.decodes else None,
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plume_embed import PlumeModel
-from plume_embed.training.latents.traces import distillation_losses, explicit_states, traces_of
+from plume_embed.training.latents.traces import TraceLosses, distillation_losses, explicit_states, traces_of
 from plume_embed.training.objective import make_side, run_side
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.trainer import load_weights
@@ -85,7 +85,7 @@ def test_slots_are_held_to_the_states_of_a_rationale_that_saw_no_slot(plume):
     side = make_side(task.processor, [query.item() for query in queries], [SUFFIX] * 3)
     last = task.curriculum.at(task.recipe.curriculum.max_steps - 1)
     rationales = [query.rationale for query in queries]
-    side.trace = traces_of(task.processor, task.curriculum, last, rationales, True, False)
+    side.trace = traces_of(task.processor, task.curriculum, last, rationales, TraceLosses(True, False))
     found = run_side(model, side, STEPS)
     assert found.distil is not None
     alone = model.prefix(**side.prefix)

@@ -8,12 +8,14 @@ from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.training.curriculum import Curriculum, TraceText
 from plume_embed.training.latents.branches import behind
 from plume_embed.training.latents.traces import (
+    TraceLosses,
     decoding_losses,
     distillation_losses,
     explicit_states,
     make_trace,
     traces_of,
 )
+from plume_embed.training.loss.batch_loss import LossWeights
 from plume_embed.training.objective import make_side, run_side
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.tasks import make_task
@@ -44,7 +46,7 @@ def test_the_parts_are_what_the_steps_of_a_stage_replace(processor, latent_end, 
     assert len(text.parts) == state.num_latent_steps == stage
     remaining = curriculum.suffix(RATIONALES[0], None, state).replace("<eot>", "")
     assert ("".join(text.parts) + " " * (stage < 4) + remaining).replace("  ", " ") == text.suffix.replace("<eot>", "")
-    trace = make_trace(processor, [text], True, True)
+    trace = make_trace(processor, [text], TraceLosses(True, True))
     tokens, end = trace.token_ids[0], 0
     for part, (first, behind_last) in zip(text.parts, trace.spans[0].tolist(), strict=True):
         begin, end = end, end + len(part)  # a token may reach over the border, and is of the part that it begins in
@@ -55,22 +57,22 @@ def test_the_parts_are_what_the_steps_of_a_stage_replace(processor, latent_end, 
 
 def test_without_steps_or_without_a_weight_there_is_no_trace(processor):
     curriculum = Curriculum(max_steps=100)
-    assert traces_of(processor, curriculum, curriculum.at(0), RATIONALES, True, True) is None
-    assert traces_of(processor, curriculum, curriculum.at(99), RATIONALES, False, False) is None
-    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, False, True)
+    assert traces_of(processor, curriculum, curriculum.at(0), RATIONALES, TraceLosses(True, True)) is None
+    assert traces_of(processor, curriculum, curriculum.at(99), RATIONALES, TraceLosses(False, False)) is None
+    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, TraceLosses(False, True))
     assert trace is not None and trace.spans.shape == (3, 8, 2) and (trace.spans[2] == trace.spans[2, 0, 0]).all()
 
 
 def test_a_tokenizer_that_cannot_say_where_its_tokens_lie_is_refused(processor, monkeypatch):
     monkeypatch.setattr(type(processor.tokenizer), "is_fast", False)
     with pytest.raises(ValueError, match="need a fast tokenizer"):
-        make_trace(processor, [TraceText("a", 0, ("a",))], True, False)
+        make_trace(processor, [TraceText("a", 0, ("a",))], TraceLosses(True, False))
 
 
 @torch.no_grad()
 def test_the_distance_is_from_the_states_of_the_written_rationale(model, processor):
     curriculum = Curriculum(max_steps=100, num_latent_steps=3)
-    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, True, False)
+    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, TraceLosses(True, False))
     side = make_side(processor, ITEMS, ["<eot></think>\n<gen_emb>"] * 3)
     prefix = model.prefix(**side.prefix)
     latents, _ = model.latents(prefix, 3)
@@ -92,7 +94,7 @@ def test_the_distance_is_from_the_states_of_the_written_rationale(model, process
 @torch.no_grad()
 def test_a_rollout_that_has_the_states_of_its_rationale_has_no_distance(model, processor):
     curriculum = Curriculum(max_steps=100, num_latent_steps=2)
-    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES[:1], True, False)
+    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES[:1], TraceLosses(True, False))
     prefix = model.prefix(**make_side(processor, ITEMS[:1], None).prefix)
     states = explicit_states(model, prefix, trace)
     same = [states[:, end - 1] for _, end in trace.spans[0].tolist()]
@@ -104,7 +106,7 @@ def test_a_rollout_that_has_the_states_of_its_rationale_has_no_distance(model, p
 @torch.no_grad()
 def test_a_part_is_decoded_from_its_own_step_and_nothing_else(model, processor):
     curriculum = Curriculum(max_steps=100, num_latent_steps=3)
-    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, False, True)
+    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, TraceLosses(False, True))
     latents = list(torch.randn(3, 3, model.config.get_text_config().hidden_size, dtype=torch.float64))
     found = decoding_losses(model, latents, trace)
     embed = model.get_input_embeddings()
@@ -125,7 +127,7 @@ def test_a_part_is_decoded_from_its_own_step_and_nothing_else(model, processor):
 
 def test_both_losses_reach_the_steps_and_leave_the_explicit_states_alone(model, processor):
     curriculum = Curriculum(max_steps=100, num_latent_steps=2)
-    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES[:1], True, True)
+    trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES[:1], TraceLosses(True, True))
     prefix = model.prefix(**make_side(processor, ITEMS[:1], None).prefix)
     states = explicit_states(model, prefix, trace).detach().requires_grad_()
     latents = [z.detach().requires_grad_() for z in model.latents(behind(prefix, 0), 2)[0]]
@@ -142,12 +144,49 @@ def test_a_trace_adds_its_tokens_to_what_is_supervised_where_it_distils(model, p
     side = make_side(processor, ITEMS, ["<eot></think>\n<gen_emb>"] * 3)
     plain = run_side(model, side, 2)
     for distils in (False, True):
-        side.trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, distils, True)
+        side.trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, TraceLosses(distils, True))
         output = run_side(model, side, 2)
         extra = side.trace.lengths if distils else 0
         assert side.supervised_tokens.tolist() == (side.suffix_lengths + extra).tolist()
         assert (output.token_losses > plain.token_losses).all() == distils and (output.distil is None) != distils
         torch.testing.assert_close(output.gen, plain.gen, atol=1e-6, rtol=0)
+
+
+def test_a_trace_that_is_not_rehearsed_is_no_text(model, processor):
+    curriculum = Curriculum(max_steps=100, num_latent_steps=2)
+    side = make_side(processor, ITEMS, ["<eot></think>\n<gen_emb>"] * 3)
+    plain = run_side(model, side, 2)
+    found = {}
+    for rehearses in (False, True):
+        asked = TraceLosses(True, False, rehearses)
+        side.trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, asked)
+        found[rehearses] = run_side(model, side, 2)
+        assert (side.supervised_tokens > side.suffix_lengths).all() == rehearses
+    torch.testing.assert_close(found[False].token_losses, plain.token_losses, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found[False].distil, found[True].distil, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_steps_or_the_embedding_are_held_alone_where_that_is_asked(model, processor):
+    curriculum = Curriculum(max_steps=100, num_latent_steps=2)
+    prefix = model.prefix(**make_side(processor, ITEMS, None).prefix)
+    found, states, latents, gen = {}, None, torch.randn(2, *prefix.z0.shape).unbind(), torch.randn_like(prefix.z0)
+    for what in ("all", "steps", "embedding"):
+        asked = TraceLosses(True, False, distil_to=what)
+        trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES, asked)
+        states = explicit_states(model, prefix, trace) if states is None else states
+        found[what] = distillation_losses(latents, gen, states, trace)
+    parts = torch.tensor([(trace.spans[row, :, 1] > trace.spans[row, :, 0]).sum() for row in range(3)])
+    assert parts.tolist()[2] == 0 and found["steps"][2] == 0  # nothing to be held to
+    whole = (parts * found["steps"] + found["embedding"]) / (parts + 1)
+    torch.testing.assert_close(found["all"], whole, atol=1e-6, rtol=0)
+
+
+def test_an_unknown_part_to_hold_is_named():
+    with pytest.raises(ValueError, match="distil_to is all, steps or embedding, got 'anchor'"):
+        LossWeights(distil_to="anchor")
+    with pytest.raises(ValueError, match="distil_to"):
+        load_recipe(HOPS, ["loss.distil_to=anchor"])
 
 
 @pytest.mark.parametrize("row", ["distilled", "stages_6_decoded", "k_4_decoded"])
@@ -157,7 +196,7 @@ def test_the_rows_of_the_ablation_hold_steps_to_the_rationale_and_share_stage_0(
     assert why_not_forked(recipe, full) is None
     task, last = make_task(recipe, 0, 1), recipe.curriculum.max_steps - 1
     (queries,) = task.batch(last, recipe.curriculum.at(last)).queries
-    assert queries.trace.distils == (row == "distilled") and queries.trace.decodes == (row != "distilled")
+    assert queries.trace.losses == TraceLosses(row == "distilled", row != "distilled")
     sizes = (queries.trace.spans[..., 1] - queries.trace.spans[..., 0]).tolist()
     assert sizes == [[2] * 4 if row == "k_4_decoded" else [1] * 8] * 4
 

@@ -11,7 +11,7 @@ from common import CASES, case_item, expected, random_item
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.training.curriculum import TraceText, suffix_text
-from plume_embed.training.latents.traces import make_trace
+from plume_embed.training.latents.traces import TraceLosses, make_trace
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses, join
 from plume_embed.training.loss.grad_cache import average_gradients, cached_backward
 from plume_embed.training.loss.losses import info_nce
@@ -107,7 +107,8 @@ def training_batch(
 
     def side(items: list, suffixes: list[str], rows: range) -> SideBatch:
         made = make_side(processor, [items[i] for i in rows], [suffixes[i] for i in rows])
-        return replace(made, trace=make_trace(processor, [traces[i] for i in rows], True, True)) if traced else made
+        asked = TraceLosses(True, True)
+        return replace(made, trace=make_trace(processor, [traces[i] for i in rows], asked)) if traced else made
 
     return TrainingBatch(
         queries=[side(queries, SUFFIXES, chunk) for chunk in chunks],

@@ -61,7 +61,7 @@ def _what_stage_0_reads(recipe: Recipe, step: int) -> dict:
     del values["model"]["plume"]  # the adapter and its steps
     for name in _OF_LATER_STAGES:
         del values["curriculum"][name]
-    for name in ("distil", "decode"):  # of latent steps
+    for name in ("distil", "distil_to", "rehearse", "decode"):  # of latent steps
         del values["loss"][name]
     return values | {"learning_rates": [recipe.curriculum.at(index).learning_rate for index in range(step)]}
 

@@ -153,6 +153,24 @@ ROWS = (
         ("curriculum.stages=[0,4]", "loss.distil=1.0"),
     ),
     Row("full_distilled", "steps", "full, each step held to the states of the written rationale", ("loss.distil=1.0",)),
+    Row(
+        "full_held",
+        "steps",
+        "full, each step held to the states of the written rationale, which is not trained to the end",
+        ("loss.distil=1.0", "loss.rehearse=false"),
+    ),
+    Row(
+        "full_steps_held",
+        "steps",
+        "full, each step held to the states of the written rationale, but not the embedding",
+        ("loss.distil=1.0", "loss.distil_to=steps"),
+    ),
+    Row(
+        "full_embedding_held",
+        "steps",
+        "full, the embedding held to the last state of the written rationale, but no step",
+        ("loss.distil=1.0", "loss.distil_to=embedding"),
+    ),
     # The distance weighs nothing: what is left is the cross-entropy of the whole rationale, in every stage.
     Row("full_rehearsed", "steps", "full, the written rationale trained to the end", ("loss.distil=1.0e-9",)),
     Row("stages_6_decoded", "steps", "6 stages, each step read by a decoder", ("loss.decode=1.0",)),

@@ -102,8 +102,8 @@ class HopsTask:
         )
 
     def _trace(self, queries: list[hops.Hop], state: CurriculumState) -> Trace | None:
-        rationales, loss = [query.rationale for query in queries], self.recipe.loss
-        return traces_of(self.processor, self.curriculum, state, rationales, loss.distil > 0, loss.decode > 0)
+        rationales = [query.rationale for query in queries]
+        return traces_of(self.processor, self.curriculum, state, rationales, self.recipe.loss.of_traces)
 
     def _names(self, finals: tuple[int, ...], state: CurriculumState) -> SideBatch:
         """The targets that name these states, which have no rationale: rows of what is made once for all of them."""

@@ -129,7 +129,6 @@ class CorpusTask:
 
     def _chunks(self, pairs: list[Pair], name: str, state: CurriculumState, has_rollout: bool) -> list[SideBatch]:
         size, chunks = self.recipe.chunk_size or len(pairs), []
-        asked = (self.recipe.loss.distil > 0, self.recipe.loss.decode > 0)
         for start in range(0, len(pairs), size):
             chunk = pairs[start : start + size]
             sides = [pair.query if name == "query" else pair.target for pair in chunk]
@@ -138,7 +137,8 @@ class CorpusTask:
             rationales = [side.rationale for side in sides]
             try:
                 made = make_side(self.processor, items, suffixes if has_rollout else None, reads_prefix)
-                trace = traces_of(self.processor, self.curriculum, state, rationales, *asked) if has_rollout else None
+                asked = self.recipe.loss.of_traces
+                trace = traces_of(self.processor, self.curriculum, state, rationales, asked) if has_rollout else None
                 chunks.append(replace(made, trace=trace))
             except ValueError as error:
                 match = _ITEM.match(str(error))

@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,22 @@ from plume_embed.training.curriculum import Curriculum, CurriculumState, TraceTe
 from plume_embed.training.latents.branches import behind
 
 
+@dataclass(frozen=True)
+class TraceLosses:
+    """What is asked of a trace.
+
+    Args:
+        distils, decodes (`bool`): Which losses.
+        rehearses (`bool`): Where it distils, whether its tokens are trained as text as well.
+        distil_to (`str`): What distillation holds to states: "all", the "steps" or the "embedding" alone.
+    """
+
+    distils: bool
+    decodes: bool
+    rehearses: bool = True
+    distil_to: Literal["all", "steps", "embedding"] = "all"
+
+
 @dataclass
 class Trace:
     """The explicit traces of a batch.
@@ -34,22 +51,26 @@ class Trace:
         token_ids (`torch.Tensor` of shape [B, T]): Of the suffixes, padded on the right.
         lengths (`torch.Tensor` of shape [B]): Tokens of each, without padding.
         spans (`torch.Tensor` of shape [B, K, 2]): Place of each part's first token, and the place behind its last one.
-        distils, decodes (`bool`): Which losses are asked for.
+        losses ([`TraceLosses`]): What is asked of them.
     """
 
     token_ids: torch.Tensor
     lengths: torch.Tensor
     spans: torch.Tensor
-    distils: bool
-    decodes: bool
+    losses: TraceLosses
 
     def to(self, device: torch.device | str) -> "Trace":
         """The same traces on another device."""
         tensors = [tensor.to(device) for tensor in (self.token_ids, self.lengths, self.spans)]
-        return Trace(*tensors, distils=self.distils, decodes=self.decodes)
+        return Trace(*tensors, losses=self.losses)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its tokens have a share in the cross-entropy."""
+        return self.losses.distils and self.losses.rehearses
 
 
-def make_trace(processor: PlumeProcessor, texts: Sequence[TraceText], distils: bool, decodes: bool) -> Trace:
+def make_trace(processor: PlumeProcessor, texts: Sequence[TraceText], losses: TraceLosses) -> Trace:
     """Tokens of the traces, and where each part lies in them.
 
     Raises:
@@ -67,7 +88,7 @@ def make_trace(processor: PlumeProcessor, texts: Sequence[TraceText], distils: b
         rows.append(torch.tensor(encoded["input_ids"]))
         spans.append(_spans(text, [start for start, _ in encoded["offset_mapping"]]))
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
-    return Trace(ids, torch.tensor([len(row) for row in rows]), torch.tensor(spans), distils, decodes)
+    return Trace(ids, torch.tensor([len(row) for row in rows]), torch.tensor(spans), losses)
 
 
 def traces_of(
@@ -75,13 +96,12 @@ def traces_of(
     curriculum: Curriculum,
     state: CurriculumState,
     rationales: Sequence[str],
-    distils: bool,
-    decodes: bool,
+    losses: TraceLosses,
 ) -> Trace | None:
     """Traces of one side of a batch; `None` where neither loss is asked for or the state has no latent step."""
-    if not (distils or decodes) or state.num_latent_steps == 0:
+    if not (losses.distils or losses.decodes) or state.num_latent_steps == 0:
         return None
-    return make_trace(processor, [curriculum.trace(each, state) for each in rationales], distils, decodes)
+    return make_trace(processor, [curriculum.trace(each, state) for each in rationales], losses)
 
 
 def _spans(text: TraceText, starts: Sequence[int]) -> list[tuple[int, int]]:
@@ -99,7 +119,8 @@ def explicit_states(model: PlumeModel, prefix: PlumePrefix, trace: Trace) -> tor
 def distillation_losses(
     latents: Sequence[torch.Tensor], gen: torch.Tensor, states: torch.Tensor, trace: Trace
 ) -> torch.Tensor:
-    """Distance of a rollout from the explicit trace, [B] float32: the mean over its steps and its embedding state.
+    """Distance of a rollout from the explicit trace, [B] float32: the mean over what is held of its steps and its
+    embedding state; 0 where nothing is.
 
     A step is held to the last token of its part. A distance is the smooth L1 between two states, in units of the root
     mean square of the explicit one, which gets no gradient.
@@ -111,13 +132,15 @@ def distillation_losses(
     """
     starts, ends = trace.spans.unbind(dim=-1)  # [B, K] each
     places = torch.cat((ends - 1, (trace.lengths - 1).unsqueeze(1)), dim=1)  # [B, K + 1]
-    counts = torch.cat((ends > starts, torch.ones_like(ends[:, :1], dtype=torch.bool)), dim=1)
+    holds_steps, holds_embedding = (trace.losses.distil_to in ("all", name) for name in ("steps", "embedding"))
+    embedding = torch.full_like(ends[:, :1], holds_embedding, dtype=torch.bool)
+    counts = torch.cat(((ends > starts) & holds_steps, embedding), dim=1)
     rows = torch.arange(len(states), device=states.device).unsqueeze(1)  # [B, 1]
     explicit = states[rows, places.clamp_min(0)].detach().float()  # [B, K + 1, D]
     own = torch.stack((*latents, gen), dim=1).float()  # [B, K + 1, D]
     unit = explicit.square().mean(dim=-1, keepdim=True).sqrt().clamp_min(1e-6)
     distances = F.smooth_l1_loss(own / unit, explicit / unit, reduction="none").mean(dim=-1)  # [B, K + 1]
-    return (distances * counts).sum(dim=1) / counts.sum(dim=1)
+    return (distances * counts).sum(dim=1) / counts.sum(dim=1).clamp_min(1)
 
 
 def decoding_losses(model: PlumeModel, latents: Sequence[torch.Tensor], trace: Trace) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """The loss of a batch: L = L_CE + lambda_gen L_NCE(e_gen) + lambda_anc L_NCE(e_anc) + lambda_bal L_bal (paper)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
+from plume_embed.training.latents.traces import TraceLosses
 from plume_embed.training.loss.losses import balance_loss, gather_rows, info_nce
 from plume_embed.training.objective import SideBatch, SideOutput
 
@@ -22,6 +24,9 @@ class LossWeights:
         false_negative_margin (`float`, *optional*): A target that is nearer to a query than the query's own positive
             by more than this cosine, as the model sees it now, is no negative of it. `None`: all are.
         distil (`float`): Of the distance between latent steps and the explicit trace (`latents/traces.py`).
+        distil_to (`str`): What that distance is of: "all", the "steps" or the "embedding" alone.
+        rehearse (`bool`): Where `distil` is above 0, whether the explicit trace is trained as text in every stage with
+            steps, so that it stays a skill.
         decode (`float`): Of reading each part of the rationale from its latent step alone (`latents/traces.py`).
     """
 
@@ -33,7 +38,18 @@ class LossWeights:
     dimensions: tuple[int, ...] = ()
     false_negative_margin: float | None = None
     distil: float = 0.0
+    distil_to: Literal["all", "steps", "embedding"] = "all"
+    rehearse: bool = True
     decode: float = 0.0
+
+    def __post_init__(self):
+        if self.distil_to not in ("all", "steps", "embedding"):
+            raise ValueError(f"loss.distil_to is all, steps or embedding, got {self.distil_to!r}.")
+
+    @property
+    def of_traces(self) -> TraceLosses:
+        """What these weights ask of the explicit traces."""
+        return TraceLosses(self.distil > 0, self.decode > 0, self.rehearse, self.distil_to)
 
 
 @dataclass
