@@ -149,9 +149,9 @@ def scene_hops() -> dict[str, list[str]]:
     by_seed = [hits_of(row) for row in (*(rows[name] for name in plain), *(held[name] for name in ours))]
     return {
         "README.md": [
-            f"{distilled}, against {single} in a single pass, {full} by the curriculum without that and {written} with "
-            f"the rationale written out (means of {len(seeds)} seeds)",
-            f"naming the picture at the start would be {start}",
+            f"{distilled} with steps held to the written rationale, against {single} in a single pass and {written} "
+            f"with the rationale written out (means of {len(seeds)} seeds)",
+            f"{full} in as many training steps, {hits_of(rows['full_longer'])} in three times as many",
             f"with the latents of another instruction, {follows:.1f} % get that one's, where {own:.1f} % are right",
         ],
         "docs/results/latents.md": [

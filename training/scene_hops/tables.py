@@ -15,7 +15,7 @@ from training.scene_hops import scenes
 from training.scene_hops.scenes import FAMILIES, MAX_HOPS
 
 # Rows that are drawn; the table has all.
-DRAWN = ("explicit_cot_stage_0", "full_distilled", "distilled", "full_rehearsed", "full", "parallel", "single_pass")
+DRAWN = ("explicit_cot_stage_0", "full_distilled", "distilled", "full_longer", "full", "parallel", "single_pass")
 GUESSES = {
     "constant": "guess: the most frequent answer",
     "start": "guess: the picture at the start",
