@@ -166,7 +166,7 @@ scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: rows,
 
 scene-hops-variants: $(VENV)/.dev  ## the same for every variant and rival: 5 to 30 CPU minutes a seed, five seeds a row
 	$(SCENE_HELD) --rows $(HELD)
-	$(SCENE_HOPS) --rows pause,full_longer
+	$(SCENE_HOPS) --rows pause,full_longer,single_pass_longer,full_held,full_steps_held,full_embedding_held
 	$(MAKE) scene-hops
 
 train-small: export OMP_NUM_THREADS := 1

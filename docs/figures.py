@@ -143,7 +143,7 @@ def scene_hops() -> dict[str, list[str]]:
     difference = rows["full_distilled"]["difference_to_full"]
     held = read("training/ablations/results/scene_hops_held.json")["rows"]
     plain, ours = (
-        ("distilled", "full_rehearsed", "full_longer", "single_pass_longer"),
+        ("distilled", "full_rehearsed", "full_held", "full_longer", "single_pass_longer"),
         ("parallel", "no_adapter", "k_8"),
     )
     by_seed = [hits_of(row) for row in (*(rows[name] for name in plain), *(held[name] for name in ours))]
