@@ -24,6 +24,7 @@ def figures() -> dict[str, list[str]]:
     intel = read("benchmarks/results/intel-xeon-cpu.json")["rows"]
     there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
+    scenes = scene_hops()
     kills = read("docs/results/corpus_kills.json")
     corpus = read("benchmarks/results/corpus.json")
     speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
@@ -38,7 +39,7 @@ def figures() -> dict[str, list[str]]:
             f"{mean:.1f} %",
             f"chance {100 * report_chance(report):.1f} %",
             f"another query's latents {swapped_answers():.1f} % of the queries get that query's answer",
-            *scene_hops()["README.md"],
+            *scenes["README.md"],
             million_vectors(),
         ],
         "docs/results/hops.md": [
@@ -73,9 +74,9 @@ def figures() -> dict[str, list[str]]:
         "docs/search.md": [thousand_photographs()],
         "docs/results/latents.md": [
             *hits_by_seed(),
-            *scene_hops()["docs/results/latents.md"],
+            *scenes["docs/results/latents.md"],
         ],
-        "docs/results/scene_hops.md": scene_hops()["docs/results/scene_hops.md"],
+        "docs/results/scene_hops.md": scenes["docs/results/scene_hops.md"],
         "docs/results/speed.md": [
             f"{overhead[1]} times a single pass at batch 1, {overhead[8]} at batch 8 and {overhead[32]} at batch 32",
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
@@ -142,11 +143,9 @@ def scene_hops() -> dict[str, list[str]]:
     start, base = f"{100 * chance(held_out_queries())['start']:.1f} %", "training/scene_hops/checkpoint/training.json"
     difference = rows["full_distilled"]["difference_to_full"]
     held = read("training/ablations/results/scene_hops_held.json")["rows"]
-    plain, ours = (
-        ("distilled", "full_rehearsed", "full_held", "full_longer", "single_pass_longer"),
-        ("parallel", "no_adapter", "k_8"),
-    )
-    by_seed = [hits_of(row) for row in (*(rows[name] for name in plain), *(held[name] for name in ours))]
+    plain = ("distilled", "full_rehearsed", "full_held", "full_steps_held", "full_embedding_held", "full_longer")
+    named = [rows[name] for name in (*plain, "single_pass_longer")]
+    by_seed = [hits_of(row) for row in (*named, *(held[name] for name in ("parallel", "no_adapter", "k_8")))]
     return {
         "README.md": [
             f"{distilled} with steps held to the written rationale, against {single} in a single pass and {written} "
@@ -159,6 +158,7 @@ def scene_hops() -> dict[str, list[str]]:
             f"{written} with the rationale written out (means of {len(seeds)} seeds)",
             f"always naming the picture at the start to {start}",
             f"{follows:.1f} % of the queries get that one's answer, where {own:.1f} % are right with their own",
+            f"costs {-100 * held['no_adapter']['difference_to_full']['mean']:.1f} points on scene_hops",
             f"whose interval there is {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}",
             *by_seed,
         ],

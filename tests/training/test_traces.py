@@ -189,6 +189,13 @@ def test_an_unknown_part_to_hold_is_named():
         load_recipe(HOPS, ["loss.distil_to=anchor"])
 
 
+@pytest.mark.parametrize("part", ["loss.distil_to=steps", "loss.rehearse=false"])
+def test_parts_of_a_distillation_that_there_is_not_are_refused(part):
+    with pytest.raises(ValueError, match="are parts of loss.distil, which is 0"):
+        load_recipe(HOPS, [part])
+    assert load_recipe(HOPS, [part, "loss.distil=1.0"]).loss.distil == 1
+
+
 @pytest.mark.parametrize("row", ["distilled", "stages_6_decoded", "k_4_decoded"])
 def test_the_rows_of_the_ablation_hold_steps_to_the_rationale_and_share_stage_0(row):
     recipe = recipe_of(row_named(row), "hops", 0, "runs/a", ["batch_size=4"])

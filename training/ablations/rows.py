@@ -17,7 +17,7 @@ TUNING_SEED = 1000  # none of those that are reported
 
 
 # What every row begins with, unless `--set` says otherwise. The recipe of scene_hops has it, as that does better there.
-WITHOUT_OURS = ("loss.distil=0.0",)
+WITHOUT_DISTILLATION = ("loss.distil=0.0",)
 TASKS = {"hops": HOPS, "hops_mixed": HOPS_MIXED, "tiny": TINY, "scene_hops": SCENE_HOPS}
 
 
@@ -233,7 +233,7 @@ def recipe_of(row: Row, task: str, seed: int, output_dir: str, settings: list[st
         settings (`list[str]`): Changes to every row, such as fewer steps.
     """
     own = [f"seed={seed}", f"output_dir={output_dir}", "workers=0"]
-    recipe = load_recipe(TASKS.get(task, task), [*WITHOUT_OURS, *settings, *row.settings, *own])
+    recipe = load_recipe(TASKS.get(task, task), [*WITHOUT_DISTILLATION, *settings, *row.settings, *own])
     if row.name == "single_mlp_matched":
         plume = {"adapter_type": "mlp", "mlp_inner_size": matched_inner_size(recipe.model.hidden_size)}
         return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, plume=plume))

@@ -128,7 +128,7 @@ class CorpusTask:
         return replace(pair, query=change(pair.query, f"query {seed}"), target=change(pair.target, f"target {seed}"))
 
     def _chunks(self, pairs: list[Pair], name: str, state: CurriculumState, has_rollout: bool) -> list[SideBatch]:
-        size, chunks = self.recipe.chunk_size or len(pairs), []
+        size, chunks, asked = self.recipe.chunk_size or len(pairs), [], self.recipe.loss.of_traces
         for start in range(0, len(pairs), size):
             chunk = pairs[start : start + size]
             sides = [pair.query if name == "query" else pair.target for pair in chunk]
@@ -137,7 +137,6 @@ class CorpusTask:
             rationales = [side.rationale for side in sides]
             try:
                 made = make_side(self.processor, items, suffixes if has_rollout else None, reads_prefix)
-                asked = self.recipe.loss.of_traces
                 trace = traces_of(self.processor, self.curriculum, state, rationales, asked) if has_rollout else None
                 chunks.append(replace(made, trace=trace))
             except ValueError as error:

@@ -45,6 +45,10 @@ class LossWeights:
     def __post_init__(self):
         if self.distil_to not in ("all", "steps", "embedding"):
             raise ValueError(f"loss.distil_to is all, steps or embedding, got {self.distil_to!r}.")
+        if self.distil == 0 and (self.distil_to != "all" or not self.rehearse):
+            raise ValueError(
+                "loss.distil_to and loss.rehearse are parts of loss.distil, which is 0; set it, such as 1.0."
+            )
 
     @property
     def of_traces(self) -> TraceLosses:
