@@ -69,7 +69,7 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
             button_primary_background_fill_hover="*primary_700",
             button_primary_background_fill_hover_dark="*primary_700",
         ),
-        "head": head(),
+        "head": head(service),
         "app_kwargs": {
             "middleware": [
                 Middleware(RequestFilter, limits=settings.limits, upload_folder=folder),

@@ -78,6 +78,7 @@ class Session:
 
     Args:
         items: The private items, by the id of the collection that they were added to.
+        shown (`str`, *optional*): Id of the collection whose examples and files the page shows, once that is known.
         last ([`QueryResult`], *optional*): The last query.
         compared: The query that was compared last, and its cards.
         uploads: Files in the upload folder that were put into the query's fields, for the page to show.
@@ -87,6 +88,7 @@ class Session:
     """
 
     items: dict[str, list[Item]] = field(default_factory=dict)
+    shown: str | None = None
     last: QueryResult | None = None
     compared: tuple[QueryResult, list[Any]] | None = None
     uploads: set[Path] = field(default_factory=set)

@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 from huggingface_hub.constants import ENDPOINT
 
+from space.page import render
 from space.page.about import about
 from space.page.api import make_api
 from space.page.compare_tab import make_compare_tab
@@ -47,9 +48,10 @@ def make_page(service: Service) -> gr.Blocks:
     return page
 
 
-def head() -> str:
+def head(service: Service) -> str:
     """Style and script for the page's head. Not as `css`, whose rules Gradio confines to a part of the page."""
     style, script = (_HERE / "page.css").read_text(), (_HERE / "page.js").read_text()
+    style += render.choice_style([corpus.id for corpus in service.corpora])
     return f"<style>{style}</style><script>{script}</script>"
 
 

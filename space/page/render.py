@@ -27,6 +27,20 @@ def refused(*sentences: str) -> str:
     return "".join(f'<p class="refused">{escape(sentence)}</p>' for sentence in sentences)
 
 
+def states(lines: dict[str, str]) -> str:
+    """How things stand with each collection; see `choice_style`."""
+    return "".join(f'<div data-collection="{escape(name)}">{line}</div>' for name, line in lines.items())
+
+
+def choice_style(names: Sequence[str]) -> str:
+    """Style rules that hide what belongs to other collections than the chosen one."""
+    return "".join(
+        f'body:has(#corpus input[value="{name}"]:checked) [data-collection]:not([data-collection="{name}"])'
+        " { display: none; }"
+        for name in map(escape, names)
+    )
+
+
 def progress(done: int, total: int, sentence: str) -> str:
     """A progress bar with its label."""
     return (

@@ -35,7 +35,6 @@ class SearchParts:
     link: gr.Textbox
     examples: gr.HTML
     own: gr.HTML
-    state: gr.HTML
     status: gr.HTML
     results: gr.HTML
     takeaway: gr.HTML
@@ -96,11 +95,12 @@ class SearchHandlers:
 
     def choose(self, corpus_id: str, ticket: int, request: gr.Request) -> Generator[Update, None, None]:
         """Another collection, with its first query."""
-        yield from self._run(request, ticket, lambda: self._open(f"c={corpus_id}", request))
+        yield from self._run(request, ticket, lambda: self._open(f"c={corpus_id}"))
 
     def open(self, address: str, ticket: int, request: gr.Request) -> Generator[Update, None, None]:
         """What the page's address asks for when it is loaded."""
-        yield from self._run(request, ticket, lambda: self._open(address or "", request))
+        self.service.sessions.of(request.session_hash).shown = self.default.id  # as the page is drawn
+        yield from self._run(request, ticket, lambda: self._open(address or ""))
 
     def clear(self, corpus_id: str, ticket: int, request: gr.Request) -> Generator[Update, None, None]:
         """Empties the fields and the results."""
@@ -116,7 +116,7 @@ class SearchHandlers:
 
     def add(
         self, uploads: list[Upload], corpus_id: str, request: gr.Request
-    ) -> Generator[tuple[Any, str, str], None, None]:
+    ) -> Generator[tuple[Any, Any, str], None, None]:
         """Files into the private collection."""
         session, corpus = self.service.sessions.of(request.session_hash), self.service.corpus(corpus_id)
         before = len(session.own(corpus_id))
@@ -124,7 +124,9 @@ class SearchHandlers:
         refusals = yield from _with_progress(adding, lambda sentence: (gr.skip(), gr.skip(), render.status(sentence)))
         own = session.own(corpus_id)
         now = render.status(f"{render.counted(len(own) - before, 'item')} added.")
-        yield None, render.own_files(own), now + render.refused(*refusals)
+        # Whoever has chosen another collection meanwhile sees the files of that one.
+        shown = render.own_files(own) if session.shown in (None, corpus_id) else gr.skip()
+        yield None, shown, now + render.refused(*refusals)
 
     def remove(self, corpus_id: str, request: gr.Request) -> tuple[str, str]:
         """The private collection is emptied."""
@@ -154,12 +156,14 @@ class SearchHandlers:
     def cancelled(self) -> str:
         return render.status("Cancelled.")
 
-    def collection_state(self) -> str:
-        """A progress bar while the default collection is being embedded, then what it holds."""
-        return self._state(self.default)
+    def states(self) -> str:
+        """Of every collection a progress bar while it is being embedded, then what it holds. The page shows that of the
+        chosen one (`choice_style`), so that an answer which comes late never shows another's."""
+        return render.states({corpus.id: self._state(corpus) for corpus in self.service.corpora})
 
     def tick(self) -> tuple[str, gr.Timer]:
-        return self.collection_state(), gr.Timer(active=not self.default.collection.is_ready)
+        is_ready = all(corpus.collection.is_ready for corpus in self.service.corpora)
+        return self.states(), gr.Timer(active=not is_ready)
 
     def leave(self, request: gr.Request) -> None:
         """The session ends: all that belongs to it goes."""
@@ -182,11 +186,14 @@ class SearchHandlers:
             files: Update = {}
             try:
                 query, filled = prepare()
+                if query.corpus.id != session.shown:
+                    filled |= self._collection_parts(query, session)
                 # Sent with every message: Gradio's browser side merges a later "no change" into the file itself, and on
                 # a busy machine it may draw the fields of two runs that follow closely in the wrong order.
-                again = (parts.image, parts.video, *((parts.text, parts.steps) if overtakes else ()))
+                again = filled if overtakes else (parts.image, parts.video)
                 files = {part: filled[part] for part in again if part in filled}
                 yield {parts.status: render.status("searching…")} | filled
+                session.shown = query.corpus.id
                 steps = self.service.query(session, query)
                 result = yield from _with_progress(
                     _while(steps, lambda: session.search.is_newest(ticket)),
@@ -211,22 +218,22 @@ class SearchHandlers:
         parts = self.parts
         return query, {parts.text: text, parts.image: files[0], parts.video: files[1], parts.steps: int(steps)}
 
-    def _open(self, address: str, request: gr.Request) -> tuple[Query, Update]:
+    def _open(self, address: str) -> tuple[Query, Update]:
         asked = self.examples.request(address)
-        corpus, parts, example = asked.corpus, self.parts, asked.example
-        media = (example.image, example.video) if example else ("", "")
-        query, filled = self._prepared(corpus.id, asked.text, *media, asked.num_latent_steps)
-        filled[parts.state] = self._state(corpus)
-        if corpus is not self.default or address.startswith("c="):
-            own = self.service.sessions.of(request.session_hash).own(corpus.id)
-            filled |= {
-                parts.corpus: corpus.id,
-                parts.text: gr.Textbox(query.text, info=corpus.model_line, placeholder=corpus.spec.placeholder),
-                parts.steps: gr.Slider(value=asked.num_latent_steps, maximum=corpus.max_steps, info=corpus.steps_line),
-                parts.examples: self.examples_html(corpus),
-                parts.own: render.own_files(own),
-            }
-        return query, filled
+        media = (asked.example.image, asked.example.video) if asked.example else ("", "")
+        return self._prepared(asked.corpus.id, asked.text, *media, asked.num_latent_steps)
+
+    def _collection_parts(self, query: Query, session: Session) -> Update:
+        """What the page shows of a query's collection. Its first run brings it along, whichever that is: the run of the
+        choice may have been overtaken before it began."""
+        parts, corpus = self.parts, query.corpus
+        return {
+            parts.corpus: corpus.id,
+            parts.text: gr.Textbox(query.text, info=corpus.model_line, placeholder=corpus.spec.placeholder),
+            parts.steps: gr.Slider(value=query.num_latent_steps, maximum=corpus.max_steps, info=corpus.steps_line),
+            parts.examples: self.examples_html(corpus),
+            parts.own: render.own_files(session.own(corpus.id)),
+        }
 
     def _found(self, result: QueryResult, session: Session, request: gr.Request) -> Update:
         parts, corpus, trace = self.parts, self.service.corpus(result.corpus), result.trace

@@ -47,12 +47,12 @@ def make_search_tab(handlers: SearchHandlers, headings: Headings) -> None:
             takeaway = gr.HTML(elem_id="takeaway", **PLAIN)
             detail = gr.HTML(elem_id="detail", **PLAIN)
     timer = gr.Timer(1.0)
-    timer.tick(handlers.tick, outputs=[state, timer], queue=False, show_progress="hidden", api_visibility="private")
+    for event in (gr.context.Context.root_block.load, timer.tick):
+        event(handlers.tick, outputs=[state, timer], queue=False, show_progress="hidden", api_visibility="private")
     handlers.parts = parts = SearchParts(
         **fields,
         examples=examples,
         own=own,
-        state=state,
         status=status,
         results=results,
         takeaway=takeaway,

@@ -3,16 +3,19 @@
 import json
 import os
 import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import pytest
 from pages import ROOT, TEXT, add_files, captions, clear, found_by, refusal_of, search, set_steps
 from small_files import write_pdf, write_picture, write_video
 
 from space import app
 from space.content.corpora import Corpus
+from space.page.search_handlers import SearchHandlers
 from space.service import Service
 
 
@@ -22,6 +25,12 @@ def until(condition, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.05)
+
+
+def shown_state(page, collection: str, text: str) -> None:
+    """Waits until how things stand with a collection, and with no other, is shown."""
+    page.locator(f"#collection-state [data-collection={collection}]", has_text=text).wait_for()
+    assert page.locator("#collection-state [data-collection]:visible").count() == 1
 
 
 def test_a_prepared_query_has_already_run_and_the_page_says_what_it_is(visit, spec):
@@ -227,7 +236,7 @@ def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, cor
         bar = page.get_by_role("progressbar")
         assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("57", "178")
         starting.collection = corpus.collection
-        page.locator("#collection-state", has_text="holds 160 pictures").wait_for()
+        shown_state(page, "drawings", "holds 160 pictures")
         assert "banana" in search(page, "banana")
     finally:
         blocks.close(verbose=False)
@@ -243,7 +252,7 @@ def test_a_second_collection_can_be_chosen_and_has_its_own_files_and_examples(vi
         page = visit(at=address.rstrip("/"))
         add_files(page, write_picture(tmp_path / "mine.png", seed=3), items=1)
         found_by(page, page.get_by_label("Films", exact=True).click)
-        page.locator("#collection-state", has_text="holds 10 films").wait_for()
+        shown_state(page, "films", "holds 10 films")
         assert {caption.split(" · ")[-1] for caption in captions(page)} == {"film"}
         assert "You have not added any files" in page.locator("#own").inner_text()
         page.wait_for_function("location.search.includes('c=films')")
@@ -251,6 +260,103 @@ def test_a_second_collection_can_be_chosen_and_has_its_own_files_and_examples(vi
         assert captions(again) == captions(page) and again.get_by_label("Films", exact=True).is_checked()
     finally:
         blocks.close(verbose=False)
+
+
+@pytest.fixture
+def two(service, spec, encoder, tmp_path):
+    """Where the Space is served with a second collection, of films; and that, not embedded yet."""
+    films = replace(spec, id="films", label="Films", folders={"space/collection/films": "films"}, first="Film: frog")
+    second = Corpus(films, encoder, tmp_path)
+    settings = replace(service.settings, at_a_time=4)  # so that of three runs none waits in the queue
+    both = Service(settings, [service.corpora[0], second], service.sessions.upload_folder)
+    blocks, address = app.launch(both, prevent_thread_lock=True, quiet=True)
+    yield address.rstrip("/"), second
+    blocks.close(verbose=False)
+
+
+def test_a_collection_chosen_while_it_is_embedded_shows_its_progress_until_it_is_ready(visit, two):
+    address, films = two
+    page = visit(at=address)
+    page.get_by_label("Films", exact=True).click()
+    page.locator("#status .refused").wait_for()
+    shown_state(page, "films", "0 of")
+    films.collection.build()
+    shown_state(page, "films", "holds 10 films")
+    page.get_by_label("Drawings", exact=True).click()
+    shown_state(page, "drawings", "holds 160 pictures")
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Answers about how things stand wait, ready as they are, until they are let go."""
+    original, go = SearchHandlers.tick, threading.Event()
+
+    def tick(handlers):
+        answer = original(handlers)
+        go.wait(20)
+        return answer
+
+    monkeypatch.setattr(SearchHandlers, "tick", tick)
+    yield go
+    go.set()
+
+
+def test_an_answer_that_was_asked_for_before_another_collection_was_chosen_is_not_shown_for_it(visit, late, two):
+    address, films = two
+    films.collection.build()
+    page = visit(at=address)
+    page.wait_for_timeout(1100)  # the page asks once a second
+    found_by(page, page.get_by_label("Films", exact=True).click)
+    late.set()
+    page.locator("#collection-state", has_text="holds").first.wait_for()
+    page.wait_for_timeout(500)
+    shown_state(page, "films", "holds 10 films")
+
+
+def test_a_search_that_overtakes_the_choice_of_a_collection_brings_what_is_shown_of_it(visit, held, two, tmp_path):
+    begun, go = held
+    address, films = two
+    films.collection.build()
+    go.set()
+    page = visit(at=address)
+    add_files(page, write_picture(tmp_path / "mine.png", seed=3), items=1)
+    go.clear()
+    begun.clear()
+    page.locator("#search").click()
+    until(lambda: begun)
+    # The choice waits for the run before it, so the search that follows is the newest when it gets its turn.
+    page.get_by_label("Films", exact=True).click()
+    page.locator("#search").click()
+    page.wait_for_timeout(300)
+    go.set()
+    page.locator("body:not([data-searching])").wait_for()
+    assert {caption.split(" · ")[-1] for caption in captions(page)} == {"film"}
+    assert "You have not added any files" in page.locator("#own").inner_text()
+
+
+def test_files_are_not_listed_under_a_collection_that_was_chosen_while_they_were_read(
+    visit, two, monkeypatch, tmp_path
+):
+    address, films = two
+    films.collection.build()
+    original, begun, go = Service._add_one, threading.Event(), threading.Event()
+
+    def held(*arguments):
+        begun.set()
+        go.wait(20)
+        yield from original(*arguments)
+
+    monkeypatch.setattr(Service, "_add_one", held)
+    page = visit(at=address)
+    page.get_by_role("button", name="Your own files").click()
+    page.get_by_label("Add your own files").set_input_files(write_picture(tmp_path / "mine.png", seed=3))
+    until(begun.is_set)
+    found_by(page, page.get_by_label("Films", exact=True).click)
+    found_by(page, go.set)  # the search that follows what was added
+    page.locator("#added", has_text="1 item added.").wait_for()
+    assert "You have not added any files" in page.locator("#own").inner_text()
+    found_by(page, page.get_by_label("Drawings", exact=True).click)
+    assert "mine.png" in page.locator("#own").inner_text()
 
 
 def test_one_visitor_cannot_see_anothers_files_and_they_go_with_the_session(visit, tmp_path, service):
