@@ -111,8 +111,8 @@ class SearchHandlers:
                 steps = self.service.corpus(corpus_id).default_steps
                 fields = {parts.text: "", parts.image: None, parts.video: None, parts.steps: steps}
                 yield fields | self._nothing(render.status("Cleared."))
-            else:
-                yield {parts.status: gr.skip()}
+            # Gradio sends the last message twice: fields that are emptied in it lose what is written in between.
+            yield {parts.status: gr.skip()}
 
     def add(
         self, uploads: list[Upload], corpus_id: str, request: gr.Request

@@ -1,5 +1,6 @@
 """The tab "Search" in a real Chromium: what a person sees and can do."""
 
+import functools
 import json
 import os
 import re
@@ -311,6 +312,31 @@ def test_an_answer_that_was_asked_for_before_another_collection_was_chosen_is_no
     page.locator("#collection-state", has_text="holds").first.wait_for()
     page.wait_for_timeout(500)
     shown_state(page, "films", "holds 10 films")
+
+
+@pytest.fixture
+def ending(monkeypatch):
+    """Clearing has done its work, but does not end until it is let go."""
+    original, go = SearchHandlers.clear, threading.Event()
+
+    def clear_slowly(*arguments, **named):
+        yield from original(*arguments, **named)
+        go.wait(20)
+
+    # Gradio reads the signature for the request.
+    monkeypatch.setattr(SearchHandlers, "clear", functools.wraps(original)(clear_slowly))
+    yield go
+    go.set()
+
+
+def test_what_is_written_right_after_clearing_stays(visit, ending, two):
+    page = visit(at=two[0])
+    clear(page)
+    page.locator(TEXT).fill("penguin")
+    ending.set()
+    page.locator("body:not([data-searching])").wait_for()
+    page.wait_for_timeout(300)
+    assert page.locator(TEXT).input_value() == "penguin"
 
 
 def test_a_search_that_overtakes_the_choice_of_a_collection_brings_what_is_shown_of_it(visit, held, two, tmp_path):
