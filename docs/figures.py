@@ -150,7 +150,7 @@ def scene_hops() -> dict[str, list[str]]:
         "README.md": [
             f"{distilled} with steps held to the written rationale, against {single} in a single pass and {written} "
             f"with the rationale written out (means of {len(seeds)} seeds)",
-            f"{full} in as many training steps, {hits_of(rows['full_longer'])} in three times as many",
+            f"{full} in as many training steps, {100 * rows['full_longer']['mean']:.1f} % in three times as many",
             f"with the latents of another instruction, {follows:.1f} % get that one's, where {own:.1f} % are right",
         ],
         "docs/results/latents.md": [
