@@ -28,10 +28,10 @@ def until(condition, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def shown_state(page, collection: str, text: str) -> None:
-    """Waits until how things stand with a collection, and with no other, is shown."""
+def states_shown(page, collection: str, text: str) -> list[str]:
+    """What is shown of how things stand, once that of a collection has a text in it."""
     page.locator(f"#collection-state [data-collection={collection}]", has_text=text).wait_for()
-    assert page.locator("#collection-state [data-collection]:visible").count() == 1
+    return page.locator("#collection-state [data-collection]:visible").all_inner_texts()
 
 
 def test_a_prepared_query_has_already_run_and_the_page_says_what_it_is(visit, spec):
@@ -237,28 +237,8 @@ def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, cor
         bar = page.get_by_role("progressbar")
         assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("57", "178")
         starting.collection = corpus.collection
-        shown_state(page, "drawings", "holds 160 pictures")
+        assert len(states_shown(page, "drawings", "holds 160 pictures")) == 1
         assert "banana" in search(page, "banana")
-    finally:
-        blocks.close(verbose=False)
-
-
-def test_a_second_collection_can_be_chosen_and_has_its_own_files_and_examples(visit, service, spec, encoder, tmp_path):
-    films = replace(spec, id="films", label="Films", folders={"space/collection/films": "films"}, first="Film: frog")
-    second = Corpus(films, encoder, tmp_path)
-    second.collection.build()
-    both = Service(service.settings, [service.corpora[0], second], service.sessions.upload_folder)
-    blocks, address = app.launch(both, prevent_thread_lock=True, quiet=True)
-    try:
-        page = visit(at=address.rstrip("/"))
-        add_files(page, write_picture(tmp_path / "mine.png", seed=3), items=1)
-        found_by(page, page.get_by_label("Films", exact=True).click)
-        shown_state(page, "films", "holds 10 films")
-        assert {caption.split(" · ")[-1] for caption in captions(page)} == {"film"}
-        assert "You have not added any files" in page.locator("#own").inner_text()
-        page.wait_for_function("location.search.includes('c=films')")
-        again = visit(at=address.rstrip("/"), query=page.url.split("/", 3)[3])
-        assert captions(again) == captions(page) and again.get_by_label("Films", exact=True).is_checked()
     finally:
         blocks.close(verbose=False)
 
@@ -275,16 +255,32 @@ def two(service, spec, encoder, tmp_path):
     blocks.close(verbose=False)
 
 
+def test_a_second_collection_can_be_chosen_and_has_its_own_files_and_examples(visit, two, tmp_path):
+    address, films = two
+    films.collection.build()
+    page = visit(at=address)
+    add_files(page, write_picture(tmp_path / "mine.png", seed=3), items=1)
+    found_by(page, page.get_by_label("Films", exact=True).click)
+    assert states_shown(page, "films", "holds") == ["The collection holds 10 films."]
+    assert {caption.split(" · ")[-1] for caption in captions(page)} == {"film"}
+    assert "You have not added any files" in page.locator("#own").inner_text()
+    page.wait_for_function("location.search.includes('c=films')")
+    again = visit(at=address, query=page.url.split("/", 3)[3])
+    assert captions(again) == captions(page) and again.get_by_label("Films", exact=True).is_checked()
+
+
 def test_a_collection_chosen_while_it_is_embedded_shows_its_progress_until_it_is_ready(visit, two):
     address, films = two
     page = visit(at=address)
     page.get_by_label("Films", exact=True).click()
     page.locator("#status .refused").wait_for()
-    shown_state(page, "films", "0 of")
+    (progress,) = states_shown(page, "films", "being embedded")
+    assert "being embedded: it has just begun" in progress
     films.collection.build()
-    shown_state(page, "films", "holds 10 films")
+    assert states_shown(page, "films", "holds") == ["The collection holds 10 films."]
     page.get_by_label("Drawings", exact=True).click()
-    shown_state(page, "drawings", "holds 160 pictures")
+    (state,) = states_shown(page, "drawings", "holds")
+    assert "160 pictures" in state
 
 
 @pytest.fixture
@@ -311,7 +307,7 @@ def test_an_answer_that_was_asked_for_before_another_collection_was_chosen_is_no
     late.set()
     page.locator("#collection-state", has_text="holds").first.wait_for()
     page.wait_for_timeout(500)
-    shown_state(page, "films", "holds 10 films")
+    assert states_shown(page, "films", "holds") == ["The collection holds 10 films."]
 
 
 @pytest.fixture
