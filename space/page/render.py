@@ -27,9 +27,9 @@ def refused(*sentences: str) -> str:
     return "".join(f'<p class="refused">{escape(sentence)}</p>' for sentence in sentences)
 
 
-def states(lines: dict[str, str]) -> str:
-    """How things stand with each collection; see `choice_style`."""
-    return "".join(f'<div data-collection="{escape(name)}">{line}</div>' for name, line in lines.items())
+def by_collection(pieces: dict[str, str]) -> str:
+    """A piece of the page for each collection, of which the chosen one's is seen; see `choice_style`."""
+    return "".join(f'<div data-collection="{escape(name)}">{piece}</div>' for name, piece in pieces.items())
 
 
 def choice_style(names: Sequence[str]) -> str:

@@ -33,7 +33,6 @@ class SearchParts:
     steps: gr.Slider
     ticket: gr.Number
     link: gr.Textbox
-    examples: gr.HTML
     own: gr.HTML
     status: gr.HTML
     results: gr.HTML
@@ -159,7 +158,7 @@ class SearchHandlers:
     def states(self) -> str:
         """Of every collection a progress bar while it is being embedded, then what it holds. The page shows that of the
         chosen one (`choice_style`), so that an answer which comes late never shows another's."""
-        return render.states({corpus.id: self._state(corpus) for corpus in self.service.corpora})
+        return render.by_collection({corpus.id: self._state(corpus) for corpus in self.service.corpora})
 
     def tick(self) -> tuple[str, gr.Timer]:
         is_ready = all(corpus.collection.is_ready for corpus in self.service.corpora)
@@ -169,9 +168,10 @@ class SearchHandlers:
         """The session ends: all that belongs to it goes."""
         self.service.sessions.end(request.session_hash)
 
-    def examples_html(self, corpus: Corpus) -> str:
-        """The buttons of a collection's prepared queries."""
-        return render.examples([query.label for query in corpus.spec.examples], self.examples.thumbnails(corpus))
+    def prepared_queries(self) -> str:
+        """Buttons for the prepared queries of every collection. The page shows those of the chosen one from the moment
+        on in which it is chosen, so that a click never means another's."""
+        return render.by_collection({corpus.id: self._examples_of(corpus) for corpus in self.service.corpora})
 
     def _run(
         self, request: gr.Request, ticket: int, prepare: Callable[[], tuple[Query, Update]]
@@ -231,9 +231,11 @@ class SearchHandlers:
             parts.corpus: corpus.id,
             parts.text: gr.Textbox(query.text, info=corpus.model_line, placeholder=corpus.spec.placeholder),
             parts.steps: gr.Slider(value=query.num_latent_steps, maximum=corpus.max_steps, info=corpus.steps_line),
-            parts.examples: self.examples_html(corpus),
             parts.own: render.own_files(session.own(corpus.id)),
         }
+
+    def _examples_of(self, corpus: Corpus) -> str:
+        return render.examples([query.label for query in corpus.spec.examples], self.examples.thumbnails(corpus))
 
     def _found(self, result: QueryResult, session: Session, request: gr.Request) -> Update:
         parts, corpus, trace = self.parts, self.service.corpus(result.corpus), result.trace

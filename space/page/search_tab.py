@@ -36,9 +36,7 @@ def make_search_tab(handlers: SearchHandlers, headings: Headings) -> None:
         with gr.Column(scale=2, min_width=280):
             fields = _query_fields(handlers)
             button, clear, cancel = _buttons()
-            examples = gr.HTML(
-                handlers.examples_html(handlers.default), elem_id="examples", js_on_load=select_button(), **PLAIN
-            )
+            examples = gr.HTML(handlers.prepared_queries(), elem_id="examples", js_on_load=select_button(), **PLAIN)
             files, remove, added, own = _own_files(handlers)
         with gr.Column(scale=3, min_width=280):
             state = gr.HTML(elem_id="collection-state")
@@ -51,7 +49,6 @@ def make_search_tab(handlers: SearchHandlers, headings: Headings) -> None:
         event(handlers.tick, outputs=[state, timer], queue=False, show_progress="hidden", api_visibility="private")
     handlers.parts = parts = SearchParts(
         **fields,
-        examples=examples,
         own=own,
         status=status,
         results=results,
@@ -60,7 +57,7 @@ def make_search_tab(handlers: SearchHandlers, headings: Headings) -> None:
         compare=headings.compare,
         variants=headings.variants,
     )
-    runs = _searches(handlers, parts, button, clear)
+    runs = _searches(handlers, parts, button, clear, examples)
     hidden = {"api_visibility": "private", "show_progress": "hidden"}
     adding = files.upload(
         handlers.add,
@@ -140,7 +137,9 @@ def _own_files(handlers: SearchHandlers) -> tuple[UploadedFiles, gr.Button, gr.H
     return files, remove, added, own
 
 
-def _searches(handlers: SearchHandlers, parts: SearchParts, button: gr.Button, clear: gr.Button) -> list:
+def _searches(
+    handlers: SearchHandlers, parts: SearchParts, button: gr.Button, clear: gr.Button, examples: gr.HTML
+) -> list:
     """The events that search. All are numbered and run at once: of several the last one wins, see [`Turns`]."""
     shared = {
         "outputs": parts.outputs,
@@ -159,7 +158,7 @@ def _searches(handlers: SearchHandlers, parts: SearchParts, button: gr.Button, c
         js=_BEGIN.format(count=len(query)),
         **shared,
     )
-    by_example = parts.examples.select(
+    by_example = examples.select(
         handlers.example, [parts.corpus, parts.steps, parts.ticket], js=_BEGIN.format(count=2), **shared
     )
     by_corpus = parts.corpus.input(handlers.choose, [parts.corpus, parts.ticket], js=_BEGIN.format(count=1), **shared)

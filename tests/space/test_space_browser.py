@@ -247,6 +247,9 @@ def test_the_collections_progress_is_shown_until_it_is_ready(visit, service, cor
 def two(service, spec, encoder, tmp_path):
     """Where the Space is served with a second collection, of films; and that, not embedded yet."""
     films = replace(spec, id="films", label="Films", folders={"space/collection/films": "films"}, first="Film: frog")
+    queries = json.loads((ROOT / spec.queries).read_text())
+    (tmp_path / "queries.json").write_text(json.dumps(queries[::-1]))  # a number means another query here
+    films = replace(films, queries=str(tmp_path / "queries.json"))
     second = Corpus(films, encoder, tmp_path)
     settings = replace(service.settings, at_a_time=4)  # so that of three runs none waits in the queue
     both = Service(settings, [service.corpora[0], second], service.sessions.upload_folder)
@@ -333,6 +336,38 @@ def test_what_is_written_right_after_clearing_stays(visit, ending, two):
     page.locator("body:not([data-searching])").wait_for()
     page.wait_for_timeout(300)
     assert page.locator(TEXT).input_value() == "penguin"
+
+
+@pytest.fixture
+def beginning(monkeypatch):
+    """The choice of a collection has reached the server, but does not begin until it is let go; says whether it has."""
+    original, begun, go = SearchHandlers.choose, threading.Event(), threading.Event()
+
+    def choose_late(*arguments, **named):
+        begun.set()
+        go.wait(20)
+        yield from original(*arguments, **named)
+
+    monkeypatch.setattr(SearchHandlers, "choose", functools.wraps(original)(choose_late))
+    yield begun, go
+    go.set()
+
+
+def test_the_examples_of_a_collection_can_be_clicked_before_the_server_has_answered_its_choice(visit, beginning, two):
+    begun, go = beginning
+    address, films = two
+    films.collection.build()
+    page = visit(at=address)
+    page.get_by_label("Films", exact=True).click()
+    until(begun.is_set)
+    shown = [button.strip() for button in page.locator("#examples button:visible").all_inner_texts()]
+    assert shown == [query.label for query in films.spec.examples]
+    found_by(page, page.locator("#examples").get_by_role("button", name="Text: penguin", exact=True).click)
+    go.set()
+    page.locator("body:not([data-searching])").wait_for()
+    assert "penguin" in captions(page)[0]
+    assert page.get_by_label("Films", exact=True).is_checked()
+    page.wait_for_function("location.search === '?q=penguin&c=films'")
 
 
 def test_a_search_that_overtakes_the_choice_of_a_collection_brings_what_is_shown_of_it(visit, held, two, tmp_path):
