@@ -204,6 +204,11 @@ class Curriculum:
             raise ValueError(
                 f"curriculum.anytime_reads must lie in 1..{len(self.anytime_steps)}, got {self.anytime_reads}."
             )
+        if self.anytime_steps and self.stages[-1] != self.num_segments:
+            raise ValueError(
+                f"curriculum.anytime_steps are trained in the last stage, {self.num_segments}, which "
+                f"curriculum.stages={list(self.stages)} does not come to; add it, or set anytime_steps to []."
+            )
         if self.max_steps < len(self.stages):
             raise ValueError(f"max_steps={self.max_steps} is less than one step for each of {len(self.stages)} stages.")
 

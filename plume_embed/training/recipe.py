@@ -92,7 +92,9 @@ class PairSettings:
 
     Args:
         held_out (`float`): Share of the pairs that are left out of training and evaluated on, drawn by `seed`; pairs
-            with an equal query or positive stay together.
+            that share an item stay together.
+        validation (`float`): Share of the pairs that are kept for early stopping, which chooses the weights by them;
+            nothing else is reported of them. Without early stopping they are trained on.
         held_out_files (`tuple[str]`): Files to evaluate on instead.
         max_negatives (`int`): Most given negatives of a query in a step, drawn anew each time.
         sampled_steps (`tuple[int]`): Numbers of latent steps, one of which is drawn for each step of the training; ():
@@ -101,6 +103,7 @@ class PairSettings:
     """
 
     held_out: float = 0.1
+    validation: float = 0.1
     held_out_files: tuple[str, ...] = ()
     max_negatives: int = 1
     sampled_steps: tuple[int, ...] = ()
@@ -109,12 +112,12 @@ class PairSettings:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Evaluate now and then, keep the best weights, and stop when nothing gets better.
+    """Evaluate now and then on `pairs.validation`, keep the best weights, and stop when nothing gets better.
 
     Args:
         every (`int`): Steps between evaluations, each of which writes a checkpoint.
         patience (`int`): Evaluations in a row without a better score that end the run.
-        metric (`str`): Which number of the task's evaluation, e.g. "hit_at_1"; more is better.
+        metric (`str`): Which number of the evaluation, e.g. "hit_at_1"; more is better.
     """
 
     every: int = 50
@@ -156,7 +159,7 @@ class Recipe:
         split (`str`): What the end of the run is evaluated on: "test", or "validation" where settings are chosen.
         save_steps (`int`): Steps between checkpoints; 0 for none.
         pairs (`PairSettings`): Of `task: pairs`.
-        early_stopping (`EarlyStopping`, *optional*): Of a task with an evaluation.
+        early_stopping (`EarlyStopping`, *optional*): Of `task: pairs`.
         lora (`LoraSettings`, *optional*): Train low-rank updates instead of the backbone; `--set lora.rank=16`.
         report_to (`str`): "none", or what transformers' Trainer reports to, e.g. "tensorboard".
     """
@@ -257,6 +260,10 @@ def recipe_from(values: dict) -> Recipe:
                 raise ValueError(f"{at} must be at least {least}, got {number}.")
     if not recipe.loss.temperature > 0:
         raise ValueError(f"loss.temperature must be above 0, got {recipe.loss.temperature}.")
+    if recipe.early_stopping is not None and recipe.task != "pairs":
+        raise ValueError(
+            f"early_stopping is for task: pairs, which keeps data to choose by; for {recipe.task} set it to null."
+        )
     return recipe
 
 

@@ -24,6 +24,8 @@ from plume_embed.training.resuming import check_recipe, keep_recipe
 from plume_embed.training.tasks import Task, make_task
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 
+_BEFORE = "before.json"
+
 
 def training_arguments(recipe: Recipe) -> TrainingArguments:
     """The recipe in the Trainer's words. What is not set here is the curriculum's or the task's."""
@@ -108,10 +110,15 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             (out / LOG_FILE).unlink(missing_ok=True)
         process.wait_for_everyone()
     if checkpoint is None and process.is_main_process:
+        (out / _BEFORE).unlink(missing_ok=True)  # of a run that was killed in front of its first step
         keep_recipe(recipe)
     if checkpoint is not None:
         check_recipe(recipe)
     set_seed(recipe.seed)
+    if (recipe.loss.distil or recipe.loss.decode) and not any(
+        map(recipe.curriculum.latent_steps, recipe.curriculum.stages)
+    ):
+        console.print("loss.distil and loss.decode do nothing here: no stage of the curriculum has a latent step.")
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -136,6 +143,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         recipe.loss,
         console,
         recipe.gates,
+        validate=task.validate if isinstance(task, PairsTask) else None,
         callbacks=callbacks,
     )
     started, cpu_started = time.perf_counter(), time.process_time()
@@ -179,7 +187,7 @@ def _save_merged(task: Task, out: Path) -> None:
 
 def _before(recipe: Recipe, task: Task, model: torch.nn.Module, out: Path, is_main: bool) -> dict:
     """`{"before": scores}` of a model that is fine-tuned, kept beside the run so that resuming does not lose it."""
-    file = out / "before.json"
+    file = out / _BEFORE
     if not isinstance(task, PairsTask) or not is_main:
         return {}
     task.keep_held_out(out)

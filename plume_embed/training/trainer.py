@@ -7,6 +7,7 @@ safetensors that appear complete or not at all (DeepSpeed adds files of its own,
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.torch import load_model, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, TrainerCallback
+from transformers.trainer_callback import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, TrainOutput
 
 from plume_embed.model.modeling_plume import PlumeModel
@@ -100,6 +101,7 @@ class PlumeTrainer(Trainer):
         weights ([`LossWeights`]): Of the loss.
         console (`Console`, *optional*): Where the log goes besides `log.jsonl` and `report_to`.
         gates ([`GateSettings`], *optional*): Warnings that go where the log goes.
+        validate (*optional*): Gives the numbers that early stopping goes by, the same on every process.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class PlumeTrainer(Trainer):
         weights: LossWeights,
         console: Console | None = None,
         gates: GateSettings | None = None,
+        validate: Callable[[PlumeModel], dict] | None = None,
         **kwargs: Any,
     ):
         if args.gradient_accumulation_steps != 1:
@@ -118,7 +121,7 @@ class PlumeTrainer(Trainer):
                 "gradient_accumulation_steps must be 1: the negatives of a batch would be split. Set chunk_size "
                 "instead, which gives the gradient of the whole batch in the memory of a chunk."
             )
-        self.task, self.curriculum, self.weights = task, curriculum, weights
+        self.task, self.curriculum, self.weights, self.validate = task, curriculum, weights, validate
         self.console = console or Console(quiet=True)
         self.gates = Gates(gates or GateSettings(), curriculum)
         self._sums: dict[str, torch.Tensor] = {}
@@ -178,19 +181,35 @@ class PlumeTrainer(Trainer):
             )  # of this step: a resumed run makes it anew
         model.train()
         batch = inputs.to(self.args.device)
-        is_whole = len(batch.queries) == len(batch.targets) == 1
+        step_of = self._whole_step if self._is_whole(batch) else self._cached_step
         with self._attention():
-            loss, terms = (self._whole_step if is_whole else self._cached_step)(model, batch)
+            loss, terms = step_of(model, batch)
         if not torch.isfinite(loss):
             raise ValueError(f"The loss of step {step} is {loss.item()}; lower the learning rate of its stage.")
         self._note(step, batch, terms)
         self._warn(step + 1, self.gates.after(step, terms))
         return loss.detach() / self.args.world_size
 
+    def _is_whole(self, batch: TrainingBatch) -> bool:
+        """Whether a batch is one chunk a side, on every process: all have to average their gradients in the same way.
+
+        Raises:
+            ValueError: the processes share the weights and have chunks in different numbers.
+        """
+        chunks = torch.tensor([[len(batch.queries), len(batch.targets)]], device=self.args.device)
+        everywhere = self.accelerator.gather(chunks)  # [W, 2]
+        if not (everywhere == chunks).all() and (self.is_deepspeed_enabled or is_sharded(self.accelerator)):
+            raise ValueError(
+                f"The processes have {everywhere.sum(dim=1).tolist()} chunks in this step, and each has to run the "
+                "sharded model equally often: set chunk_size to null, or give every pair equally many negatives."
+            )
+        return bool((everywhere == 1).all())
+
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """The task's own evaluation, the same on every process: its numbers under `eval_` names, logged."""
-        stage = self.curriculum.at(max(0, self.state.global_step - 1)).stage
-        found = self.task.evaluate(self.plume, stage)
+        """What early stopping goes by, the same on every process: its numbers under `eval_` names, logged."""
+        if self.validate is None:
+            raise ValueError("The trainer was given nothing to evaluate: set validate.")
+        found = self.validate(self.plume)
         numbers = {name: value for name, value in found.items() if isinstance(value, float)}
         if self.args.should_save:
             append_log(Path(self.args.output_dir), {"step": self.state.global_step, "evaluation": numbers})
@@ -299,6 +318,9 @@ class PlumeTrainer(Trainer):
                 save_file(moments, partial / "optimizer.safetensors")
         if self.state.best_global_step:  # else a resumed run would not know what to go back to
             self.state.best_model_checkpoint = str(output_dir / f"checkpoint-{self.state.best_global_step}")
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, EarlyStoppingCallback):  # how long nothing has become better
+                self.state.stateful_callbacks[EarlyStoppingCallback.__name__] = callback.state()
         if self.args.should_save:
             self.state.save_to_json(str(partial / _STATE_FILE))
         self.accelerator.wait_for_everyone()
@@ -334,6 +356,14 @@ class PlumeTrainer(Trainer):
         if not self.is_deepspeed_enabled:  # which has read its moments with its weights
             checkpoints.load_optimizer(self.optimizer, Path(checkpoint) / "optimizer.safetensors")
         self.lr_scheduler.go_to(self.state.global_step)
+
+    def _load_callback_state(self) -> None:
+        """Early stopping goes on counting. (transformers' own would take over the switches of the moment as well, and
+        a run that was stopped at a step would stop again.)"""
+        kept = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__)
+        for callback in self.callback_handler.callbacks:
+            if kept is not None and isinstance(callback, EarlyStoppingCallback):
+                callback.early_stopping_patience_counter = kept["attributes"]["early_stopping_patience_counter"]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:

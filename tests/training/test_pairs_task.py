@@ -1,5 +1,6 @@
 """Fine-tuning on pairs of one's own: batches, losses with given negatives, the evaluation, and a whole run."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
+from plume_embed import PlumeModel
 from plume_embed.encode.encoder import Encoder
 from plume_embed.evaluation.embedders import PlumeEmbedder
-from plume_embed.training.data.pair_rows import item_key, read_pairs
+from plume_embed.training.data.pair_rows import PairRow, item_key, read_pairs
 from plume_embed.training.data.pair_scores import PairPool, mean_scores
 from plume_embed.training.data.pairs_report import embed_with
 from plume_embed.training.data.pairs_task import PairsTask
@@ -20,6 +22,7 @@ from plume_embed.training.loss.losses import info_nce
 from plume_embed.training.objective import SideOutput
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.run import run
+from training.hops import HOPS
 
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple", "brown", "pink", "cyan", "olive")
 
@@ -55,12 +58,30 @@ def recipe(data: Path, model: Path, *settings: str):
 def test_what_is_held_out_shares_no_query_and_no_positive_with_training(data, released_model_dir):
     for seed in range(6):
         task = PairsTask(recipe(data, released_model_dir, f"seed={seed}"))
-        keys = [
-            {item_key(s) for row in rows for s in (row.query, row.positive)}
-            for rows in (task.train_rows, task.held_out)
-        ]
-        assert not keys[0] & keys[1]
-        assert len(task.train_rows) + len(task.held_out) == len(COLOURS) + 1 and len(task.held_out) >= 3
+        parts = (task.train_rows, task.validation, task.held_out)
+        for one, other in itertools.combinations([items_of(rows) for rows in parts], 2):
+            assert not one & other
+        assert sum(map(len, parts)) == len(COLOURS) + 1
+        assert len(task.held_out) >= 3 and len(task.validation) >= 1
+
+
+def items_of(rows: list[PairRow]) -> set[int]:
+    return {item_key(item) for row in rows for item in (row.query, row.positive)}
+
+
+def test_a_pair_is_not_held_out_where_its_mirror_is_trained(released_model_dir, tmp_path):
+    pairs = [(f"question {number}", f"answer {number}") for number in range(20)]
+    rows = [{"query": one, "positive": other} for pair in pairs for one, other in (pair, pair[::-1])]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for seed in range(4):
+        task = PairsTask(recipe(tmp_path, released_model_dir, f"seed={seed}"))
+        assert task.held_out and task.validation
+        assert not items_of(task.train_rows) & (items_of(task.held_out) | items_of(task.validation))
+
+
+def test_without_early_stopping_all_but_the_held_out_pairs_are_trained_on(data, released_model_dir):
+    task = PairsTask(recipe(data, released_model_dir, "early_stopping=null"))
+    assert task.validation == [] and len(task.train_rows) + len(task.held_out) == len(COLOURS) + 1
 
 
 def test_a_batch_is_a_function_of_seed_and_step_and_holds_the_given_negatives(data, released_model_dir):
@@ -89,6 +110,7 @@ def test_sampled_steps_draw_k_anew_and_zero_is_a_single_pass(data, released_mode
         ("data.files=[]", "come from data.files or data.dataset"),
         ("batch_size=64", "fewer than batch_size=64"),
         ("pairs.held_out=1.5", "must lie in"),
+        ("pairs.validation=0", "chooses by pairs.validation"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_with_the_remedy(data, released_model_dir, setting, message):
@@ -155,7 +177,7 @@ def test_a_target_that_equals_the_query_or_is_nearer_than_its_positive_is_no_neg
     torch.manual_seed(1)
     queries, targets = torch.randn(4, 8), torch.randn(4, 8)
     targets[2] = queries[0] + 0.01 * torch.randn(8)
-    keys, query_keys = torch.tensor([1, 2, 3, 4]), torch.tensor([9, 4, 9, 9])
+    keys, query_keys = torch.tensor([1, 2, 3, 4]), torch.tensor([9, 4, 8, 7])
     batch = TrainingBatch([], [], torch.arange(4), keys, 1, query_keys=query_keys)
     weights = LossWeights(temperature=0.05, false_negative_margin=0.1)
     _, terms = batch_losses(outputs(queries), outputs(targets), batch, weights)
@@ -166,6 +188,19 @@ def test_a_target_that_equals_the_query_or_is_nearer_than_its_positive_is_no_neg
     assert terms["nce_gen"].item() == pytest.approx(
         by_hand(queries, targets, torch.eye(4, dtype=torch.bool), ignored), rel=1e-5
     )
+
+
+def test_all_positives_of_a_query_count_for_every_row_that_asks_it():
+    torch.manual_seed(3)
+    queries, targets = torch.randn(3, 8), torch.randn(4, 8)
+    queries[1] = queries[0]
+    batch = batch_of(3, [[-1], [-1], [3]], [1, 2, 3], [[0], [0], [2]], query_keys=torch.tensor([7, 7, 8]))
+    _, terms = batch_losses(outputs(queries), outputs(targets), batch, LossWeights(temperature=0.05))
+    pool = targets[[0, 1, 2, 0, 0, 3]]  # the third row's given negative equals the second's positive
+    positives = torch.tensor([[1, 1, 0, 0, 0, 1], [1, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]], dtype=torch.bool)
+    ignored = torch.zeros(3, 6, dtype=torch.bool)
+    ignored[:, 3:5] = True
+    assert terms["nce_gen"].item() == pytest.approx(by_hand(queries, pool, positives, ignored), rel=1e-5)
 
 
 def test_matryoshka_is_the_mean_over_the_dimensions_and_too_many_are_refused():
@@ -196,7 +231,7 @@ def test_a_row_whose_every_other_target_is_ignored_has_a_finite_gradient():
 # Runs
 
 
-def test_a_run_evaluates_before_and_after_stops_early_and_keeps_the_best(data, released_model_dir, tmp_path):
+def test_a_run_evaluates_before_and_after_and_early_stopping_chooses_by_other_pairs(data, released_model_dir, tmp_path):
     out = tmp_path / "run"
     chosen = recipe(
         data,
@@ -211,7 +246,10 @@ def test_a_run_evaluates_before_and_after_stops_early_and_keeps_the_best(data, r
     evaluations = read_log(out, having="evaluation")
     scores = [entry["evaluation"]["ndcg_at_10"] for entry in evaluations]
     best = max(range(len(scores)), key=lambda n: (scores[n], -n))
-    assert results["ndcg_at_10"] == pytest.approx(scores[best], abs=1e-6)
+    task, kept = PairsTask(chosen), PlumeModel.from_pretrained(out / "model")
+    assert task.validate(kept)["ndcg_at_10"] == pytest.approx(scores[best], abs=1e-6)
+    assert task.evaluate(kept)["ndcg_at_10"] == pytest.approx(results["ndcg_at_10"], abs=1e-6)
+    assert evaluations[0]["evaluation"].keys() >= {"ndcg_at_10"} and results["queries"] == len(task.held_out)
     assert len(scores) == best + 2 or evaluations[-1]["step"] == 20
     assert results["before"]["queries"] == results["queries"] >= 3
     assert set(results["variants"]) == {"K=0", "K=2, 16 dimensions"}
@@ -240,3 +278,23 @@ def test_a_run_that_was_killed_resumes_to_the_same_weights_and_keeps_its_before(
     assert resumed["before"] == whole["before"] and resumed["ndcg_at_10"] == whole["ndcg_at_10"]
     logs = [[e["loss"] for e in read_log(tmp_path / name, having="loss")] for name in ("whole", "killed")]
     assert logs[0] == logs[1]
+
+
+def test_a_resumed_run_goes_on_counting_how_long_nothing_became_better(data, released_model_dir, tmp_path):
+    """With a rate of zero nothing ever does: three evaluations behind the first one end the run."""
+    still = ["curriculum.learning_rates=[0,0,0,0,0]", "curriculum.max_steps=20", "early_stopping.patience=3"]
+    chosen = recipe(data, released_model_dir, f"output_dir={tmp_path}", *still, "early_stopping.every=1")
+    run(chosen, stop_after=3)
+    run(chosen, resume=True)
+    assert [entry["step"] for entry in read_log(tmp_path, having="evaluation")] == [1, 2, 3, 4]
+
+
+def test_scores_of_a_run_that_never_made_a_step_are_not_taken_over(data, released_model_dir, tmp_path):
+    (tmp_path / "before.json").write_text('{"hit_at_1": 0.99, "queries": 7, "pool": 9, "variants": {}}')
+    results = run(recipe(data, released_model_dir, f"output_dir={tmp_path}", "curriculum.max_steps=1"))
+    assert results["before"]["queries"] == results["queries"] != 7
+
+
+def test_early_stopping_is_refused_for_a_task_that_keeps_nothing_to_choose_by():
+    with pytest.raises(ValueError, match=r"early_stopping is for task: pairs.*hops.*set it to null"):
+        load_recipe(HOPS, ["early_stopping.metric=hit_at_1"])

@@ -125,6 +125,20 @@ def test_a_part_is_decoded_from_its_own_step_and_nothing_else(model, processor):
         assert found[row].item() == pytest.approx(wanted, abs=1e-5)
 
 
+def test_a_batch_without_any_rationale_runs_the_same_modules_and_has_no_loss(model, processor, monkeypatch):
+    """Of several processes with sharded weights each has to call them equally often."""
+    curriculum = Curriculum(max_steps=100, num_latent_steps=2)
+    latents = [torch.randn(2, model.config.get_text_config().hidden_size, dtype=torch.float64) for _ in range(2)]
+    calls, extend = [], PlumeModel.extend
+    monkeypatch.setattr(PlumeModel, "extend", lambda self, *a, **k: calls.append(1) or extend(self, *a, **k))
+    found = {}
+    for name, rationales in (("none", ["", ""]), ("some", [RATIONALES[0], ""])):
+        trace = traces_of(processor, curriculum, curriculum.at(99), rationales, TraceLosses(False, True))
+        found[name] = decoding_losses(model, latents, trace)
+    assert len(calls) == 2
+    assert found["none"].tolist() == [0, 0] and found["some"][0] > 0 and found["some"][1] == 0
+
+
 def test_both_losses_reach_the_steps_and_leave_the_explicit_states_alone(model, processor):
     curriculum = Curriculum(max_steps=100, num_latent_steps=2)
     trace = traces_of(processor, curriculum, curriculum.at(99), RATIONALES[:1], TraceLosses(True, True))

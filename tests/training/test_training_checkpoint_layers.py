@@ -9,7 +9,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.lora import add_lora
-from plume_embed.training.loss.batch_loss import LossWeights, batch_losses
+from plume_embed.training.loss.batch_loss import batch_losses
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import LoraSettings, load_recipe
 from plume_embed.training.run import run
@@ -37,8 +37,8 @@ def step(model, task, at: int) -> tuple[float, dict[str, torch.Tensor], int]:
     wrapped = PlumeForTraining(model).train()
     torch.manual_seed(5)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        queries, targets = wrapped(batch.queries + batch.targets, batch.num_latent_steps)
-        loss, _ = batch_losses(queries, targets, batch, LossWeights())
+        queries, targets = wrapped(batch.queries + batch.targets, batch.num_latent_steps, batch.early_steps)
+        loss, _ = batch_losses(queries, targets, batch, task.recipe.loss)
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     count = sum(size for address, (size, _) in kept.items() if address not in own)
     model.zero_grad()
@@ -62,6 +62,23 @@ def test_gradients_are_equal_and_less_than_half_the_bytes_are_kept(task, at):
     assert_equal(plain, recomputed)
     assert any(gradient.abs().max() > 1e-4 for name, gradient in plain[1].items() if "layers.0" in name)
     assert recomputed[2] < 0.5 * plain[2]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "loss={distil: 1.0, decode: 1.0}",
+        "curriculum.anytime_steps=[0,2,4]",
+        "model.plume={rollout: jacobi, sweeps: 3}",
+        "model.plume={rollout: parallel, adapter_type: none}",
+    ],
+)
+def test_gradients_are_equal_where_a_rollout_is_read_in_several_places(setting):
+    task = HopsTask(load_recipe(HOPS, ["batch_size=4", "model.layers=2", "model.initializer_range=0.2", setting]))
+    model = task.make_model()
+    plain = step(model, task, 589)
+    checkpoint_layers(model)
+    assert_equal(plain, step(model, task, 589))
 
 
 def test_what_is_kept_grows_by_one_entry_a_latent_step_not_by_the_whole_cache(task):

@@ -223,6 +223,7 @@ def test_the_rate_warms_up_in_every_stage_and_decays_once():
         ({"anytime_steps": (2, 8)}, r"must differ and lie in 0..7, below num_latent_steps"),
         ({"anytime_steps": (2, 2)}, r"must differ and lie in 0..7"),
         ({"anytime_steps": (2,), "anytime_reads": 2}, r"anytime_reads must lie in 1..1"),
+        ({"anytime_steps": (2,), "anytime_reads": 1, "stages": (0, 1)}, r"trained in the last stage, 4"),
         ({"dealing": "by_chance"}, "is equal or by_latents"),
         ({"dealing": "by_latents", "num_latent_steps": 0}, "is for curriculum.num_latent_steps >= 1"),
         ({"stages": (4, 0)}, "must ascend"),

@@ -22,13 +22,18 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def command(out: Path, num_processes: int, *settings: str) -> list[str]:
-    """What a user would type: `torchrun --nproc-per-node 2 -m plume_embed train training/hops/hops.yaml ...`.
+    """Training of hops, as a user starts it."""
+    return launcher_of(HOPS, num_processes, *SETTINGS, f"output_dir={out}", *settings)
+
+
+def launcher_of(recipe: str, num_processes: int, *settings: str) -> list[str]:
+    """What a user would type: `torchrun --nproc-per-node 2 -m plume_embed train RECIPE ...`.
 
     `accelerate launch --cpu --num_processes 2` starts a single process (without MPI).
     """
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
-    launcher += ["-m", "plume_embed", "train", HOPS]
-    for setting in (*SETTINGS, f"output_dir={out}", *settings):
+    launcher += ["-m", "plume_embed", "train", recipe]
+    for setting in settings:
         launcher += ["--set", setting]
     return launcher
 
@@ -82,3 +87,25 @@ def test_two_processes_that_were_killed_resume_to_exactly_the_same_curve_and_wei
     assert mine == theirs
     weights = [load_file(out / "model" / "model.safetensors") for out in (tmp_path / "whole", killed)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@pytest.mark.slow
+def test_processes_whose_pairs_have_negatives_in_different_numbers_train_along_the_curve_of_one(
+    tmp_path, released_model_dir
+):
+    """So that in a step one has a single chunk of targets and the other has two."""
+    rows = [{"query": f"number {n}", "positive": f"the number {n}"} for n in range(24)]
+    for row in rows[::4]:
+        row["negatives"] = [f"not {row['positive']}"]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [f"data.files=[{tmp_path / 'pairs.jsonl'}]", f"model.path={released_model_dir}", "batch_size=8"]
+    settings += ["chunk_size=4", "curriculum.max_steps=4", "curriculum.num_latent_steps=1", "logging_steps=1"]
+    settings += ["early_stopping=null"]
+    logs = []
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        arguments = launcher_of("pairs", count, *settings, f"output_dir={out}")
+        done = subprocess.run(arguments, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-3000:]
+        logs.append([entry["loss"] for entry in losses(out)])
+    assert logs[1] == pytest.approx(logs[0], rel=2e-3)

@@ -1,6 +1,7 @@
 """Runs from recipes, at the size of a dry run: stages, resuming, LoRA, settings, and what is refused."""
 
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -19,6 +21,7 @@ from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.training import checkpoints
 from plume_embed.training.dry_run import dry_recipe
 from plume_embed.training.log import LOG_FILE, read_log
+from plume_embed.training.loss.batch_loss import LossWeights
 from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe
 from plume_embed.training.recipes import recipe_names
 from plume_embed.training.run import make_task, run, training_arguments
@@ -60,6 +63,25 @@ def test_a_dry_run_of_the_papers_recipe_goes_through_all_stages_and_logs_them_by
     for entry in entries:
         assert {"ce", "nce_gen", "nce_anchor", "learning_rate", "pairs_per_second"} <= set(entry)
         assert ("balance" in entry and "router_entropy" in entry) == (entry["stage"] > 0)
+
+
+@pytest.mark.parametrize("setting", ["loss.distil=1.0", "loss.decode=1.0", "curriculum.anytime_steps=[1,2]"])
+def test_a_dry_run_of_the_papers_recipe_takes_every_loss_on_the_way(setting, tmp_path):
+    """With its layers recomputed, as the recipe has it."""
+    recipe = load_recipe("paper_2b", [f"output_dir={tmp_path}", "curriculum.num_latent_steps=4", setting])
+    assert recipe.checkpoint_layers
+    run(dry_recipe(recipe))
+    log = read_log(Path(f"{tmp_path}-dry-run"), having="loss")
+    name = {"loss.distil=1.0": "distil", "loss.decode=1.0": "decode"}.get(setting, "nce_early")
+    assert name in log[-1] and "nce_early" not in log[0]
+
+
+def test_losses_of_traces_without_a_latent_step_are_said_to_do_nothing(tmp_path):
+    recipe = small(tmp_path / "run", loss=LossWeights(distil=1.0))
+    curriculum = dataclasses.replace(recipe.curriculum, stages=(0,), max_steps=1)
+    with Console(file=io.StringIO(), width=200) as console:
+        run(dataclasses.replace(recipe, curriculum=curriculum), console=console)
+    assert "loss.distil and loss.decode do nothing here" in console.file.getvalue()
 
 
 def test_a_finished_run_leaves_a_model_that_loads_and_embeds(finished):

@@ -184,6 +184,19 @@ def test_it_is_refused(tmp_path, strategy, environment, message):
 
 
 @pytest.mark.slow
+def test_chunks_in_different_numbers_are_refused_where_the_processes_share_the_weights(tmp_path, released_model_dir):
+    """They would wait for each other for ever."""
+    rows = [{"query": f"number {n}", "positive": f"the number {n}"} for n in range(16)]
+    for row in rows[:3]:
+        row["negatives"] = [f"not {row['positive']}"]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [f"data.files=[{tmp_path / 'pairs.jsonl'}]", f"model.path={released_model_dir}", "batch_size=8"]
+    settings += ["chunk_size=4", "curriculum.num_latent_steps=1", "curriculum.shares=[1,1,1,1,1]"]
+    done = train(tmp_path / "out", "fsdp", "pairs", *settings, "early_stopping=null")
+    assert done.returncode != 0 and "set chunk_size to null" in done.stderr, done.stderr[-2000:]
+
+
+@pytest.mark.slow
 def test_evaluating_between_two_steps_is_refused_where_no_process_has_all_weights(tmp_path):
     done = train(tmp_path / "out", "fsdp", HOPS, "batch_size=8", "gates.explicit_hit_at_1=0.9")
     assert done.returncode != 0 and "gates.explicit_hit_at_1" in done.stderr

@@ -79,11 +79,13 @@ def of_run(folder: Path, count: int) -> Loaded:
         count (`int`): Queries.
 
     Raises:
-        ValueError: the run has not ended.
+        ValueError: the run has not ended, or is one of a rival.
     """
     if not (folder / "results.json").is_file():
         raise ValueError(f"{folder} has no results.json: the run has not ended; go on with --resume.")
     recipe = recipe_from(json.loads((folder / "results.json").read_text())["recipe"])
+    if "rollout" in recipe.model.plume:
+        raise ValueError(f"{folder} is a run of a rival; its positions are no latent steps, one behind the other.")
     task = make_task(recipe)
     found = []
     for name in sets_of_run(folder):

@@ -76,7 +76,8 @@ class PairsTask:
                 f"early_stopping.metric must be one of {', '.join(SCORES)}, got {recipe.early_stopping.metric!r}."
             )
         self.recipe, self.curriculum = recipe, recipe.curriculum
-        self.train_rows, self.held_out = self._split(report if rank == 0 else lambda message: None)
+        rows, self.held_out = self._split(report if rank == 0 else lambda message: None)
+        self.train_rows, self.validation = self._without_validation(rows)
         if len(self.train_rows) < recipe.batch_size:
             raise ValueError(f"{len(self.train_rows)} pairs to train on are fewer than batch_size={recipe.batch_size}.")
         self.batches = SubsetBalancedBatches([""] * len(self.train_rows), recipe.batch_size, recipe.seed)
@@ -109,12 +110,19 @@ class PairsTask:
             return kept, held_out
         if not 0 <= pairs.held_out < 1:
             raise ValueError(f"pairs.held_out must lie in [0, 1), got {pairs.held_out}.")
-        groups = _groups(rows)
-        random.Random(f"held out {self.recipe.seed}").shuffle(groups)
-        held_out: list[int] = []
-        while groups and len(held_out) < pairs.held_out * len(rows):
-            held_out += groups.pop()
-        return [rows[n] for group in groups for n in group], [rows[n] for n in sorted(held_out)]
+        return _drawn_out(rows, pairs.held_out, f"held out {self.recipe.seed}")
+
+    def _without_validation(self, rows: list[PairRow]) -> tuple[list[PairRow], list[PairRow]]:
+        """The rows to train on and those that early stopping goes by; they share no item either."""
+        if self.recipe.early_stopping is None:
+            return rows, []
+        share = self.recipe.pairs.validation
+        if not 0 < share < 1:
+            raise ValueError(
+                f"Early stopping chooses by pairs.validation, a share in (0, 1), got {share}; or set early_stopping to "
+                "null."
+            )
+        return _drawn_out(rows, share, f"validation {self.recipe.seed}")
 
     def keep_held_out(self, out: Path) -> None:
         """Writes the held-out rows into a run's folder, for `plume-embed evaluate pairs`; rows of decoded pictures,
@@ -178,6 +186,10 @@ class PairsTask:
         rows = (self.held_out or self.train_rows)[:count]
         return [Sample(open_pages(row.query), open_pages(row.positive), "pairs") for row in rows]
 
+    def validate(self, model: PlumeModel) -> dict:
+        """The scores that early stopping goes by, as [`evaluate`] gives them."""
+        return self._scores(model, self.validation)
+
     def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 0) -> dict:
         """Scores on the held-out pairs, each query among all their positives and negatives.
 
@@ -185,9 +197,10 @@ class PairsTask:
             `hit_at_1`, `hit_at_5`, `hit_at_10` and `ndcg_at_10` in 0..1 by K of the curriculum, `queries`, `pool`, and
             `variants` with the same scores by other numbers of steps or dimensions; {} where nothing was held out.
         """
-        if not self.held_out:
-            return {}
-        pool = PairPool.of(self.held_out)
+        return self._scores(model, self.held_out) if self.held_out else {}
+
+    def _scores(self, model: PlumeModel, rows: list[PairRow]) -> dict:
+        pool = PairPool.of(rows)
         own = self.curriculum.num_latent_steps
         found: dict[str, dict[str, float]] = {}
         for steps in dict.fromkeys((own, *self.recipe.pairs.sampled_steps, *self.curriculum.anytime_steps)):
@@ -232,8 +245,19 @@ def _naming_rows(where: Sequence[str]) -> Iterator[None]:
         raise ValueError(f"{where[int(match[1])]}: {str(error).removeprefix(match[0])}") from error
 
 
+def _drawn_out(rows: list[PairRow], share: float, seed: str) -> tuple[list[PairRow], list[PairRow]]:
+    """The rows that stay, and a share of them or a little more that is taken out; none shares an item with the other
+    side."""
+    groups, out = _groups(rows), []
+    random.Random(seed).shuffle(groups)
+    while groups and len(out) < share * len(rows):
+        out += groups.pop()
+    return [rows[n] for group in groups for n in group], [rows[n] for n in sorted(out)]
+
+
 def _groups(rows: Sequence[PairRow]) -> list[list[int]]:
-    """Numbers of the rows that share a query or a positive, directly or through others."""
+    """Numbers of the rows that share an item, directly or through others: the loss asks both ways, so that a pair is
+    known as well where its query is the positive of another."""
     parent = list(range(len(rows)))
 
     def root(number: int) -> int:
@@ -242,10 +266,10 @@ def _groups(rows: Sequence[PairRow]) -> list[list[int]]:
             number = parent[number]
         return number
 
-    first: dict[tuple[str, int], int] = {}
+    first: dict[int, int] = {}
     for number, row in enumerate(rows):
-        for name in (("query", item_key(row.query)), ("positive", item_key(row.positive))):
-            parent[root(number)] = root(first.setdefault(name, number))
+        for key in (item_key(row.query), item_key(row.positive)):
+            parent[root(number)] = root(first.setdefault(key, number))
     groups: dict[int, list[int]] = {}
     for number in range(len(rows)):
         groups.setdefault(root(number), []).append(number)

@@ -21,14 +21,26 @@ Piece = tuple[torch.Tensor, torch.Tensor]  # keys and values [B, key heads, n, d
 
 
 class _Pieces(DynamicLayer):
-    """The cache of one layer in a training pass; it tells its length and holds its pieces."""
+    """The cache of one layer in a training pass; it tells its length and holds its pieces.
+
+    A piece more or less makes another tuple, so that a copy of the layer (`latents/branches.py`) is one of its own.
+    """
 
     def __init__(self):
         super().__init__()
-        self.pieces: list[Piece] = []
+        self.pieces: tuple[Piece, ...] = ()
 
     def get_seq_length(self) -> int:
         return sum(keys.shape[-2] for keys, _ in self.pieces)
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Removes the last entries, as many as `-tokens_to_remove`."""
+        left, kept = self.get_seq_length() + tokens_to_remove, []
+        for keys, values in self.pieces:
+            if left > 0:
+                kept.append((keys[..., :left, :], values[..., :left, :]))
+            left -= keys.shape[-2]
+        self.pieces = tuple(kept)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         raise RuntimeError("A layer wrote to the cache outside its checkpoint; call checkpoint_layers on the model.")
@@ -66,16 +78,16 @@ class _Checkpointed:
             if cache.layers[index].get_seq_length() > 0:
                 raise RuntimeError("The prefix ran without gradients and its latent steps with them.")
             cache.layers[index] = _Pieces()
-        pieces = cache.layers[index].pieces
+        own = cache.layers[index]
 
         def recomputed(hidden_states: torch.Tensor, *flat: torch.Tensor) -> tuple[torch.Tensor, ...]:
             slot = _Slot(list(zip(flat[::2], flat[1::2], strict=True)))
             output = run_layer(hidden_states, *args, **{CACHE_ARGUMENT: slot}, **kwargs)
             return output, *slot.added
 
-        flat = [tensor for piece in pieces for tensor in piece]
+        flat = [tensor for piece in own.pieces for tensor in piece]
         output, keys, values = checkpoint(recomputed, hidden_states, *flat, use_reentrant=False)
-        pieces.append((keys, values))
+        own.pieces = (*own.pieces, (keys, values))
         return output
 
 

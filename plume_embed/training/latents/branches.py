@@ -27,5 +27,5 @@ def behind(prefix: PlumePrefix, num_latent_steps: int) -> PlumePrefix:
             )
         if layer.get_seq_length() < end:
             raise ValueError(f"The cache holds {layer.get_seq_length()} entries, not the {end} that are to be kept.")
-        layer.keys, layer.values = layer.keys[..., :end, :], layer.values[..., :end, :]
+        layer.crop(end - layer.get_seq_length())  # by so many entries; the copy gets views of its own
     return replace(prefix, cache=cache)

@@ -151,10 +151,12 @@ def decoding_losses(model: PlumeModel, latents: Sequence[torch.Tensor], trace: T
     """
     starts, ends = trace.spans.unbind(dim=-1)  # [B, K] each
     sizes = ends - starts
-    row, step = sizes.nonzero(as_tuple=True)  # of the N parts that are not empty
     nothing = latents[0].new_zeros(len(sizes), dtype=torch.float32)
-    if len(row) == 0:
-        return nothing
+    has_text = bool(sizes.any())
+    if not has_text:  # one token that does not count: of several processes each has to run the same modules
+        sizes = torch.zeros_like(sizes)
+        sizes[0, 0] = 1
+    row, step = sizes.nonzero(as_tuple=True)  # of the N parts that are not empty
     within = torch.arange(int(sizes.max()), device=sizes.device)  # [n]
     counts = within < sizes[row, step].unsqueeze(1)  # [N, n]
     places = (starts[row, step].unsqueeze(1) + within).clamp_max(trace.token_ids.shape[1] - 1)
@@ -164,7 +166,7 @@ def decoding_losses(model: PlumeModel, latents: Sequence[torch.Tensor], trace: T
     hidden = model.extend(_nothing_before(model, z), embeds, within.expand(len(row), 3, -1), num_cached_steps=0)
     losses = F.cross_entropy(model.next_token_logits(hidden[counts]).float(), tokens[counts], reduction="none")
     of_row = row.unsqueeze(1).expand_as(counts)[counts]
-    return nothing.index_add(0, of_row, losses) / sizes.sum(dim=1).clamp_min(1)
+    return has_text * nothing.index_add(0, of_row, losses) / sizes.sum(dim=1).clamp_min(1)
 
 
 def _nothing_before(model: PlumeModel, z: torch.Tensor) -> PlumePrefix:

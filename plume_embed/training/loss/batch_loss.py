@@ -68,7 +68,7 @@ class TrainingBatch:
         num_latent_steps (`int`): K of this step.
         early_steps (`tuple[int]`): Smaller numbers of steps, behind which the contrastive loss is read as well.
         query_keys (`torch.Tensor` of shape [N], *optional*): int64, the keys of the queries themselves: a target that
-            equals a query is no negative of it.
+            equals a query is no negative of it, and what answers a query answers all that equal it.
         negatives (`torch.Tensor` of shape [N, G], *optional*): Indices into the rows of `targets`: what each query
             should not find. G is the same on every process; -1 is not there.
         negative_keys (`torch.Tensor` of shape [N, G], *optional*): Keys of the negatives.
@@ -118,6 +118,8 @@ def batch_losses(
 
     Queries with equal targets are positives of each other's targets, never negatives. Cross-entropy is the mean over
     all supervised tokens of both sides, balance is taken over the routing mass of all rows; both on all W processes.
+    Where a task encodes equal targets once, it does so for each process on its own: those rows, and so these two terms,
+    are then not quite those of a single process.
     Each process holds the loss of the whole batch, but only the gradient through its own rows, and DDP averages the
     gradients: what backward is called on is therefore W times the loss.
 
@@ -188,7 +190,9 @@ class _Pool:
         self.positives = (own.unsqueeze(1) == keys.unsqueeze(0)) & there  # [W * N, M]
         ignored = ~there.expand_as(self.positives)
         if batch.query_keys is not None:
-            ignored = ignored | (gather_rows(batch.query_keys).unsqueeze(1) == keys.unsqueeze(0))
+            asked = gather_rows(batch.query_keys).unsqueeze(1)  # [W * N, 1]
+            self.positives = (asked == asked.T).float() @ self.positives.float() > 0  # of all queries that are equal
+            ignored = ignored | (asked == keys.unsqueeze(0))
         self.ignored = ignored if ignored.any() else None
 
     def rows(self, targets: torch.Tensor) -> torch.Tensor:

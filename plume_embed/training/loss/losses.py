@@ -60,8 +60,8 @@ def balance_loss(router_probs: torch.Tensor) -> torch.Tensor:
     """L_bal = mean over the experts m of (pibar_m - 1/Me)^2, pibar averaged over batch and steps (paper, section 2).
 
     Args:
-        router_probs (`torch.Tensor` of shape [B, K, Me]): Routing probabilities of the rollout, as many rows on each
-            process.
+        router_probs (`torch.Tensor` of shape [B, K, Me]): Routing probabilities of the rollout. Each process counts
+            alike, however many rows it has.
     """
     mass = gather_rows(router_probs.mean(dim=(0, 1), keepdim=True)).mean(dim=(0, 1))  # [Me], over all processes
     return (mass - 1 / len(mass)).square().mean()
