@@ -184,7 +184,7 @@ def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A picture in memory, or one whose header was read, as RGB: upright (EXIF) and with transparency over white.
 
     Raises:
-        ValueError: too many pixels, no area, too long a shape, or no fixed range of values. Damaged pictures raise
+        ValueError: too many pixels, no area, too long a shape, or no known range of values. Damaged pictures raise
             whatever their decoder raises.
     """
     check_size(*image.size, max_pixels)
@@ -258,10 +258,20 @@ def _develop(file: BinaryIO, max_pixels: int) -> Image.Image:
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey; Pillow's own conversion would clip it to white."""
+    """16-bit grey as 8-bit grey; Pillow's own conversion would clip it to white.
+
+    Mode I has 32 bits a value: what was 8-bit grey keeps its values in it, and so does what was 16-bit grey. Pillow
+    opens 16-bit PNG and TIFF files in the modes I;16, and 16-bit PGM files in mode I, scaled to all 16 bits.
+    """
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+    most = values.max()
+    if image.mode == "F" or values.min() < 0 or most > 65535:
         raise ValueError(f"A picture of mode {image.mode} has no fixed range; convert it to 8 or 16 bits first.")
+    if image.mode == "I" and 0 < most <= 255 and image.format != "PPM":
+        raise ValueError(
+            f"A picture of mode I with values up to {most} may be grey of 8 bits or dark grey of 16; convert it first, "
+            "by picture.convert('L') or picture.convert('I;16')."
+        )
     return Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
 
 

@@ -147,8 +147,12 @@ def summary(report: "UpdateReport", num_told: int) -> str:
     if report.unreadable:
         hint = "" if num_told == len(report.unreadable) else " (--verbose lists them)"
         parts.append(f"{len(report.unreadable):,} unreadable{hint}")
-    if report.kept_files:
-        parts.append(f"{counted(report.kept_files, 'file')} kept that cannot be looked at now")
+    if report.away_files:
+        kept = f"{counted(report.away_files, 'file')} kept whose folder is empty now"
+        parts.append(f"{kept}, as where a drive is away (--prune removes them)")
+    if report.kept_files > report.away_files:
+        others = counted(report.kept_files - report.away_files, "file")
+        parts.append(f"{others} kept that cannot be looked at now")
     if report.other_types:
         parts.append(other_types(report.other_types))
     if report.num_excluded:

@@ -145,8 +145,8 @@ def _check_made_by(work: Path, made_by: MadeBy) -> None:
     file = work / JOB_FILE
     if file.exists() and json.loads(file.read_text()) != asdict(made_by):
         raise ValueError(
-            f"{work} is left of a run with another model or K; delete it to start anew, or go on with the same "
-            "--model, --latent-steps, --dimensions and --instruction."
+            f"{work} is left of a run with another model, precision or K; delete it to start anew, or go on with the "
+            "same --model, --dtype, --latent-steps, --dimensions and --instruction."
         )
 
 

@@ -16,7 +16,17 @@ from plume_embed.encode.prepare import Preparer
 MEDIA_KEYS = ("image", "video")
 KNOWN_KEYS = ("id", "text", *MEDIA_KEYS)
 _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_LARGEST_IN_A_FLOAT = 2**53  # whole numbers beyond it have neighbours that are the same float
+# The columns that hold values of some kinds, see `_kind`, without a change of any.
+_TYPES = {
+    frozenset({"str"}): pa.string(),
+    frozenset({"bool"}): pa.bool_(),
+    frozenset({"int"}): pa.int64(),
+    frozenset({"long"}): pa.int64(),
+    frozenset({"int", "long"}): pa.int64(),
+    frozenset({"float"}): pa.float64(),
+    frozenset({"int", "float"}): pa.float64(),
+}
 
 
 @dataclass
@@ -189,12 +199,14 @@ def _as_texts(kept: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def _kind(value: Any) -> str:
-    is_too_large = isinstance(value, int) and not -(2**63) <= value < 2**63
-    return "large" if is_too_large else type(value).__name__
+    """The name of a value's type; a whole number beyond those of a float is "long", and beyond 64 bits "large"."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return type(value).__name__
+    if abs(value) <= _LARGEST_IN_A_FLOAT:
+        return "int"
+    return "long" if -(2**63) <= value < 2**63 else "large"
 
 
 def _type(kinds: set[str]) -> pa.DataType:
     """The type of a column whose values are of these kinds; a string, of JSON, where they have no other in common."""
-    if kinds == {"int", "float"}:
-        return pa.float64()
-    return _TYPES.get(next(iter(kinds)), pa.string()) if len(kinds) == 1 else pa.string()
+    return _TYPES.get(frozenset(kinds), pa.string())

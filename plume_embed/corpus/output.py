@@ -29,8 +29,8 @@ def rows_there(out: Path, origin: dict[str, Any]) -> int:
     found, num_rows = _stamp_of(out)
     if found != origin:
         raise ValueError(
-            f"{out} is there already and comes from another input, model or K; delete it or rename it, or write to "
-            "another one."
+            f"{out} is there already and comes from another input, model, precision or K; delete it or rename it, or "
+            "write to another one."
         )
     return num_rows
 

@@ -48,8 +48,7 @@ class ParquetSource:
                 spec = {"file": number, "start": start, "count": count, "row": row, "stamp": stamp}
                 draft = Draft(spec, count, hash_of(spec).hex())
                 if ids is not None:
-                    names = list(next(ids))
-                    draft.ids = [(n, hash_of(str(v)), f"row {row + n}") for n, v in enumerate(names) if v is not None]
+                    draft.ids = _named_ids(next(ids), row)
                 yield draft
                 row += count
         self._digest = whole.hexdigest()
@@ -118,8 +117,7 @@ class DatasetSource:
             spec = {"start": start, "count": min(size, len(data) - start), "fingerprint": data._fingerprint}
             draft = Draft(spec, spec["count"], hash_of(spec).hex())
             if "id" in data.column_names:
-                values = data.with_format(None)[start : start + size]["id"]
-                draft.ids = [(n, hash_of(str(v)), f"row {start + n}") for n, v in enumerate(values) if v is not None]
+                draft.ids = _named_ids(data.with_format(None)[start : start + size]["id"], start)
             yield draft
 
     def digest(self) -> str:
@@ -166,6 +164,16 @@ def _ids(file: pq.ParquetFile, size: int) -> Iterator[list[Any]]:
         yield waiting
 
 
+def _row_id(value: Any, number: int) -> str:
+    """A row's own id, or its number in the source where it has none."""
+    return str(number) if value is None else str(value)
+
+
+def _named_ids(values: list[Any], first: int) -> list[tuple[int, bytes, str]]:
+    """The `ids` of a [`Draft`] whose rows begin with number `first`."""
+    return [(n, hash_of(_row_id(value, first + n)), f"row {first + n}") for n, value in enumerate(values)]
+
+
 def _rows_between(file: pq.ParquetFile, start: int, count: int, names: list[str]) -> Iterator[dict[str, Any]]:
     """Rows of the row groups that overlap, in small batches."""
     first, groups = 0, []
@@ -189,7 +197,7 @@ def _rows_between(file: pq.ParquetFile, start: int, count: int, names: list[str]
 def _row(
     record: dict[str, Any], place: int, number: int, where: str, folder: Path, keep: tuple[str, ...]
 ) -> Row | BadRow:
-    row_id = str(number) if record.get("id") is None else str(record["id"])
+    row_id = _row_id(record.get("id"), number)
     try:
         content = {name: _value(record[name], name, folder) for name in _CONTENT if record.get(name) is not None}
         if not content:
@@ -201,11 +209,18 @@ def _row(
     return Row(place, row_id, where, content, key, {name: record[name] for name in keep if record[name] is not None})
 
 
+def _text(value: Any) -> str | list[str]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return value
+    kind = "a list with something else in it, or nothing" if isinstance(value, list) else type(value).__name__
+    raise ValueError(f"text must be a string or a list of strings, got {kind}")
+
+
 def _value(value: Any, name: str, folder: Path) -> Any:
     if name == "text":
-        if not isinstance(value, str):
-            raise ValueError(f"text must be a string, got {type(value).__name__}")
-        return value
+        return _text(value)
     if isinstance(value, list):
         return [_value(one, name, folder) for one in value]
     if isinstance(value, dict) and value.get("bytes") is None and value.get("path"):

@@ -103,7 +103,17 @@ class Encoder(Preparer):
 
     @cached_property
     def _fingerprint(self) -> str:
-        return hashlib.sha256(f"{fingerprint(self.folder)} {self._weights}".encode()).hexdigest()
+        return _with_weights(self._files, self._weights)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint that this model has with each `dtype`, "auto" aside."""
+        types = {name: name if name == INT8 else f"torch.{name}" for name in DTYPES if name != "auto"}
+        return {name: _with_weights(self._files, weights) for name, weights in types.items()}
+
+    @cached_property
+    def _files(self) -> str:
+        return fingerprint(self.folder)
 
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.
@@ -333,6 +343,10 @@ def fingerprint(folder: Path) -> str:
             with file.open("rb") as opened:
                 digest.update(f"{file.name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _with_weights(files: str, weights: str) -> str:
+    return hashlib.sha256(f"{files} {weights}".encode()).hexdigest()
 
 
 def _checked_device(device: str | None) -> torch.device:

@@ -48,11 +48,7 @@ class EndpointHandler:
         Raises:
             ValueError: no valid request, with the remedy.
         """
-        parameters = data.get("parameters") or {}
-        if unknown := set(parameters) - _PARAMETERS:
-            raise ValueError(
-                f"parameters holds {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_PARAMETERS))}."
-            )
+        parameters = _parameters(data.get("parameters") or {})
         if "inputs" not in data:
             raise ValueError('A request is {"inputs": an item or a list of items, "parameters": {...}}.')
         inputs = data["inputs"]
@@ -66,7 +62,7 @@ class EndpointHandler:
         return F.normalize(vectors[:, :dimensions], dim=-1).tolist()
 
     @torch.inference_mode()
-    def _vectors(self, items: list[dict[str, Any]], parameters: dict[str, Any]) -> torch.Tensor:
+    def _vectors(self, items: list[dict[str, Any]], parameters: dict[str, int]) -> torch.Tensor:
         """[N, D], float32; pictures are batched with pictures and texts with texts, so that little is padding."""
         steps, size = parameters.get("latent_steps"), parameters.get("batch_size", _BATCH_SIZE)
         places = sorted(range(len(items)), key=lambda place: (sorted(items[place]), len(items[place].get("text", ""))))
@@ -76,6 +72,18 @@ class EndpointHandler:
             batch = self.processor([items[place] for place in some]).to(self.model.device)
             found |= zip(some, self.model(**batch, num_latent_steps=steps).embeddings.float().cpu(), strict=True)
         return torch.stack([found[place] for place in range(len(items))])
+
+
+def _parameters(given: dict[str, Any]) -> dict[str, int]:
+    if unknown := set(given) - _PARAMETERS:
+        raise ValueError(f"parameters holds {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_PARAMETERS))}.")
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, value in found.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{name} must be a whole number, got {value!r}.")
+    if found.get("batch_size", _BATCH_SIZE) < 1:
+        raise ValueError(f"batch_size must be at least 1, got {found['batch_size']}.")
+    return found
 
 
 def _item(given: Any) -> dict[str, Any]:

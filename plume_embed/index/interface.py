@@ -28,6 +28,11 @@ class ItemEncoder(Protocol):
         """SHA-256 of all that decides a vector, code aside."""
         ...
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint that it has with each `--dtype`, as far as that is known."""
+        ...
+
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given."""
         ...

@@ -57,10 +57,17 @@ class Listing:
         except OSError:
             return False
 
-    def _is_gone(self, place: Path, prune: bool) -> bool:
+    def is_of_an_empty_folder(self, path: str) -> bool:
+        """Whether a file that was here, and is not listed, was in a folder that is there and has become empty: it is
+        gone, or on a drive that is away."""
+        place = self.root / path
         try:
-            place.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+            return not _is_there(place) and _is_empty_folder(_nearest_folder(place))
+        except OSError:
+            return False
+
+    def _is_gone(self, place: Path, prune: bool) -> bool:
+        if not _is_there(place):
             return prune or not _is_empty_folder(_nearest_folder(place))
         if place.is_symlink() and not _stays_inside(place, self.root):
             return True
@@ -151,6 +158,14 @@ def _stays_inside(link: Path, root: Path) -> bool:
     except (OSError, RuntimeError):  # leads to nothing, or in a circle
         return False
     return target.is_relative_to(root)
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _nearest_folder(path: Path) -> Path:

@@ -65,6 +65,11 @@ class Changes:
         """The contents of all files that were read for their hash."""
         return {row.content for row in self.rows.values()} | self.to_read.keys()
 
+    def contents_there(self, known: dict[str, FileRow]) -> set[str]:
+        """The contents of all files that are there and could be looked at; `known` says those of unchanged files."""
+        looked_at = {row.content for row in self.rows.values() if not row.note}
+        return looked_at | self.to_read.keys() | {known[path].content for path in self.unchanged}
+
 
 def look(
     listing: Listing,

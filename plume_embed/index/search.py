@@ -211,7 +211,8 @@ def open_index(
 
 def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metadata:
     """What an index by this model says about itself."""
-    return Metadata(encoder.fingerprint, encoder.document_latent_steps(num_latent_steps), encoder.name)
+    steps = encoder.document_latent_steps(num_latent_steps)
+    return Metadata(encoder.fingerprint, steps, encoder.name, fingerprints=encoder.fingerprints)
 
 
 def _hit(distance: float, places: list[_Place]) -> Hit:

@@ -141,7 +141,7 @@ class Index:
         """The rows nearest to a query [D], nearest first.
 
         Args:
-            limit (`int`): How many.
+            limit (`int`): How many; all where there are fewer.
             kinds: Only these; all where none is given.
             columns: What a row has beside its `_distance`, 1 - the cosine similarity.
             where (`str`): SQL that holds for every row, tried by [`check_filter`].
@@ -149,6 +149,7 @@ class Index:
         """
         parts = [f"kind IN ({', '.join(map(repr, kinds))})"] if kinds else []
         condition = " AND ".join([*parts, f"({where})"] if where else parts)
+        limit = min(limit, max(1, self.items.count_rows()))  # LanceDB takes no number above 32 bits, and not 0
         if ann is None:
             return exact(self.items, query_vector, limit, condition, columns)
         return approximate(self.items, ann, query_vector, limit, condition, columns)
@@ -163,11 +164,26 @@ class Index:
         Raises:
             ValueError: it is no SQL over the columns of items.
         """
+        failure = self._failure_of(where)
+        if failure is not None:
+            reason = str(failure).splitlines()[0].removeprefix("lance error: ")
+            raise ValueError(f"The filter {where!r} is not understood: {reason}") from failure
+        # LanceDB passes over whatever follows a condition. Only one whole condition fits both forms: one that closes
+        # the parenthesis in front of it is no operand of CAST.
+        for form in (f"({where})", f"(CAST({where} AS BOOLEAN))"):
+            failure = self._failure_of(form)
+            if failure is not None:
+                raise ValueError(
+                    f"The filter {where!r} is not understood: it is not one whole condition; see that its parentheses "
+                    "and comments are closed and nothing follows it."
+                ) from failure
+
+    def _failure_of(self, condition: str) -> RuntimeError | ValueError | None:
         try:
-            self.items.search().where(where).select(["kind"]).limit(1).to_arrow()
+            self.items.search().where(condition).select(["kind"]).limit(1).to_arrow()
         except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0].removeprefix("lance error: ")
-            raise ValueError(f"The filter {where!r} is not understood: {reason}") from error
+            return error
+        return None
 
     def small_tables(self) -> tuple[pa.Table, pa.Table]:
         """The tables of files and of folders, whole."""

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,20 +53,33 @@ class Metadata:
         num_latent_steps (`int`): K of the documents in it.
         model (`str`): The model's name, for messages.
         format (`int`): `FORMAT` when it was made.
+        fingerprints (`dict[str, str]`): Of the model with each `--dtype`; for messages, and not stored.
     """
 
     fingerprint: str
     num_latent_steps: int
     model: str
     format: int = FORMAT
+    fingerprints: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def as_json(self) -> str:
+        """As the items' table holds it."""
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "fingerprints"})
 
     def check(self, wanted: Metadata, db: Place) -> None:
         """Refuses to mix vectors that do not compare.
 
         Raises:
-            ValueError: made by another model or K, with the remedy.
+            ValueError: made by another model, precision or K, with the remedy.
         """
         anew = f"pass another --to, or delete {db} to index anew"
+        precisions = {fingerprint: dtype for dtype, fingerprint in wanted.fingerprints.items()}
+        if self.fingerprint != wanted.fingerprint and self.fingerprint in precisions:
+            own, other = precisions[self.fingerprint], precisions.get(wanted.fingerprint, "another precision")
+            raise ValueError(
+                f"{db} was made with this model in {own}, not {other}; pass --dtype {own} (to `plume-embed serve` "
+                f"where it is a server's), {anew}."
+            )
         if self.fingerprint != wanted.fingerprint:
             raise ValueError(
                 f"{db} was made with another model ({self.model}); pass that one as --model (to `plume-embed "
@@ -100,7 +113,7 @@ def items_schema(dimension: int, metadata: Metadata) -> pa.Schema:
         "digest": pa.string(),  # of the passage or the decoded pixels: the same digest, the same vector
         "embedded_at": pa.timestamp("us", tz="UTC"),
     }
-    return pa.schema(fields.items(), metadata={_METADATA_KEY: json.dumps(asdict(metadata))})
+    return pa.schema(fields.items(), metadata={_METADATA_KEY: metadata.as_json()})
 
 
 FILES_SCHEMA = pa.schema(

@@ -63,6 +63,7 @@ class UpdateReport:
         reused (`int`): Items of new or changed files whose vectors were there already.
         removed_files (`int`): Files, or former contents of files, that are gone from the index.
         kept_files (`int`): Files that cannot be looked at and stay in the index as they were.
+        away_files (`int`): Those of them whose folder is there and empty, as that of a drive that is away.
         unreadable: (path, reason) of what is skipped; with "#page=3" for a page.
         other_types: Files of other types, by suffix.
         num_links (`int`): Links not followed.
@@ -75,6 +76,7 @@ class UpdateReport:
     reused: int = 0
     removed_files: int = 0
     kept_files: int = 0
+    away_files: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     other_types: dict[str, int] = field(default_factory=dict)
     num_links: int = 0
@@ -236,12 +238,21 @@ class _Update:
         Raises:
             ValueError: nothing is left of what the index holds.
         """
-        missing = [row for path, row in self.known.items() if path not in self.changes.paths()]
-        gone = [row for row in missing if not row.content or self.listing.is_gone(row.path, self.options.prune)]
+        listed = self.changes.paths()
+        missing = [row for path, row in self.known.items() if path not in listed]
+        there = self.changes.contents_there(self.known) if missing else set()
+        gone = []
+        for row in missing:
+            is_gone = not row.content or self.listing.is_gone(row.path, self.options.prune)
+            is_away = not is_gone and self.listing.is_of_an_empty_folder(row.path)
+            if is_gone or (is_away and row.content in there):  # it was moved out of the folder that is empty now
+                gone.append(row)
+            else:
+                self.report.kept_files += row.num_items > 0
+                self.report.away_files += is_away and row.num_items > 0
         held = [row for row in self.known.values() if row.num_items > 0]
         if held and not self.options.prune and self._is_nothing_left(held, {row.path for row in gone}):
             raise ValueError(self._refusal(len(held)))
-        self.report.kept_files = sum(row.num_items > 0 for row in missing) - sum(row.num_items > 0 for row in gone)
         return gone
 
     def _is_nothing_left(self, held: list[FileRow], gone: set[str]) -> bool:

@@ -224,6 +224,7 @@ def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
     processor = encoder.processor
     return {
         "fingerprint": encoder.fingerprint,
+        "fingerprints": encoder.fingerprints,
         "dimension": encoder.dimension,
         "num_latent_steps": encoder.latent_steps(),
         "document_latent_steps": encoder.model.config.document_latent_steps,

@@ -84,6 +84,11 @@ class RemoteEncoder:
         """Of the server's model: see [`Encoder.fingerprint`]."""
         return self._about["fingerprint"]
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the server's model with each `--dtype`; none of an older server."""
+        return self._about.get("fingerprints", {})
+
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.
 

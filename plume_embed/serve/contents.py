@@ -4,7 +4,6 @@ Files come as base64 in data URLs. An address is fetched only from the hosts of 
 """
 
 import base64
-import binascii
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -117,7 +116,7 @@ class Contents:
                     if len(content) > limit:
                         raise ValueError(f"{url[:200]} has more than {limit} bytes, the limit of a request.")
                 return bytes(content)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ValueError(f"{url[:200]} cannot be fetched: {error or type(error).__name__}") from error
 
 
@@ -154,5 +153,5 @@ def _data(url: str) -> bytes | list[bytes]:
 def _decoded(data: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one; another says that a letter is not ASCII
         raise ValueError(f"A data URL holds no valid base64: {error}.") from error

@@ -54,17 +54,28 @@ def plain_response(error: StarletteError) -> JSONResponse:
 def of_validation(error: RequestValidationError) -> RequestError:
     """What is wrong with a body, by the field's path; of several forms that do not fit, the one that fits furthest."""
     worst = max(error.errors(), key=lambda one: len(one["loc"]))
-    names = [str(part) for part in worst["loc"] if isinstance(part, int) or part in _FIELDS]
-    path = ".".join(names)
+    path = _path(worst["loc"])
     message = worst["msg"].removeprefix("Value error, ")
     if worst["type"] == "json_invalid":
         message, path = f"The body is no JSON: {worst['ctx']['error']}.", ""
     elif worst["loc"] == ("body",) and worst["type"] == "model_attributes_type":
         message = "The body must be a JSON object, sent with Content-Type: application/json."
     elif worst["type"] == "extra_forbidden":
-        path = ".".join(str(part) for part in worst["loc"] if part != "body")
+        path = _path(worst["loc"], worst["loc"][-1])
         message = "this server does not know the field, and does not ignore what could change a vector; leave it out."
     return RequestError(HTTPStatus.BAD_REQUEST, f"{path}: {message}" if path else message, path or None)
+
+
+def _path(loc: tuple[int | str, ...], unknown: int | str = "") -> str:
+    """The path of a field as it is written: messages[0].content[1].text."""
+    path, before = "", None
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part in (*_FIELDS, unknown) and part != before:  # a part's type and its field have one name
+            path += f".{part}" if path else part
+        before = part
+    return path
 
 
 def _response(error: StarletteError, param: str | None, code: str | None) -> JSONResponse:

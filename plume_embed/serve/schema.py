@@ -3,14 +3,45 @@
 A field that would change the vector in a way that this model does not have is refused; nothing is ignored in silence.
 """
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _TOKEN_IDS = (
     "input holds token ids: this server takes texts, since ids of another tokenizer would be other words. Send "
     "strings; with langchain_openai pass check_embedding_ctx_length=False to OpenAIEmbeddings."
 )
+_SHOWN = 60  # characters of a value in an error
+
+
+def _checked_number(value: Any) -> Any:
+    """Refuses what the parser would take for a number. JSON has one kind of them: 8.0 is 8."""
+    if isinstance(value, bool | str):
+        raise ValueError(f"must be a whole number, got {json.dumps(value)[:_SHOWN]}.")
+    return value
+
+
+def _checked_flag(value: Any) -> Any:
+    """Refuses what the parser would take for a boolean: 1, "yes"."""
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        raise ValueError(f"must be true or false, got {json.dumps(value)[:_SHOWN]}.")
+    return value
+
+
+def _checked_text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("A text holds lone surrogates; decode its bytes with errors='replace'.") from error
+    return text
+
+
+Whole = Annotated[int, BeforeValidator(_checked_number)]
+Zero = Annotated[Literal[0], BeforeValidator(_checked_number)]
+Flag = Annotated[bool, BeforeValidator(_checked_flag)]
+Yes = Annotated[Literal[True], BeforeValidator(_checked_flag)]
+Text = Annotated[str, AfterValidator(_checked_text)]  # of an input or a message the processor says the same, by item
 
 
 class Strict(BaseModel):
@@ -22,7 +53,7 @@ class Strict(BaseModel):
 class Url(Strict):
     """An address or a data URL; `detail` is OpenAI's and changes nothing here, only "auto" is taken."""
 
-    url: str
+    url: Text
     detail: Literal["auto"] | None = None
 
 
@@ -87,20 +118,20 @@ class EmbeddingRequest(Strict):
     model: str | None = None
     input: str | list[str] | None = None
     messages: list[Message] | None = None
-    dimensions: Annotated[int, Field(ge=1)] | None = None
+    dimensions: Annotated[Whole, Field(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    latent_steps: Annotated[int, Field(ge=0)] | None = None
+    latent_steps: Annotated[Whole, Field(ge=0)] | None = None
     input_type: Literal["query", "document"] | None = None
     user: str | None = None
     # Of vLLM: what says nothing about the vector, and the rest at the values that this model has.
     request_id: str | None = None
-    priority: Literal[0] = 0
-    add_special_tokens: bool | None = None
-    add_generation_prompt: bool | None = None
-    continue_final_message: bool | None = None
+    priority: Zero = 0
+    add_special_tokens: Flag | None = None
+    add_generation_prompt: Flag | None = None
+    continue_final_message: Flag | None = None
     truncate_prompt_tokens: None = None
-    normalize: Literal[True] | None = None
-    use_activation: Literal[True] | None = None
+    normalize: Yes | None = None
+    use_activation: Yes | None = None
     embed_dtype: Literal["float32"] = "float32"
     endianness: Literal["native", "little"] = "native"
     chat_template: None = None
@@ -133,5 +164,5 @@ class TokenizeRequest(Strict):
     """
 
     model: str | None = None
-    prompt: str
-    add_special_tokens: bool | None = None
+    prompt: Text
+    add_special_tokens: Flag | None = None

@@ -240,6 +240,18 @@ def test_rules_and_moves_are_options_of_index_and_search(run, folder: Path, tmp_
     assert_fails(run("search", folder, "x", "--also", tmp_path / "gone"), "No such folder")
 
 
+def test_files_of_a_folder_that_is_empty_now_are_kept_and_the_summary_says_why(run, tmp_path: Path):
+    folder = tmp_path / "notes"
+    (folder / "drive").mkdir(parents=True)
+    (folder / "drive" / "boat.txt").write_text("A boat on the lake.")
+    (folder / "rose.txt").write_text("Roses grow in gardens.")
+    run("index", folder)
+    (folder / "drive" / "boat.txt").unlink()
+    kept = "1 file kept whose folder is empty now, as where a drive is away (--prune removes them)"
+    assert kept in run("index", folder).out
+    assert "kept" not in run("index", folder, "--prune").out
+
+
 def test_a_search_while_the_index_is_updated_ranks_what_is_there_and_says_so(run, folder: Path):
     run("index", folder)
     (folder / "new.txt").write_text("new")

@@ -180,7 +180,7 @@ def test_a_finished_output_stays_and_a_foreign_one_is_refused(tmp_path: Path, en
     encoder.num_embedded = 0
     report = embed(source, encoder)
     assert encoder.num_embedded == 0 and (report.num_rows, report.resumed, report.embedded) == (2, 2, 0)
-    with pytest.raises(ValueError, match="there already and comes from another input, model or K"):
+    with pytest.raises(ValueError, match="there already and comes from another input, model, precision or K"):
         embed(source, encoder, steps=3)
     (tmp_path / "out.parquet").write_text("something else")
     with pytest.raises(ValueError, match="there already"):
@@ -196,7 +196,7 @@ def test_the_shards_of_another_k_are_refused(tmp_path: Path, encoder: CountingEn
 
     with pytest.raises(KeyboardInterrupt):
         embed(source, encoder, on_progress=stop)
-    with pytest.raises(ValueError, match=r"another model or K; delete it"):
+    with pytest.raises(ValueError, match=r"another model, precision or K; delete it"):
         embed(source, encoder, steps=3)
     assert embed(source, encoder).resumed == 8
 
@@ -219,6 +219,26 @@ def test_two_runs_on_one_output_are_refused_and_the_first_one_finishes(tmp_path:
 
     assert embed(source, encoder, on_progress=second).num_rows == 20 and len(refused) == 4
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([2**53 + 1, 1.5], ["9007199254740993", "1.5"]),
+        ([-(2**53) - 1, 1.5], ["-9007199254740993", "1.5"]),
+        ([2**53, 1.5], [2.0**53, 1.5]),
+        ([2**63 - 1, 1], [2**63 - 1, 1]),
+        ([2**53 + 1, -(2**63)], [2**53 + 1, -(2**63)]),
+        ([2**53 + 1, True], ["9007199254740993", "true"]),
+        ([2**64, 1], ["18446744073709551616", "1"]),
+    ],
+)
+def test_a_kept_number_is_the_one_of_the_line_whatever_the_other_lines_hold(
+    tmp_path: Path, encoder: CountingEncoder, values: list, kept: list
+):
+    lines = [{"text": str(number), "k": value} for number, value in enumerate(values)]
+    embed(write_lines(tmp_path / "in.jsonl", *lines), encoder, keep=["k"])
+    assert pq.read_table(tmp_path / "out.parquet")["k"].to_pylist() == kept
 
 
 def test_further_keys_are_kept_as_columns(tmp_path: Path, encoder: CountingEncoder):

@@ -1,5 +1,6 @@
 """Sources other than JSONL, and outputs other than one file: the same rows with the same vectors."""
 
+import json
 from pathlib import Path
 
 import lancedb
@@ -65,6 +66,40 @@ def test_parquet_holds_texts_paths_and_bytes(tmp_path: Path, encoder: Encoder, p
     assert "the id 'a' was used in row 0" in bad[0]["reason"] and "no such file" in bad[1]["reason"]
 
 
+@pytest.mark.parametrize("kind", ["parquet", "data set"])
+def test_an_id_that_is_the_number_of_a_row_without_one_is_bad_the_second_time(
+    tmp_path: Path, encoder: Encoder, kind: str
+):
+    columns = {"id": ["1", None, "2", None, "0"], "text": list("abcde")}
+    source = tmp_path / "in.parquet" if kind == "parquet" else tmp_path / "saved"
+    if kind == "parquet":
+        pq.write_table(pa.table(columns), source)
+    else:
+        Dataset.from_dict(columns).save_to_disk(source)
+    report = embed(source, tmp_path / "out.parquet", encoder)
+    assert (report.num_rows, report.num_bad) == (4, 1)
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["1", "2", "3", "0"]
+    (bad,) = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
+    assert bad["id"] == "1" and bad["reason"] == "the id '1' was used in row 0"
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_row_may_hold_a_list_of_texts(tmp_path: Path, encoder: Encoder, suffix: str):
+    rows = [{"text": ["one", "two"]}, {"text": ["three"]}, {"text": []}]
+    source = tmp_path / f"in.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([*rows, {"text": ["four", None]}]), source)
+    else:
+        source.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"text": ["four", None]}]))
+    report = embed(source, tmp_path / "out.parquet", encoder)
+    assert (report.num_rows, report.num_bad) == (2, 2)
+    found = np.array(pq.read_table(tmp_path / "out.parquet")["embedding"].to_pylist(), np.float32)
+    expected = encoder.encode([{"text": ["one", "two"]}, "three"], num_latent_steps=1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    bad = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
+    assert all("text must be a string or a list of strings" in row["reason"] for row in bad)
+
+
 def test_a_folder_of_parquet_and_a_data_set_give_the_rows_of_one_file(tmp_path: Path, encoder: Encoder):
     rows = {"text": [f"text {n}" for n in range(7)]}
     items = {str(n): text for n, text in enumerate(rows["text"])}
@@ -112,7 +147,7 @@ def test_an_output_that_is_there_stays_and_another_run_into_it_is_refused(
     again = embed(tmp_path / "in.parquet", out, encoder)
     assert (again.num_rows, again.embedded, again.resumed) == (3, 0, 3)
     for other in ({"num_latent_steps": 2}, {"dimensions": 16}, {"instruction": "Find it."}):
-        with pytest.raises(ValueError, match="is there already and comes from another input, model or K"):
+        with pytest.raises(ValueError, match="is there already and comes from another input, model, precision or K"):
             embed(tmp_path / "in.parquet", out, encoder, **other)
     assert sorted(path.name for path in tmp_path.glob("out*")) == [name]
 

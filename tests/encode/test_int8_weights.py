@@ -32,6 +32,8 @@ def test_a_vector_does_not_depend_on_its_batch(encoders):
 
 def test_an_index_of_one_type_is_not_that_of_the_other(encoders):
     assert encoders["int8"].fingerprint != encoders["float32"].fingerprint
+    for dtype, encoder in encoders.items():
+        assert encoder.fingerprint == encoder.fingerprints[dtype]
 
 
 def test_it_is_for_a_cpu_and_float32_and_says_what_to_do_without_torchao(monkeypatch):

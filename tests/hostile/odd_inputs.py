@@ -95,7 +95,7 @@ def _pictures() -> Iterator[tuple]:
     sound = picture(3, (40, 30))
     for mode in ("1", "L", "LA", "P", "PA", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB", "I;16"):
         yield f"picture: mode {mode}", lambda folder, mode=mode: _in_mode(sound, mode)
-    yield "picture: mode I", lambda folder: sound.convert("I")
+    yield "picture: mode I", lambda folder: sound.convert("I"), "8 bits or dark grey of 16"
     yield "picture: mode F", lambda folder: sound.convert("F"), "no fixed range"
     yield "picture: beyond 16 bits", lambda folder: Image.fromarray(np.full((9, 9), 70_000, np.int32)), "no fixed range"
     yield "picture: one pixel", _given(Image.new("RGB", (1, 1), "red"))

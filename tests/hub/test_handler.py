@@ -99,6 +99,20 @@ def test_a_request_that_is_none_is_refused_with_the_remedy(handler, data, words)
         handler(data)
 
 
+@pytest.mark.parametrize("name", ["latent_steps", "dimensions", "batch_size"])
+@pytest.mark.parametrize("value", [True, False, "8", 1.5])
+def test_a_parameter_that_is_no_whole_number_is_refused_by_its_name(handler, name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be a whole number, got {value!r}"):
+        handler({"inputs": "a", "parameters": {name: value}})
+
+
+def test_a_batch_of_nothing_is_refused_and_no_value_is_the_default(handler):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        handler({"inputs": "a", "parameters": {"batch_size": 0}})
+    empty = {"inputs": "a", "parameters": dict.fromkeys(("latent_steps", "dimensions", "batch_size"))}
+    assert np.allclose(handler(empty), handler({"inputs": "a"}))
+
+
 def test_the_requirements_are_those_that_the_package_declares(exported):
     declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
     lines = (exported / "requirements.txt").read_text().splitlines()

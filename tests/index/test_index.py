@@ -19,6 +19,7 @@ from index_data import CountingEncoder, rows_by_place
 from PIL import Image
 from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
 
+from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import open_index
 from plume_embed.index.table import Metadata, errors_named
 from plume_embed.index.update import UpdateReport, update_index
@@ -177,6 +178,16 @@ def test_an_index_of_another_model_or_k_or_folder_is_refused(folder: Path, encod
         update_index(tmp_path / "another", db, encoder, num_latent_steps=2)
     with pytest.raises(ValueError, match="another model .* pass that one as --model"):
         Metadata("a" * 64, 2, "m").check(Metadata("b" * 64, 2, "n"), db)
+
+
+def test_an_index_of_another_precision_is_refused_by_the_precisions_name(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path, released_model_dir: Path
+):
+    update_index(folder, tmp_path / "db", encoder, num_latent_steps=2)
+    other = Encoder(released_model_dir, device="cpu", dtype="bfloat16")
+    for command in (update_index, open_index):
+        with pytest.raises(ValueError, match="made with this model in float32, not bfloat16; pass --dtype float32"):
+            command(folder, tmp_path / "db", other, num_latent_steps=2)
 
 
 def test_an_index_of_version_0_1_is_refused_with_the_remedy(folder: Path, encoder: CountingEncoder, tmp_path: Path):

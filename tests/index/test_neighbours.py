@@ -189,6 +189,46 @@ def test_where_is_sql_over_the_columns_of_an_item(folder: Path, encoder: Countin
             index.search(query, where=wrong)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "1=1) OR (1=1",
+        "1=1) OR (1=1) --",
+        "1=1) AS x, CAST((1=1",
+        "true AS BOOLEAN) OR CAST(true",
+        "kind = 'text') OR kind IN ('image', 'text'",
+        "1=1 -- x",
+        "(kind = 'text'); DROP",
+        "kind = 'text' true",
+    ],
+)
+def test_where_is_one_whole_condition_so_that_the_kinds_stay_in_force(
+    where: str, folder: Path, encoder: CountingEncoder
+):
+    query = encoder.encode(["number 7"], num_latent_steps=1)[0]
+    with pytest.raises(ValueError, match="The filter .* is not understood: it is not one whole condition"):
+        opened(folder, encoder).search(query, 20, kinds=["image"], where=where)
+
+
+@pytest.mark.parametrize("where", ["snippet <> 'a)b'", "kind = 'text' /* ) */", "(kind = 'text') -- )\n", "(true)"])
+def test_parentheses_and_comments_that_close_are_taken(where: str, folder: Path, encoder: CountingEncoder):
+    query = encoder.encode(["number 7"], num_latent_steps=1)[0]
+    index = opened(folder, encoder)
+    assert len(index.search(query, 20, kinds=["text"], where=where)) == 20
+    assert index.search(query, 20, kinds=["image"], where=where) == []
+
+
+@pytest.mark.parametrize("is_exact", [None, False])
+def test_more_results_than_a_number_of_32_bits_are_all_of_them(
+    is_exact: bool | None, folder: Path, encoder: CountingEncoder
+):
+    query = encoder.encode(["number 7"], num_latent_steps=1)[0]
+    if is_exact is False:
+        update_ann(folder / ".plume-index", encoder, 1, AnnSettings(AnnKind.INT8, 8), min_rows=1)
+    found = opened(folder, encoder).search(query, 10**12, where="kind = 'text'", is_exact=is_exact)
+    assert len(found) == len(list(folder.glob("*.txt")))
+
+
 def test_a_place_is_a_folder_or_an_address_of_a_known_kind():
     assert place_of("a/b") == Path("a/b") and place_of("s3://bucket/index/") == ObjectStore("s3://bucket/index")
     with pytest.raises(ValueError, match="s3://, gs://, az://: http://host/index"):

@@ -123,13 +123,44 @@ def test_a_subfolder_that_became_empty_keeps_its_rows_until_it_is_pruned_or_gone
     away = (folder / "sub").rename(folder.parent / "away")
     (folder / "sub").mkdir()
     report = update(folder, encoder)
-    assert (report.num_items, report.kept_files, report.removed_files) == (3, 2, 0)
+    assert (report.num_items, report.kept_files, report.away_files, report.removed_files) == (3, 2, 2, 0)
     (folder / "sub").rmdir()
     away.rename(folder / "sub")
     assert update(folder, encoder).embedded == 0
     shutil.rmtree(folder / "sub")
     report = update(folder, encoder)
     assert (report.num_items, report.kept_files, report.removed_files) == (1, 0, 2)
+
+
+def test_a_file_moved_out_of_a_folder_that_is_empty_now_is_gone_from_there(folder: Path, encoder: CountingEncoder):
+    db = folder / ".plume-index"
+    (folder / "other").mkdir()
+    update(folder, encoder)
+    before = rows_by_place(db)
+    left, *moved = sorted((folder / "sub").iterdir())
+    assert moved
+    for file in moved:
+        file.rename(folder / "other" / file.name)
+    left.unlink()
+    report = update(folder, encoder)
+    assert (report.embedded, report.kept_files, report.away_files, report.removed_files) == (0, 1, 1, len(moved))
+    new = {path: path.replace("sub/", "other/") for path, _ in before if path != f"sub/{left.name}"}
+    assert {path for path, _ in rows_by_place(db)} == {*new.values(), f"sub/{left.name}"}
+    report = update(folder, encoder, prune=True)
+    assert (report.kept_files, report.away_files, report.removed_files) == (0, 0, 1)
+
+
+def test_files_of_a_drive_that_is_away_are_there_again_though_copies_of_them_are_elsewhere(
+    folder: Path, encoder: CountingEncoder
+):
+    shutil.copytree(folder / "sub", folder / "copies")
+    update(folder, encoder)
+    before, away = rows_by_place(folder / ".plume-index"), (folder / "sub").rename(folder.parent / "away")
+    (folder / "sub").mkdir()
+    assert update(folder, encoder).removed_files == 2
+    (folder / "sub").rmdir()
+    away.rename(folder / "sub")
+    assert update(folder, encoder).embedded == 0 and rows_by_place(folder / ".plume-index") == before
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, function: str) -> None:
@@ -153,7 +184,7 @@ def test_a_subfolder_that_cannot_be_entered_keeps_its_rows(
     with monkeypatch.context() as patch:
         failing(patch, "sub", "scandir")
         report = update(folder, encoder, reported=reported)
-        assert reported == [("sub", "Input/output error")] and report.kept_files == 2
+        assert reported == [("sub", "Input/output error")] and (report.kept_files, report.away_files) == (2, 0)
         assert rows_by_place(folder / ".plume-index") == before
         update(folder, encoder, reported=reported)
         assert len(reported) == 1, "it is reported once"

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from small_files import write_picture
 from transformers import pipeline
 
 from plume_embed import PlumeModel, PlumeProcessor
@@ -236,6 +237,24 @@ def test_a_limit_asked_for_at_loading_holds(released_model_dir):
 def test_a_limit_that_is_none_is_refused(processor, value):
     with pytest.raises(ValueError, match="max_length must be a positive whole number"):
         processor.max_length = value
+
+
+# Bare paths, by the suffixes of sentence-transformers: docs/libraries.md names them
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tiff", ".webp"])
+def test_a_bare_path_of_a_suffix_that_sentence_transformers_knows_is_the_picture(sentence, tmp_path, suffix):
+    path = str(write_picture(tmp_path / f"a{suffix}"))
+    assert np.allclose(sentence.encode([path]), sentence.encode([{"image": path}]), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".avif", ".jp2"])
+def test_a_bare_path_of_another_suffix_is_a_text_and_under_its_key_the_picture(sentence, tmp_path, suffix):
+    path = str(write_picture(tmp_path / f"a{suffix}"))
+    with Image.open(path) as picture:
+        expected = sentence.encode([{"text": path}, picture.convert("RGB")])
+    assert np.allclose(sentence.encode([path])[0], expected[0], atol=1e-5)
+    assert np.allclose(sentence.encode([{"image": path}])[0], expected[1], atol=1e-5)
 
 
 # Saving and pushing

@@ -305,6 +305,27 @@ def test_sixteen_bit_grey_keeps_its_shades(processor, tmp_path):
         processor([Image.fromarray(np.zeros((60, 84), dtype=np.float32))])
 
 
+@pytest.mark.parametrize("name", ["dark.png", "dark.tif", "dark.pgm", "dark.jp2"])
+def test_a_file_of_sixteen_bits_may_be_all_dark(processor, tmp_path, name):
+    shades = np.linspace(0, 255, 84 * 60).reshape(60, 84).astype(np.uint16)
+    Image.fromarray(shades).save(tmp_path / name)
+    eight_bit = Image.fromarray((shades // 257).astype(np.uint8))
+    assert equal(processor([{"image": tmp_path / name}]), processor([eight_bit]))
+
+
+def test_a_picture_of_mode_i_that_may_be_of_eight_bits_is_refused_with_the_remedy(processor, tmp_path):
+    grey = Image.fromarray(np.linspace(0, 255, 84 * 60).reshape(60, 84).astype(np.uint8))
+    deep = grey.convert("I")
+    deep.save(tmp_path / "deep.tif")
+    for unknown in (deep, tmp_path / "deep.tif"):
+        with pytest.raises(ValueError, match=r"8 bits or dark grey of 16; .*convert\('L'\) or .*convert\('I;16'\)"):
+            processor([unknown])
+    assert equal(processor([deep.convert("L")]), processor([grey]))
+    black = Image.new("L", (84, 60))
+    for dark in (black.convert("I"), deep.convert("I;16")):
+        assert equal(processor([dark]), processor([black]))
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     text=st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("<|>_disc_embotgn \n\U000f0000")), max_size=60)

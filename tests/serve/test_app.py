@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,12 @@ TOLERANCE = 1e-5
 
 def post(address: str, **body) -> httpx.Response:
     return httpx.post(f"{address}/v1/embeddings", json=body, timeout=60)
+
+
+def send(address: str, body: dict) -> httpx.Response:
+    """As a client does that escapes what is no ASCII, half surrogate pairs too."""
+    headers = {"Content-Type": "application/json"}
+    return httpx.post(address, content=json.dumps(body).encode(), headers=headers, timeout=60)
 
 
 def vectors(response: httpx.Response) -> np.ndarray:
@@ -126,6 +133,7 @@ def test_the_model_says_what_it_is_and_how_long_a_text_is(server, encoder):
     (card,) = httpx.get(f"{server}/v1/models").json()["data"]
     assert (card["id"], card["object"], card["max_model_len"]) == ("plume", "model", encoder.processor.max_length)
     assert card["plume"]["fingerprint"] == encoder.fingerprint
+    assert card["plume"]["fingerprints"] == encoder.fingerprints
     counted = httpx.post(f"{server}/tokenize", json={"prompt": "a red bicycle"}).json()
     assert counted == {"count": encoder.row_tokens("a red bicycle"), "max_model_len": encoder.processor.max_length}
     assert httpx.get(f"{server}/health").json() == {"status": "ok"}
@@ -165,14 +173,19 @@ def test_metrics_count_requests_items_and_tokens(encoder):
         ({"input": "a", "normalize": False}, "normalize", "True"),
         ({"input": "a", "colour": 1}, "colour", "leave it out"),
         ({"input": ["a", "word " * 20_000]}, "input[1]", "max_length"),
-        ({"messages": [{"role": "assistant", "content": "yes"}]}, "messages.0", "must be empty"),
+        ({"input": ["a", None]}, "input[1]", "string"),
+        ({"messages": user(("text", 1))}, "messages[0].content[0].text", "string"),
+        ({"messages": [{"role": "user", "content": "a", "name": "b"}]}, "messages[0].name", "leave it out"),
+        ({"messages": user(("image_url", None))}, "messages[0].content[0].image_url.url", "string"),
+        ({"messages": [{"role": "assistant", "content": "yes"}]}, "messages[0]", "must be empty"),
         ({"messages": [{"role": "system", "content": "a"}]}, "messages", "one user message"),
-        ({"messages": [{"role": "user", "content": [{"type": "audio_url"}]}]}, "messages.0.content.0", "image_url"),
+        ({"messages": [{"role": "user", "content": [{"type": "audio_url"}]}]}, "messages[0].content[0]", "image_url"),
         ({"messages": user(("image_url", "http://example.org/a.png"))}, "messages", "--allow-host example.org"),
         ({"messages": user(("image_url", "/etc/passwd"))}, "messages", "data URL"),
         ({"messages": user(("image_url", "file:///etc/passwd"))}, "messages", "data URL"),
         ({"messages": user(("image_url", "data:image/png,AAAA"))}, "messages", "base64"),
         ({"messages": user(("image_url", "data:image/png;base64,A*"))}, "messages", "base64"),
+        ({"messages": user(("image_url", "data:image/png;base64,ä"))}, "messages", "no valid base64"),
         ({"messages": user(("image_url", "data:image/png;base64,AAAA"))}, "messages", "identify"),
         ({"messages": user(("video_url", "data:video/mp4;base64,AAAA"))}, "messages", "Cannot read"),
     ],
@@ -182,6 +195,44 @@ def test_what_cannot_be_embedded_is_refused_with_the_remedy(server, body, param,
     error = refusal(post(server, **body), 400)
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert words in error["message"]
+
+
+NUMBERS = ("dimensions", "latent_steps", "priority")
+FLAGS = ("add_special_tokens", "add_generation_prompt", "continue_final_message", "normalize", "use_activation")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [*product(NUMBERS, (True, False, "8", "")), *product(FLAGS, (1, 1.0, 0, "yes", "true"))]
+)
+def test_what_python_takes_for_a_number_or_a_boolean_is_none(server, name, value):
+    error = refusal(post(server, input="a", **{name: value}), 400)
+    kind = "a whole number" if name in NUMBERS else "true or false"
+    assert error["param"] == name and error["message"] == f"{name}: must be {kind}, got {json.dumps(value)}."
+
+
+def test_a_whole_number_may_be_written_with_a_point(server, encoder):
+    found = vectors(post(server, input="a", latent_steps=2.0, dimensions=8.0))
+    short = encoder.encode(["a"], num_latent_steps=2)[:, :8]
+    assert np.abs(found - short / np.linalg.norm(short)).max() < TOLERANCE
+    assert "fractional" in refusal(post(server, input="a", latent_steps=2.5), 400)["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {"prompt": "\ud800"}, "prompt"),
+        ("/v1/embeddings", {"input": ["a", "\ud800"]}, "input[1]"),
+        ("/v1/embeddings", {"messages": user(("text", "\ud800"))}, "messages"),
+        *(
+            ("/v1/embeddings", {"messages": user((kind, url))}, f"messages[0].content[0].{kind}.url")
+            for kind in ("image_url", "video_url")
+            for url in ("http://\ud800/", "data:image/png;base64,\ud800", "\ud800")
+        ),
+    ],
+)
+def test_half_a_surrogate_pair_is_refused_by_every_route(server, path, body, param):
+    error = refusal(send(f"{server}{path}", body), 400)
+    assert error["param"] == param and "lone surrogates" in error["message"]
 
 
 def test_of_several_items_at_fault_place_and_message_are_those_of_one(server):
@@ -289,6 +340,9 @@ def test_addresses_are_fetched_from_allowed_hosts_alone_without_redirects(encode
         assert np.abs(found - encoder.encode([{"image": CACTUS}])).max() < TOLERANCE
         refused = post(address, messages=user(("image_url", f"http://{host}/moved")))
         assert "redirects" in refusal(refused, 400)["message"]
+        for wrong in (f"http://{host}/\0", f"http://{host}/{'a' * 70_000}"):
+            refused = post(address, messages=user(("image_url", wrong)))
+            assert "cannot be fetched" in refusal(refused, 400)["message"]
         for other in ("http://127.0.0.1:1/a.png", f"http://{host}@example.org/a.png"):
             assert "--allow-host" in refusal(post(address, messages=user(("image_url", other))), 400)["message"]
     pictures.shutdown()

@@ -73,7 +73,7 @@ def test_an_index_of_another_model_or_k_is_refused_with_the_remedy(server, by_se
     index, _ = by_server
     with running(Encoder(released_model_dir, dtype="bfloat16")) as address:
         for command in (update_index, open_index):
-            with pytest.raises(ValueError, match=r"another model \(plume\).*--model.*plume-embed serve"):
+            with pytest.raises(ValueError, match=r"in float32, not bfloat16; pass --dtype float32 .*plume-embed serve"):
                 command(folder, index, RemoteEncoder(address))
     with pytest.raises(ValueError, match="pass --latent-steps 8"):
         open_index(folder, index, RemoteEncoder(server), num_latent_steps=2)
