@@ -365,6 +365,18 @@ class PlumeTrainer(Trainer):
             if kept is not None and isinstance(callback, EarlyStoppingCallback):
                 callback.early_stopping_patience_counter = kept["attributes"]["early_stopping_patience_counter"]
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing where early stopping had ended the run already: it was killed behind its last step, and is owed its
+        best weights and its evaluation, no further step."""
+        if any(
+            isinstance(callback, EarlyStoppingCallback)
+            and callback.early_stopping_patience_counter >= callback.early_stopping_patience
+            for callback in self.callback_handler.callbacks
+        ):
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return

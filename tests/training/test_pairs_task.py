@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,21 @@ def test_a_resumed_run_goes_on_counting_how_long_nothing_became_better(data, rel
     run(chosen, stop_after=3)
     run(chosen, resume=True)
     assert [entry["step"] for entry in read_log(tmp_path, having="evaluation")] == [1, 2, 3, 4]
+
+
+def test_a_run_killed_behind_its_early_stop_resumes_without_another_step(data, released_model_dir, tmp_path):
+    settings = ["curriculum.max_steps=20", "early_stopping.patience=1", "early_stopping.every=1"]
+    settings.append("curriculum.learning_rates=[0.01,0.01,0.01,0.01,0.01]")
+    chosen = recipe(data, released_model_dir, f"output_dir={tmp_path}", *settings)
+    whole = run(chosen)
+    log, saved = read_log(tmp_path), (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert log[-1]["step"] < 20
+    (tmp_path / "results.json").unlink()
+    shutil.rmtree(tmp_path / "model")
+    resumed = run(chosen, resume=True)
+    assert read_log(tmp_path) == log
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == saved
+    assert resumed["ndcg_at_10"] == whole["ndcg_at_10"]
 
 
 def test_scores_of_a_run_that_never_made_a_step_are_not_taken_over(data, released_model_dir, tmp_path):
