@@ -16,6 +16,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL.TiffImagePlugin import TiffImageFile
 
 # Most pixels of a picture, or of a film's frame, that is decoded. A camera of today has 12 to 60 million.
 MAX_PIXELS = 100_000_000
@@ -33,7 +34,9 @@ _MAX_ASPECT_RATIO = 200
 # Pillow hands these to other programs (Ghostscript) or to the system.
 _DRAWINGS = ("EPS", "WMF")
 _TURNED = range(2, 9)  # EXIF orientations that are not upright
-_SUBFILE_TYPE, _DNG_VERSION = 254, 50706  # TIFF tags
+_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _DNG_VERSION = 254, 258, 262, 339, 50706  # TIFF tags
+_WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the third and the fourth of them
+_DEEP_WHITE = 65535  # of 16-bit grey
 _NAME_CHARACTERS = 260  # of a path in an error
 _INSTALL = "pip install 'plume-embed[photos]'"
 _REMOTE = ("http", "https", "ftp", "s3", "gs", "hf", "data")
@@ -189,10 +192,12 @@ def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     check_size(*image.size, max_pixels)
     image.load()  # a PNG may have its EXIF data behind its pixels
+    is_deep = image.mode == "F" or image.mode.startswith("I")
+    white = _white_of(image) if is_deep else None
     if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:  # Pillow would copy an upright picture
         image = ImageOps.exif_transpose(image)
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _from_deep_grey(image)
+    if white is not None:
+        image = _from_deep_grey(image, white)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return _over_white(image)
     return image.convert("RGB")
@@ -257,22 +262,41 @@ def _develop(file: BinaryIO, max_pixels: int) -> Image.Image:
         return Image.fromarray(raw.postprocess(use_camera_wb=True, output_bps=8))
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey; Pillow's own conversion would clip it to white.
+def _white_of(image: Image.Image) -> int:
+    """The value of white in grey of more than 8 bits.
+
+    Raises:
+        ValueError: a TIFF whose zero is white, or whose 16 bits have a sign: Pillow hands its values over as they are.
+    """
+    if not isinstance(image, TiffImageFile):
+        return _DEEP_WHITE
+    tags = image.tag_v2
+    is_signed = tags.get(_BITS) == (16,) and tags.get(_SAMPLE_FORMAT) == (_SIGNED,)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO or is_signed:
+        raise ValueError("a TIFF of 16 bits whose zero is white, or whose values have a sign; save it as PNG")
+    return 2**12 - 1 if tags.get(_BITS) == (12,) else _DEEP_WHITE
+
+
+def _from_deep_grey(image: Image.Image, white: int) -> Image.Image:
+    """Grey of 12 or 16 bits as 8-bit grey, its transparent value as transparency; Pillow's own conversion would clip it
+    to white, and look for that value among those of 8 bits.
 
     Mode I has 32 bits a value: what was 8-bit grey keeps its values in it, and so does what was 16-bit grey. Pillow
     opens 16-bit PNG and TIFF files in the modes I;16, and 16-bit PGM files in mode I, scaled to all 16 bits.
     """
     values = np.asarray(image)
     most = values.max()
-    if image.mode == "F" or values.min() < 0 or most > 65535:
+    if image.mode == "F" or values.min() < 0 or most > _DEEP_WHITE:
         raise ValueError(f"A picture of mode {image.mode} has no fixed range; convert it to 8 or 16 bits first.")
     if image.mode == "I" and 0 < most <= 255 and image.format != "PPM":
         raise ValueError(
             f"A picture of mode I with values up to {most} may be grey of 8 bits or dark grey of 16; convert it first, "
             "by picture.convert('L') or picture.convert('I;16')."
         )
-    return Image.fromarray((values.astype(np.uint32) // 257).astype(np.uint8))
+    grey = Image.fromarray((values.astype(np.uint32) * 255 // white).astype(np.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _over_white(image: Image.Image) -> Image.Image:

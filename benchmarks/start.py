@@ -1,6 +1,7 @@
-"""What the command line costs before a command does anything: CPU seconds and heavy modules."""
+"""What a command costs, from the start of its process to its end: CPU seconds, and which heavy modules it imports."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -10,22 +11,22 @@ HEAVY = ("torch", "torchvision", "transformers", "numpy", "pyarrow", "lancedb", 
 HEAVY += ("lance_namespace", "pandas", "av", "pypdfium2", "sentence_transformers", "sklearn", "gradio")
 # As the console script does it, then the exit code, the CPU time and which heavy modules are there.
 _PROGRAM = f"""
-import json, resource, sys
+import json, sys
 try:
     from plume_embed.__main__ import main
     main()
     code = 0
 except SystemExit as stop:
     code = stop.code
-used = resource.getrusage(resource.RUSAGE_SELF)
 heavy = [name for name in {HEAVY!r} if name in sys.modules]
-print("\\n" + json.dumps([code, used.ru_utime + used.ru_stime, heavy]))
+print("\\n" + json.dumps([code, heavy]))
 """
 
 
 @dataclass(frozen=True)
 class Start:
-    """One start: exit code, CPU seconds of the process, which of HEAVY it imported, what it printed, seconds."""
+    """One start: exit code, CPU seconds up to the end of the process, which of HEAVY it imported, what it printed,
+    seconds."""
 
     code: int
     cpu_seconds: float
@@ -34,11 +35,21 @@ class Start:
     seconds: float
 
 
-def measure_start(arguments: list[str]) -> Start:
-    """Runs a command line in a process of its own."""
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, check=True)
+def measure_start(arguments: list[str], before: str = "") -> Start:
+    """Runs a command line in a process of its own.
+
+    Args:
+        before (`str`): Python to run there first.
+    """
+    began, used = time.perf_counter(), _cpu_seconds_of_children()
+    program = f"{before}\n{_PROGRAM}"
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - began
     out, _, measured = done.stdout.rstrip("\n").rpartition("\n")
-    code, cpu_seconds, heavy = json.loads(measured)
-    return Start(code, cpu_seconds, heavy, out, seconds)
+    code, heavy = json.loads(measured)
+    return Start(code, _cpu_seconds_of_children() - used, heavy, out, seconds)
+
+
+def _cpu_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -10,6 +10,9 @@ def main() -> None:
         from plume_embed.cli.interrupts import end_at_once
 
         end_at_once()
+        from plume_embed.cli import collector
+
+        collector.wait()
         from plume_embed.cli.main import main as run
     except KeyboardInterrupt:  # before `end_at_once` was called
         import sys

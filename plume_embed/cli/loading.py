@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plume_embed.cli import collector
 from plume_embed.cli.console import working
 from plume_embed.cli.interrupts import raise_interrupts
 
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 def heavy_imports(title: str = "Loading libraries") -> Iterator[None]:
     """Around a command's imports of torch and the like. A spinner shows on a terminal before the first of them.
 
-    Behind it the command works, and Ctrl-C raises KeyboardInterrupt.
+    Behind it the command works, Ctrl-C raises KeyboardInterrupt, and garbage is collected.
     """
     with working(title):
         yield
+    collector.go_on()
     raise_interrupts()
 
 

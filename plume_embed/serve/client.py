@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
@@ -28,6 +29,20 @@ _SECONDS = 120.0
 _BUSY_SECONDS = 300.0  # how long a busy server is asked again
 _MEDIA_AT_ONCE = 8  # pictures and films of a batch that are on their way together
 _BATCHES_AT_ONCE = 2
+_WAIT_SECONDS = 1.0  # for a busy server that does not say how long
+# What `plume-embed serve` says of its model, and of which type.
+_ABOUT: dict[str, Any] = {
+    "dimension": int,
+    "fingerprint": str,
+    "num_latent_steps": int,
+    "max_latent_steps": int,
+    "document_latent_steps": int | None,
+    "items": int,
+    "num_frames": int | None,
+    "fps": int | float | None,
+    "max_image_pixels": int,
+    "page_words": int,
+}
 
 
 @dataclass(frozen=True)
@@ -60,19 +75,11 @@ class RemoteEncoder:
     """
 
     def __init__(self, address: str, key: str | None = None):
-        if urlsplit(address).scheme not in ("http", "https"):
-            raise ValueError(f"--server takes an address such as http://127.0.0.1:8000, got {address!r}.")
-        self._address = address.rstrip("/").removesuffix("/v1")
+        self._address = _checked(address).rstrip("/").removesuffix("/v1")
         self._key = key or api_key()
-        (card, *others) = self._asked("/v1/models")["data"]
-        about = card.get("plume")
-        if about is None or others:
-            raise ValueError(f"{address} serves {card['id']}, but not by `plume-embed serve`; use that.")
-        self.name: str = card["id"]
-        self._max_length: int = card["max_model_len"]
-        self._about = about
+        self.name, self._max_length, self._about = _served(self._asked("/v1/models"), self._address)
         reading = ("num_frames", "fps", "max_image_pixels", "page_words")
-        self.processor = RemoteReader(**{name: about[name] for name in reading})
+        self.processor = RemoteReader(**{name: self._about[name] for name in reading})
 
     @property
     def dimension(self) -> int:
@@ -121,7 +128,10 @@ class RemoteEncoder:
         return self._row_tokens("")
 
     def _row_tokens(self, text: str) -> int:
-        return self._asked("/tokenize", {"model": self.name, "prompt": text})["count"]
+        match self._asked("/tokenize", {"model": self.name, "prompt": text}):
+            case {"count": int(count)}:
+                return count
+        raise self._strange()
 
     def encode_readable(
         self, items: Sequence[Any], batch_size: int = BATCH_SIZE, num_latent_steps: int | None = None
@@ -148,7 +158,7 @@ class RemoteEncoder:
 
         def take(places: list[int], body: dict[str, Any]) -> None:
             try:
-                vectors[places] = self._vectors(body, steps)
+                vectors[places] = self._vectors(body, steps, len(places))
             except _RefusedError as error:
                 if len(places) > 1:  # one of them is at fault: find it, and keep the others
                     for place in places:
@@ -167,12 +177,19 @@ class RemoteEncoder:
                 one.result()
         return vectors, errors
 
-    def _vectors(self, body: dict[str, Any], steps: int) -> np.ndarray:
+    def _vectors(self, body: dict[str, Any], steps: int, number: int) -> np.ndarray:
+        """Vectors [number, D] of the items of a request."""
         answer = self._asked(
             "/v1/embeddings", {"model": self.name, "encoding_format": "base64", "latent_steps": steps, **body}
         )
-        rows = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in answer["data"]]
-        return np.stack(rows).astype(np.float32)
+        try:
+            rows = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in answer["data"]]
+            vectors = np.stack(rows).astype(np.float32)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._strange() from error
+        if vectors.shape != (number, self.dimension):
+            raise self._strange()
+        return vectors
 
     def _asked(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """What the server answers; a busy one is asked again.
@@ -192,10 +209,11 @@ class RemoteEncoder:
                     return json.load(answer)
             except HTTPError as error:
                 if error.code == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < ends:
-                    time.sleep(float(error.headers.get("Retry-After", 1)))
+                    after = error.headers.get("Retry-After", "")
+                    time.sleep(min(float(after), _BUSY_SECONDS) if after.isdecimal() else _WAIT_SECONDS)
                     continue
                 raise self._refusal(error) from error
-            except (URLError, OSError, ValueError) as error:
+            except (URLError, OSError, HTTPException, ValueError, RecursionError) as error:
                 reason = error.reason if isinstance(error, URLError) else error
                 raise ValueError(
                     f"No server answers at {self._address} ({reason}); start it with `plume-embed serve`."
@@ -204,7 +222,7 @@ class RemoteEncoder:
     def _refusal(self, error: HTTPError) -> ValueError:
         try:
             message = json.load(error)["error"]["message"]
-        except (ValueError, KeyError, TypeError):
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, RecursionError):
             message = error.reason
         if error.code in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
             return _RefusedError(message)
@@ -212,9 +230,51 @@ class RemoteEncoder:
             return ValueError(f"{self._address}: {message} The command line sends ${API_KEY_VARIABLE}.")
         return ValueError(f"{self._address} answers with status {error.code}: {message}")
 
+    def _strange(self) -> ValueError:
+        return ValueError(f"{self._address} answers as no `plume-embed serve` does: start that there, of this version.")
+
 
 class _RefusedError(ValueError):
     """The server cannot embed what was sent; the message is the reason alone."""
+
+
+def _checked(address: str) -> str:
+    """The address of a server, where it is one.
+
+    Raises:
+        ValueError: it is none, or one with a password, which the message does not repeat.
+    """
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number, or a bracket stands alone
+        is_address = False
+    if "@" in address:
+        raise ValueError(
+            f"--server takes an address without user and password; the command line sends ${API_KEY_VARIABLE} as key."
+        )
+    if not is_address or not address.isascii() or not address.isprintable() or " " in address:
+        raise ValueError(f"--server takes an address such as http://127.0.0.1:8000, got {address!r}.")
+    return address
+
+
+def _served(answer: Any, address: str) -> tuple[str, int, dict[str, Any]]:
+    """The model of a server: its name, its max_length, and what [`_ABOUT`] lists.
+
+    Args:
+        answer: Of `/v1/models`.
+
+    Raises:
+        ValueError: it is not that of `plume-embed serve`.
+    """
+    match answer:
+        case {"data": [{"id": str(name), "max_model_len": int(max_length), "plume": dict(about)}]}:
+            if all(name in about and isinstance(about[name], kind) for name, kind in _ABOUT.items()):
+                return name, max_length, about
+            raise ValueError(f"{address} is a `plume-embed serve` of another version; start it by this one.")
+        case {"data": [{"id": str(name)}, *_]}:
+            raise ValueError(f"{address} serves {name}, but not by `plume-embed serve`; use that.")
+    raise ValueError(f"{address} is no server of embeddings; start one with `plume-embed serve`.")
 
 
 def _message(item: dict[str, Any]) -> dict[str, Any]:

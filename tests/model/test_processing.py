@@ -1,6 +1,7 @@
 """PlumeProcessor: the prompt to the token, every form of input, and what it refuses."""
 
 import io
+import struct
 from pathlib import Path
 
 import av
@@ -303,6 +304,40 @@ def test_sixteen_bit_grey_keeps_its_shades(processor, tmp_path):
     assert equal(processor([tmp_path / "deep.png"]), processor([eight_bit]))
     with pytest.raises(ValueError, match="no fixed range"):
         processor([Image.fromarray(np.zeros((60, 84), dtype=np.float32))])
+
+
+def test_the_transparent_value_of_sixteen_bits_is_over_white(processor, tmp_path):
+    shades = np.linspace(0, 65535, 84 * 60).reshape(60, 84).astype(np.uint16)
+    shades[10:30] = 12345
+    Image.fromarray(shades).save(tmp_path / "deep.png", transparency=12345)
+    shades[shades == 12345] = 65535
+    assert equal(processor([tmp_path / "deep.png"]), processor([Image.fromarray(shades)]))
+
+
+def test_a_tiff_of_twelve_bits_has_its_own_white(processor, tmp_path):
+    shades = np.linspace(0, 4095, 84 * 60).astype(np.uint16).reshape(60, 84)
+    first, second = shades[:, ::2].astype(np.uint32), shades[:, 1::2].astype(np.uint32)
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1).astype(np.uint8)
+    _write_tiff(tmp_path / "deep.tif", packed.tobytes(), bits=12)
+    eight_bit = Image.fromarray((shades.astype(np.uint32) * 255 // 4095).astype(np.uint8))
+    assert equal(processor([tmp_path / "deep.tif"]), processor([eight_bit]))
+
+
+@pytest.mark.parametrize("tags", [{"photometric": 0}, {"sample_format": 2}])
+def test_a_tiff_of_sixteen_bits_whose_values_mean_something_else_is_refused(processor, tmp_path, tags):
+    _write_tiff(tmp_path / "deep.tif", np.full((60, 84), 9999, np.uint16).tobytes(), bits=16, **tags)
+    with pytest.raises(ValueError, match=r"deep\.tif.*zero is white, or whose values have a sign; save it as PNG"):
+        processor([tmp_path / "deep.tif"])
+
+
+def _write_tiff(path: Path, pixels: bytes, bits: int, photometric: int = 1, sample_format: int = 1) -> None:
+    """A grey TIFF of 84 x 60 in one strip, with tags that Pillow does not write."""
+    entries = [(256, 84), (257, 60), (258, bits), (259, 1), (262, photometric), (273, 134), (277, 1), (278, 60)]
+    entries += [(279, len(pixels)), (339, sample_format)]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    head += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries) + struct.pack("<I", 0)
+    assert len(head) == 134
+    path.write_bytes(head + pixels)
 
 
 @pytest.mark.parametrize("name", ["dark.png", "dark.tif", "dark.pgm", "dark.jp2"])

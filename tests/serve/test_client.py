@@ -1,6 +1,10 @@
 """A server in the place of a model: an index by it is the index of the model, and no torch is imported for it."""
 
 import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +95,104 @@ def test_an_index_of_another_model_or_k_is_refused_with_the_remedy(server, by_se
 def test_a_server_that_is_not_there_and_options_of_a_model_beside_it_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         choose_encoder(*options)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://127.0.0.1:abc", "takes an address such as"),
+        ("http://127.0.0.1:99999", "takes an address such as"),
+        ("http://a b", "takes an address such as"),
+        ("http://", "takes an address such as"),
+        ("http://[::1", "takes an address such as"),
+        ("http://user:secret@127.0.0.1:1", "without user and password"),
+    ],
+)
+def test_what_is_no_address_is_refused_and_a_password_is_not_shown(address, words):
+    with pytest.raises(ValueError, match=words) as error:
+        RemoteEncoder(address)
+    assert "secret" not in str(error.value)
+
+
+ABOUT = {
+    "dimension": 2,
+    "fingerprint": "f",
+    "num_latent_steps": 1,
+    "max_latent_steps": 1,
+    "document_latent_steps": None,
+    "items": 8,
+    "num_frames": 8,
+    "fps": None,
+    "max_image_pixels": 100,
+    "page_words": 100,
+}
+CARD = {"id": "m", "max_model_len": 99, "plume": ABOUT}
+
+
+@contextmanager
+def answering(answers: dict[str, bytes]) -> Iterator[str]:
+    """A server that sends these bytes for these paths, whatever was asked."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            path = self.rfile.readline().split()[1].decode()
+            length = 0
+            while (line := self.rfile.readline()).strip():
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            self.rfile.read(length)
+            self.wfile.write(answers[path])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def _http(body: object, status: str = "200 OK", headers: str = "") -> bytes:
+    data = json.dumps(body).encode()
+    return f"HTTP/1.0 {status}\r\nContent-Length: {len(data)}\r\n{headers}\r\n".encode() + data
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *map(_http, ({}, [], None, {"data": None}, {"data": []}, {"data": [3]})),
+        _http({"data": [{"id": "other", "max_model_len": 9}]}),
+        *(_http({"data": [CARD | {"plume": {n: v for n, v in ABOUT.items() if n != name}}]}) for name in ABOUT),
+        _http({"data": [CARD | {"plume": ABOUT | {"dimension": "2"}}]}),
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        _http({"data": [CARD]})[:-3],
+        b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.0 500 No\r\nContent-Length: 99\r\n\r\nshort",
+    ],
+    ids=lambda answer: answer.rpartition(b"\r\n")[2][:20].decode() or "banner",
+)
+def test_a_server_that_is_not_ours_is_refused_with_one_line(answer):
+    with answering({"/v1/models": answer}) as address, pytest.raises(ValueError, match=r"plume-embed serve|status 500"):
+        RemoteEncoder(address)
+
+
+@pytest.mark.parametrize("rows", [None, [{"embedding": "AAAAAAAAAAA="}], [{"embedding": "AAAA"}] * 2])
+def test_vectors_of_another_number_or_size_are_refused(rows):
+    with answering({"/v1/models": _http({"data": [CARD]}), "/v1/embeddings": _http({"data": rows})}) as address:
+        remote = RemoteEncoder(address)
+        with pytest.raises(ValueError, match="answers as no `plume-embed serve` does"):
+            remote.encode_readable([{"text": "a"}, {"text": "b"}])
+
+
+def test_a_busy_server_may_say_when_to_come_again_in_any_words(monkeypatch):
+    waits: list[float] = []
+    answers = {"/v1/models": _http({}, "429 Busy", "Retry-After: Fri, 31 Dec 2027 23:59:59 GMT\r\n")}
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        answers["/v1/models"] = _http({"data": [CARD]})
+
+    monkeypatch.setattr("plume_embed.serve.client.time.sleep", wait)
+    with answering(answers) as address:
+        assert RemoteEncoder(address).dimension == 2
+    assert waits == [1.0]
 
 
 def test_the_client_sends_the_key_of_the_environment(encoder, monkeypatch):

@@ -88,8 +88,18 @@ def test_a_negative_that_scores_as_high_as_the_positive_is_left_out(folder):
             '{"query": "q", "positive": "p", "negatives": ["n"], "score": "x", "negative_scores": [1]}',
             "must be numbers",
         ),
+        (
+            '{"query": "q", "positive": "p", "negatives": ["n"], "score": NaN, "negative_scores": [1]}',
+            "must be finite numbers",
+        ),
+        (
+            '{"query": "q", "positive": "p", "negatives": ["n"], "score": 1, "negative_scores": [1e999]}',
+            "must be finite numbers",
+        ),
+        ('{"query": ' + "[" * 700 + "]" * 700 + ', "positive": "p"}', "not JSON|must be a text or a mapping"),
         ('{"query": "q", "positive": "p", "instruction": 3}', "instruction must be a text"),
     ],
+    ids=lambda value: value[:60],
 )
 def test_a_bad_row_is_named_with_file_and_line(folder, row, message):
     path = folder / "p.jsonl"
@@ -109,6 +119,17 @@ def test_a_csv_row_with_too_few_cells_and_an_unknown_column_are_named(folder):
     (folder / "q.csv").write_text("query,positive,colour\nq,p,red\n")
     with pytest.raises(ValueError, match=r"q\.csv: unknown column 'colour'"):
         read_pairs([folder / "q.csv"])
+
+
+def test_a_column_that_stands_twice_is_refused_and_one_without_a_name_must_be_empty(folder):
+    (folder / "twice.csv").write_text("query,positive,positive\nq,p,other\n")
+    with pytest.raises(ValueError, match=r"twice\.csv: the first line has the column 'positive' twice"):
+        read_pairs([folder / "twice.csv"])
+    (folder / "commas.csv").write_text("query,positive,,\nq,p,,\n")
+    assert read_pairs([folder / "commas.csv"])[0].positive == {"text": "p"}
+    (folder / "cell.csv").write_text("query,positive,\nq,p,more\n")
+    with pytest.raises(ValueError, match=r"cell\.csv:2: the row has a cell in a column without a name"):
+        read_pairs([folder / "cell.csv"])
 
 
 @pytest.mark.parametrize(("name", "message"), [("gone.csv", "No such file"), ("p.xlsx", "are read from .jsonl, .csv")])

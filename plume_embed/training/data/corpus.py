@@ -206,7 +206,7 @@ class Corpus:
 def _parse_line(line: bytes, media_root: Path, where: str) -> Pair:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: not JSON: {error}.") from error
     return parse_pair(row, media_root, where)
 

@@ -12,7 +12,9 @@ left out.
 import csv
 import hashlib
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -172,10 +174,12 @@ def _negatives(row: dict[str, Any], root: Path) -> tuple[dict[str, Any], ...]:
     if row.get("score") is None or len(_as_list(scores)) != len(items):
         raise ValueError("negative_scores needs score, and as many values as there are negatives")
     try:
-        least = float(row["score"])
-        return tuple(item for item, score in zip(items, _as_list(scores), strict=True) if float(score) < least)
-    except (TypeError, ValueError) as error:
+        least, *given = (float(score) for score in (row["score"], *_as_list(scores)))
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("score and negative_scores must be numbers") from error
+    if not all(map(math.isfinite, (least, *given))):  # a comparison with NaN would leave every negative out
+        raise ValueError("score and negative_scores must be finite numbers")
+    return tuple(item for item, score in zip(items, given, strict=True) if score < least)
 
 
 def _item(value: Any, name: str, root: Path) -> dict[str, Any]:
@@ -257,13 +261,13 @@ def _rows_of_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = _without_none(json.loads(line))
                     json.dumps(row, ensure_ascii=False).encode()
                 except UnicodeEncodeError:
                     row = _Unreadable("a string holds half a surrogate pair, which is no character")
                 except (ValueError, RecursionError) as error:
                     row = _Unreadable(f"not JSON: {error}")
-                yield f"{path}:{number}", _without_none(row)
+                yield f"{path}:{number}", row
 
 
 def _rows_of_csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
@@ -272,6 +276,9 @@ def _rows_of_csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
         try:
             columns = {name: _COLUMN.fullmatch(name) for name in reader.fieldnames or () if name}
             strange = [name for name, match in columns.items() if match is None and name not in _KEYS]
+            twice = [name for name, number in Counter(filter(None, reader.fieldnames or ())).items() if number > 1]
+            if twice:
+                raise ValueError(f"{path}: the first line has the column {twice[0][:_SHOWN]!r} twice; rename one.")
             if strange:
                 shown = strange[0][:_SHOWN]
                 raise ValueError(f"{path}: unknown column {shown!r}; see the list in docs/training.md.")
@@ -288,9 +295,11 @@ def _nested(cells: dict[Any, Any], columns: dict[str, re.Match | None]) -> Any:
     row: dict[str, Any] = {}
     sides: dict[str, dict[str, str]] = {}
     for name, value in cells.items():
-        match = columns[name]
         if value == "":
             continue
+        if name == "":
+            return _Unreadable("the row has a cell in a column without a name")
+        match = columns[name]
         if match is None:
             row[name] = value
         else:
