@@ -13,11 +13,11 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
 
+from plume_embed.addresses import check_address
 from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
 from plume_embed.model.images_plume import to_rgb
 from plume_embed.serve.settings import API_KEY_VARIABLE, api_key
@@ -75,7 +75,7 @@ class RemoteEncoder:
     """
 
     def __init__(self, address: str, key: str | None = None):
-        self._address = _checked(address).rstrip("/").removesuffix("/v1")
+        self._address = check_address(address, "--server", "http://127.0.0.1:8000").rstrip("/").removesuffix("/v1")
         self._key = key or api_key()
         self.name, self._max_length, self._about = _served(self._asked("/v1/models"), self._address)
         reading = ("num_frames", "fps", "max_image_pixels", "page_words")
@@ -236,26 +236,6 @@ class RemoteEncoder:
 
 class _RefusedError(ValueError):
     """The server cannot embed what was sent; the message is the reason alone."""
-
-
-def _checked(address: str) -> str:
-    """The address of a server, where it is one.
-
-    Raises:
-        ValueError: it is none, or one with a password, which the message does not repeat.
-    """
-    try:
-        parts = urlsplit(address)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number, or a bracket stands alone
-        is_address = False
-    if "@" in address:
-        raise ValueError(
-            f"--server takes an address without user and password; the command line sends ${API_KEY_VARIABLE} as key."
-        )
-    if not is_address or not address.isascii() or not address.isprintable() or " " in address:
-        raise ValueError(f"--server takes an address such as http://127.0.0.1:8000, got {address!r}.")
-    return address
 
 
 def _served(answer: Any, address: str) -> tuple[str, int, dict[str, Any]]:

@@ -77,6 +77,9 @@ class Handler(BaseHTTPRequestHandler):
         if "always fails" in text:
             self._send(500, {"error": {"message": "broken"}})
             return
+        if "strange " in text:
+            self._send(200, json.loads(text.removeprefix("strange ").removesuffix(" found")))
+            return
         turn = "I will not." if "lies" in text else GOOD
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": turn}}
         usage = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
@@ -174,6 +177,22 @@ def test_requests_at_once_and_tokens_are_bounded(server, tmp_path):
     assert 1000 <= report.tokens <= 1000 + 2 * 100
     again = rationalize(rows, writer(server), tmp_path / "c.jsonl", RationalizeOptions(jobs=3))
     assert again.rows == 12 and again.resumed == report.written
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["null", "[]", '"no"', "{}", '{"choices": 3}', '{"choices": [{}]}', '{"choices": [{"message": {"content": 3}}]}'],
+)
+def test_an_answer_of_another_kind_is_an_input_without_rationale(server, tmp_path, answer):
+    rows = pairs(tmp_path, f"strange {answer}", "a whale")
+    report = rationalize(rows, writer(server), tmp_path / "c.jsonl", RationalizeOptions(jobs=1, tries=1))
+    assert report.rows == 1 and sum(report.failed.values()) == 2
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:abc/v1", "127.0.0.1:8000", "", "http://a b"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match=r"--endpoint takes an address such as http://127\.0\.0\.1:8000/v1"):
+        EndpointWriter(address, "m", "none")
 
 
 def test_a_wrong_key_and_a_server_of_no_use_end_the_run(server, tmp_path):

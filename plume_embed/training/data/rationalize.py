@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from plume_embed.addresses import check_address
 from plume_embed.atomic import replacing, write_bytes
 from plume_embed.model.media_plume import load_image
 from plume_embed.model.videos_plume import sample_frames
@@ -268,6 +269,9 @@ class EndpointWriter:
         seconds (`float`): How long one answer may take.
         max_answer_tokens (`int`): Of one answer.
         retries (`int`): How often a busy, failing or slow server is asked again for one answer.
+
+    Raises:
+        ValueError: the endpoint is no address.
     """
 
     def __init__(
@@ -281,12 +285,14 @@ class EndpointWriter:
     ):
         from openai import OpenAI
 
+        check_address(endpoint, "--endpoint", "http://127.0.0.1:8000/v1")
         self._client = OpenAI(base_url=endpoint, api_key=api_key, timeout=seconds, max_retries=retries)
         self._model, self._max_answer_tokens = model, max_answer_tokens
 
     def write(self, text: str, pictures: Sequence[Image.Image]) -> tuple[str, int]:
         """See [`Writer`]. The client waits and asks again by itself where the server is busy or fails."""
         import openai
+        from openai.types.chat import ChatCompletion
 
         shown = [
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(_png(p)).decode()}"}}
@@ -301,11 +307,24 @@ class EndpointWriter:
             )
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             raise ValueError(f"The server refuses: {error.message}") from error
-        except openai.OpenAIError as error:
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: what it answers is not JSON
             raise WriterError(f"{type(error).__name__}: {error}"[:200]) from error
-        turn = answer.choices[0].message.content if answer.choices else None
-        cost = answer.usage.total_tokens if answer.usage else 0
-        return turn or "", cost
+        if not isinstance(answer, ChatCompletion):
+            raise WriterError("the server answers as no OpenAI chat API does")
+        return _first_turn(answer.to_dict(warnings=False))
+
+
+def _first_turn(answer: dict[str, Any]) -> tuple[str, int]:
+    """What the assistant says, and the tokens of the request. (`openai` checks no field of what a server sends.)"""
+    match answer:
+        case {"choices": [{"message": {"content": str(turn)}}, *_]}:
+            pass
+        case _:
+            turn = ""
+    match answer:
+        case {"usage": {"total_tokens": int(tokens)}}:
+            return turn, tokens
+    return turn, 0
 
 
 class LocalWriter:
