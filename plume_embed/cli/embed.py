@@ -51,7 +51,7 @@ def embed(
     model: ModelOption = None,
     latent_steps: StepsOption = None,
     documents: Annotated[
-        bool, typer.Option("--documents", help="With the model's K for documents, where it has one for them.")
+        bool, typer.Option("--documents", help="As `index` embeds: with the K of documents, where a model has one.")
     ] = False,
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
@@ -61,7 +61,9 @@ def embed(
     """Embed a corpus: rows with text, image and video (one or a list), and an id if you like; or the files of a folder.
 
     Paths are relative to the file's folder. It can be interrupted at any moment: run it again, with either engine, and
-    it continues. What cannot be embedded is in OUT.bad.parquet with the reason.
+    it continues. What cannot be embedded is in OUT.bad.parquet with the reason. Rows are embedded as queries are; give
+    --documents for what is to be found by queries, or the vectors are not those of `index` where a model has a K of its
+    own for documents.
     """
     with extra("train"), heavy_imports("Loading the model"):
         from plume_embed.corpus.embed import EmbedOptions, embed_corpus
@@ -91,7 +93,14 @@ def embed(
         report = embed_corpus(opened, to, encoder, options, chosen, on_progress, tell)
     if shown > _BAD_SHOWN:
         console.print(f"... {shown - _BAD_SHOWN:,} more in {bad_file(to)}")
+    if steps is None and encoder.document_latent_steps() != encoder.latent_steps():
+        console.print(
+            f"embedded as queries, with K = {encoder.latent_steps()}; --documents takes K = "
+            f"{encoder.document_latent_steps()}, as `index` does"
+        )
     console.print(
         f"{counted(report.num_rows, 'row')} in {to}; {report.embedded:,} embedded now; {report.resumed:,} there "
         f"already; {counted(report.num_bad, 'row')} skipped"
     )
+    if report.num_bad:
+        console.print(f"The reasons are in {bad_file(to)}. To try these rows again, delete {to} and run this again.")

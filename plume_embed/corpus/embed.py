@@ -1,26 +1,42 @@
 """A corpus -> an output, by any engine."""
 
-import json
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from plume_embed.atomic import write_json
 from plume_embed.corpus.local import run_local
-from plume_embed.corpus.output import list_bad, rows_there, write_output
+from plume_embed.corpus.output import PARTIAL, form_of, list_bad, rows_there, write_output
 from plume_embed.corpus.plan import MadeBy, Plan, make_plan
-from plume_embed.corpus.rows import BadRow, Slice, Source
+from plume_embed.corpus.rows import BadRow, Slice, Source, check_utf8
 from plume_embed.corpus.shards import Job
 from plume_embed.encode.batching import BATCH_SIZE
 from plume_embed.encode.encoder import Encoder
-from plume_embed.index.table import BusyError, errors_named, locked
+from plume_embed.index.place import lock_file
+from plume_embed.index.table import BusyError, errors_named
+from plume_embed.stored import read_json
 
 SHARD_ROWS = 256
 JOB_FILE = "job.json"
+# What tells one run from another, in its file, and how a message calls it.
+_OPTIONS = {
+    "fingerprint": "model or precision",
+    "num_latent_steps": "K",
+    "dimensions": "--dimensions",
+    "instruction": "--instruction",
+    "source": "SOURCE",
+    "keep": "--keep",
+    "shard_rows": "--shard-rows",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing raises, without the name of a file
 
 # Makes the shards of slices, and calls back for each with how many items were embedded.
 Engine = Callable[[Job, Iterator[Slice], Callable[[Slice, int], None]], None]
@@ -83,19 +99,22 @@ def embed_corpus(
     """
     if not out.parent.is_dir():
         raise ValueError(f"No such folder: {out.parent}; make it first.")
+    check_utf8(out)
+    form_of(out)
     dimension = _dimension(encoder, options.dimensions)
     steps = encoder.latent_steps(options.num_latent_steps)
     made_by = MadeBy(encoder.fingerprint, steps, options.dimensions, options.instruction)
     with _writing(out) as work:
-        _check_made_by(work, made_by)
+        run = asdict(made_by) | source.asked() | {"shard_rows": options.shard_rows}
+        _check_run(work, run)
         plan = make_plan(source, made_by, options.shard_rows, work / "plan.jsonl")
         if not plan.num_slices:
             raise ValueError("There is nothing to embed: the source is empty.")
         if out.exists():
-            there = rows_there(out, plan.origin)
-            return EmbedReport(there, resumed=there)
+            there, num_bad = rows_there(out, plan.origin)
+            return EmbedReport(there, resumed=there, num_bad=num_bad)
         job = Job(source, work, made_by, dimension, plan.columns, options.batch_size)
-        write_json(work / JOB_FILE, asdict(made_by))
+        write_json(work / JOB_FILE, run)
         report = _make_shards(job, plan, engine or _local(encoder), on_progress)
         for bad in list_bad(job, plan):
             report.num_bad += 1
@@ -140,14 +159,24 @@ def _dimension(encoder: Encoder, dimensions: int | None) -> int:
     return dimensions or encoder.dimension
 
 
-def _check_made_by(work: Path, made_by: MadeBy) -> None:
-    """Refuses to go on with the shards of another model."""
+def _check_run(work: Path, run: dict[str, Any]) -> None:
+    """Refuses to go on with the shards of another run: they would be deleted, or mixed with others."""
     file = work / JOB_FILE
-    if file.exists() and json.loads(file.read_text()) != asdict(made_by):
+    if not file.exists():
+        return
+    found = read_json(file, f"Delete {work} to start anew.")
+    if found.keys() != run.keys():
+        raise ValueError(f"{work} is left of a run of an older version; delete it to start anew.")
+    others = [_called(name, found[name], run[name]) for name in run if found[name] != run[name]]
+    if others:
         raise ValueError(
-            f"{work} is left of a run with another model, precision or K; delete it to start anew, or go on with the "
-            "same --model, --dtype, --latent-steps, --dimensions and --instruction."
+            f"{work} is left of a run with another {', '.join(others)}; delete it to start anew, or finish that run "
+            "first, by its own command."
         )
+
+
+def _called(name: str, found: Any, wanted: Any) -> str:
+    return _OPTIONS[name] if name == "fingerprint" else f"{_OPTIONS[name]} ({found}, not {wanted})"
 
 
 @contextmanager
@@ -156,19 +185,33 @@ def _writing(out: Path) -> Iterator[Path]:
 
     Raises:
         BusyError: another process writes there.
-        ValueError: something else has its name.
+        ValueError: something else has its name, it cannot be written, or the disk is full.
     """
-    work = out.with_name(f"{out.name}.partial")
+    work = out.with_name(f"{out.name}{PARTIAL}")
     if work.is_file():
         raise ValueError(f"{work} is left of a run of version 0.1; delete it to start anew.")
     try:
-        with locked(work), errors_named(out, "The output", "to start anew"):
-            yield work
-    except BusyError as error:
+        held = FileLock(lock_file(work)).acquire(timeout=0)
+    except Timeout as error:
         raise BusyError(f"{out} is being written by another process; wait until it is done.") from error
-    finally:
-        if work.is_dir() and not (work / JOB_FILE).exists():
-            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise ValueError(f"Cannot write {work} ({error.strerror}); write to a folder that can be written.") from error
+    try:
+        with held, errors_named(out, "The output", "to start anew"):
+            if not work.exists():
+                raise BusyError(f"Another process was writing {out} and ended just now; run this again.")
+            try:
+                yield work
+            finally:  # while the lock is held: without it the folder is another run's
+                if not (work / JOB_FILE).exists():
+                    shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise ValueError(
+            f"{out} cannot be written: {os.strerror(error.errno)}. Make room (or lift `ulimit -f`) and run the same "
+            "command again; it goes on where it was."
+        ) from error
 
 
 def _empty(work: Path) -> None:

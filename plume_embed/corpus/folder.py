@@ -1,20 +1,24 @@
 """A folder as a source: its texts, pictures, films and pages, cut into items as `index` cuts them."""
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 
-from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
+from plume_embed.corpus.output import holds_output
+from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of, printable
 from plume_embed.encode.prepare import Preparer
 from plume_embed.index.listing import list_folder
 from plume_embed.reading.items import SourceFile, UnreadableError
 from plume_embed.reading.options import Options
-from plume_embed.reading.read import read_items
+from plume_embed.reading.read import check_unchanged, read_items
 
 
 @dataclass
@@ -28,21 +32,36 @@ class FolderSource:
     root: Path
     _digest: str = ""
 
+    def asked(self) -> dict[str, Any]:
+        """See [`Source`]."""
+        return {"source": str(self.root.resolve()), "keep": []}
+
     def slices(self, size: int) -> Iterator[Draft]:
-        """See [`Source`]; `size` counts files."""
+        """See [`Source`]; `size` counts files. What `embed` itself has written there is passed over."""
         whole = hashlib.sha256()
         listing = list_folder(self.root)
-        unreadable = [[path, reason] for path, reason in listing.unreadable]
-        for start in range(0, max(len(listing.files), 1), size):
-            files = [[f.path, f.kind, f.size, f.mtime_ns] for f in listing.files[start : start + size]]
-            spec = {"files": files, "unreadable": unreadable if start == 0 else []}
+        is_output = cache(holds_output)
+
+        def is_own(path: str) -> bool:
+            return any(is_output(listing.root / parent) for parent in PurePosixPath(path).parents if parent.name)
+
+        unreadable = [[printable(path), reason] for path, reason in listing.unreadable if not is_own(path)]
+        listed = [file for file in listing.files if not is_own(file.path)]
+        for start in range(0, max(len(listed), 1), size):
+            files, closed = [], []
+            for file in listed[start : start + size]:
+                if os.access(file.absolute, os.R_OK):
+                    files.append([file.path, file.kind, file.size, file.mtime_ns])
+                else:
+                    closed.append([file.path, os.strerror(errno.EACCES)])
+            spec = {"files": files, "unreadable": [*unreadable, *closed] if start == 0 else closed}
             whole.update(json.dumps(spec).encode())
             if files or spec["unreadable"]:
                 yield Draft(spec, len(files), hash_of(spec).hex())
         self._digest = whole.hexdigest()
 
     def digest(self) -> str:
-        """See [`Source`]: of paths, sizes and dates."""
+        """See [`Source`]: of paths, sizes, dates, and of what may not be read."""
         return self._digest
 
     def columns(self) -> dict[str, pa.DataType]:
@@ -51,18 +70,30 @@ class FolderSource:
 
     def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
         """See [`Source`]; decoding runs in a bounded process."""
+        self.check(spec)
         for path, reason in spec["unreadable"]:
             yield BadRow(path, path, reason)
         options, place = Options.of(preparer.processor), 0
-        for path, kind, size, mtime_ns in spec["files"]:
-            file = SourceFile(path, self.root.resolve() / path, kind, size, mtime_ns)
+        for file in self._files(spec):
             try:
                 for item in read_items(file, preparer.fits, options):
-                    name = f"{path}#{item.locator}" if item.locator else path
+                    name = f"{file.path}#{item.locator}" if item.locator else file.path
                     if item.content is None:
                         yield BadRow(name, name, item.reason)
                     else:
                         yield Row(place, name, name, item.content)
                         place += 1
             except UnreadableError as error:
-                yield BadRow(path, path, str(error))
+                yield BadRow(file.path, file.path, str(error))
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """See [`Source`]."""
+        for file in self._files(spec):
+            try:
+                check_unchanged(file)
+            except UnreadableError as error:
+                raise ValueError(f"{file.absolute} changed while it was read; run again.") from error
+
+    def _files(self, spec: dict[str, Any]) -> list[SourceFile]:
+        root = self.root.resolve()
+        return [SourceFile(path, root / path, *others) for path, *others in spec["files"]]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,12 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from plume_embed.corpus.media import MEDIA_KEYS, content_key, local_path
 from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
 from plume_embed.encode.prepare import Preparer
 
-MEDIA_KEYS = ("image", "video")
 KNOWN_KEYS = ("id", "text", *MEDIA_KEYS)
-_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 _LARGEST_IN_A_FLOAT = 2**53  # whole numbers beyond it have neighbours that are the same float
 # The columns that hold values of some kinds, see `_kind`, without a change of any.
 _TYPES = {
@@ -43,6 +41,10 @@ class JsonlSource:
     _kinds: dict[str, set[str]] = field(default_factory=dict)
     _digest: str = ""
 
+    def asked(self) -> dict[str, Any]:
+        """See [`Source`]."""
+        return {"source": str(self.path.resolve()), "keep": list(self.keep)}
+
     def slices(self, size: int) -> Iterator[Draft]:
         """See [`Source`]; a blank line is passed over."""
         self._kinds = {name: set() for name in self.keep}
@@ -69,7 +71,7 @@ class JsonlSource:
         self._digest = whole.hexdigest()
 
     def digest(self) -> str:
-        """See [`Source`]: of ids, contents, sizes and dates of media, and kept values."""
+        """See [`Source`]: of ids, contents, the state of media, and kept values."""
         return self._digest
 
     def columns(self) -> dict[str, pa.DataType]:
@@ -78,6 +80,21 @@ class JsonlSource:
 
     def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
         """See [`Source`]."""
+        found = self._unchanged(spec)
+        as_json = {name for name, kinds in self._kinds.items() if _type(kinds) == pa.string() and kinds != {"str"}}
+        for row in found:
+            yield replace(row, kept=_as_texts(row.kept, as_json)) if isinstance(row, Row) and as_json else row
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """See [`Source`]."""
+        self._unchanged(spec)
+
+    def _unchanged(self, spec: dict[str, Any]) -> list[Row | BadRow]:
+        """The rows of a slice.
+
+        Raises:
+            ValueError: they are others than those of the plan.
+        """
         found, digest = [], hashlib.sha256()
         with self.path.open("rb") as file:
             file.seek(spec["offset"])
@@ -88,9 +105,7 @@ class JsonlSource:
                     digest.update(_identity(found[-1]))
         if digest.hexdigest() != spec["digest"]:
             raise ValueError(f"{self.path} or a file in it changed while it was read; run again.")
-        as_json = {name for name, kinds in self._kinds.items() if _type(kinds) == pa.string() and kinds != {"str"}}
-        for row in found:
-            yield replace(row, kept=_as_texts(row.kept, as_json)) if isinstance(row, Row) and as_json else row
+        return found
 
     def _parsed(self, line: bytes, number: int, place: int) -> Row | BadRow:
         try:
@@ -134,39 +149,6 @@ def parse_line(line: bytes, number: int, place: int, path: Path, keep: Sequence[
     kept = {name: record[name] for name in keep if record.get(name) is not None}
     own_id = str(number) if row_id is None else str(row_id)
     return Row(place, own_id, f"{path}:{number}", content, content_key(content), kept)
-
-
-def local_path(path: str, folder: Path) -> Path:
-    """A path of a source, below its folder.
-
-    Raises:
-        ValueError: it is an address.
-    """
-    if _REMOTE.match(path):
-        raise ValueError(f"a remote address, and nothing is downloaded: {path[:100]}; fetch the file and name its path")
-    return folder / path
-
-
-def content_key(content: dict[str, Any]) -> bytes:
-    """A hash of the text and of the paths of media, with their sizes and dates.
-
-    Raises:
-        ValueError: a file that is not there.
-    """
-    parts: list[Any] = [content.get("text")]
-    for name in MEDIA_KEYS:
-        value = content.get(name, [])
-        for path in value if isinstance(value, list) else [value]:
-            try:
-                status = path.stat()
-                if not path.is_file():
-                    raise ValueError(f"no regular file: {path}")
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise ValueError(f"no such file: {path}") from error
-            except OSError as error:  # the name is too long, or the disk fails
-                raise ValueError(f"{error.strerror}: {str(path)[:100]}") from error
-            parts.append([name, str(path), status.st_size, status.st_mtime_ns])
-    return hash_of(parts)
 
 
 def _record(line: bytes) -> dict[str, Any]:

@@ -15,24 +15,53 @@ from plume_embed.atomic import replacing, write_json
 from plume_embed.corpus.plan import Plan
 from plume_embed.corpus.rows import BadRow
 from plume_embed.corpus.shards import BAD_SCHEMA, METADATA_KEY, Job
+from plume_embed.index.place import LOCK_NAME
 
 STAMP_FILE = "_plume.json"  # of a folder; readers of Parquet folders pass over names that begin with _
 BAD_FILE = "_bad.parquet"
+_ANYTHING_ELSE = "another input, model, precision or K"
+PARTIAL = ".partial"  # of the folder that a run has beside its output
 
 
-def rows_there(out: Path, origin: dict[str, Any]) -> int:
-    """The number of rows of an output that is there.
+def form_of(out: Path) -> str:
+    """What an output is, by its name in any case: ".parquet", ".lance", or "" for a folder of Parquet parts.
+
+    Raises:
+        ValueError: LanceDB would not find a table of this name.
+    """
+    form = out.suffix.lower()
+    if form == ".lance" and out.suffix != form:
+        raise ValueError(f"A table of LanceDB has a name that ends in .lance; write to {out.with_suffix(form)}.")
+    return form if form in (".parquet", ".lance") else ""
+
+
+def holds_output(folder: Path) -> bool:
+    """Whether `embed` has made a folder, or LanceDB for it: it is an output, or what a run has beside one."""
+    if folder.suffix == ".lance":
+        return os.path.isdir(folder / "_versions")  # of pathlib, it would raise where a folder may not be entered
+    return os.path.isfile(folder / STAMP_FILE) or (folder.suffix == PARTIAL and os.path.isfile(folder / LOCK_NAME))
+
+
+def is_of_output(schema: pa.Schema) -> bool:
+    """Whether a Parquet file is an output of `embed`, or its table of what could not be embedded."""
+    return METADATA_KEY in (schema.metadata or {}) or schema.equals(BAD_SCHEMA)
+
+
+def rows_there(out: Path, origin: dict[str, Any]) -> tuple[int, int]:
+    """The number of rows of an output that is there, and of those that could not be embedded.
 
     Raises:
         ValueError: it comes from something else.
     """
     found, num_rows = _stamp_of(out)
     if found != origin:
+        is_of_another_input = isinstance(found, dict) and {**found, "input": origin["input"]} == origin
+        other = "another input, or this one before a change of it" if is_of_another_input else _ANYTHING_ELSE
         raise ValueError(
-            f"{out} is there already and comes from another input, model, precision or K; delete it or rename it, or "
-            "write to another one."
+            f"{out} is there already and comes from {other}; delete it or rename it, or write to another one."
         )
-    return num_rows
+    bad = bad_file(out)
+    return num_rows, pq.read_metadata(bad).num_rows if bad.exists() else 0
 
 
 def write_output(out: Path, job: Job, plan: Plan) -> int:
@@ -42,10 +71,10 @@ def write_output(out: Path, job: Job, plan: Plan) -> int:
         return 0
     stamp = {METADATA_KEY: json.dumps(plan.origin)}
     bad = list_bad(job, plan)
-    if out.suffix == ".parquet":
+    if form_of(out) == ".parquet":
         _write_bad(bad_file(out), bad)
         _join(out, job, plan, stamp)
-    elif out.suffix == ".lance":
+    elif form_of(out) == ".lance":
         _write_bad(bad_file(out), bad)
         _load_lance(out, job, plan, stamp)
     else:
@@ -57,8 +86,7 @@ def write_output(out: Path, job: Job, plan: Plan) -> int:
 
 def bad_file(out: Path) -> Path:
     """Where an output's table of what could not be embedded is."""
-    is_folder = out.suffix not in (".parquet", ".lance")
-    return out / BAD_FILE if is_folder else out.with_name(f"{out.stem}.bad.parquet")
+    return out / BAD_FILE if form_of(out) == "" else out.with_name(f"{out.stem}.bad.parquet")
 
 
 def list_bad(job: Job, plan: Plan) -> Iterator[BadRow]:
@@ -113,7 +141,7 @@ def _load_lance(out: Path, job: Job, plan: Plan, stamp: dict[bytes, str]) -> Non
 def _stamp_of(out: Path) -> tuple[Any, int]:
     """What an output says it comes from, and its rows; (None, 0) for anything else."""
     try:
-        if out.suffix == ".lance":
+        if form_of(out) == ".lance":
             table = lancedb.connect(str(out.parent)).open_table(out.stem)
             return json.loads((table.schema.metadata or {}).get(METADATA_KEY, b"null")), table.count_rows()
         if out.is_dir():

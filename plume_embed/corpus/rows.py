@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -98,6 +99,10 @@ class Slice:
 class Source(Protocol):
     """Where rows come from. It is sent to other processes, so it holds names and no open files."""
 
+    def asked(self) -> dict[str, Any]:
+        """Which source it is, and what was asked of it, in plain JSON; the same when its content changes."""
+        ...
+
     def slices(self, size: int) -> Iterator[Draft]:
         """The source once, from its beginning to its end, in slices of about so many rows."""
         ...
@@ -118,7 +123,30 @@ class Source(Protocol):
         """
         ...
 
+    def check(self, spec: dict[str, Any]) -> None:
+        """Looks whether a slice is still what it was when it was cut; asked again before its shard appears.
+
+        Raises:
+            ValueError: it is not.
+        """
+        ...
+
 
 def hash_of(value: Any) -> bytes:
     """16 bytes of a plain value."""
     return hashlib.sha256(json.dumps(value).encode()).digest()[:HASH_BYTES]
+
+
+def printable(text: str) -> str:
+    """A text that can be stored: what was no UTF-8 in the name of a file is written out, as `index` does."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def check_utf8(path: Path) -> None:
+    """Refuses a path that Parquet, LanceDB and `datasets` cannot open.
+
+    Raises:
+        ValueError: it is not valid UTF-8.
+    """
+    if printable(str(path)) != str(path):
+        raise ValueError(f"{printable(str(path))} is not valid UTF-8, and Parquet takes no other path: rename it.")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from plume_embed.atomic import replacing
 from plume_embed.corpus.plan import MadeBy
-from plume_embed.corpus.rows import CHUNK_ROWS, BadRow, Row, Slice, Source
+from plume_embed.corpus.rows import CHUNK_ROWS, BadRow, Row, Slice, Source, printable
 from plume_embed.encode.prepare import Preparer
 
 METADATA_KEY = b"plume_embed"
@@ -142,9 +142,14 @@ class ShardWriter:
         self.num_embedded += len(set(places))
 
     def publish(self) -> int:
-        """Writes the shard; returns how many rows it has. What is bad comes first: the shard says that all is there."""
+        """Writes the shard; returns how many rows it has. What is bad comes first: the shard says that all is there.
+
+        Raises:
+            ValueError: the slice changed while it was read.
+        """
+        self._job.source.check(self._slice.spec)
         if self._bad:
-            records = [{"id": bad.id, "where": bad.where, "reason": bad.reason} for bad in self._bad]
+            records = [{name: printable(value) for name, value in vars(bad).items()} for bad in self._bad]
             with replacing(self._job.bad / self._slice.name) as partial:
                 pq.write_table(pa.Table.from_pylist(records, schema=BAD_SCHEMA), partial)
         with replacing(self._job.shards / self._slice.name) as partial:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plume_embed.corpus.jsonl import MEDIA_KEYS, content_key, local_path
-from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
+from plume_embed.corpus.media import MEDIA_KEYS, content_key, local_path, media_digest, path_columns
+from plume_embed.corpus.rows import BadRow, Draft, Row, check_utf8, hash_of
 from plume_embed.encode.prepare import Preparer
 
 if TYPE_CHECKING:
@@ -27,28 +27,40 @@ class ParquetSource:
     Args:
         files (`tuple[Path]`): Paths in them are relative to the folder of each.
         keep: Further columns.
+        folder (`Path`, *optional*): Where all of them are, and others may come to be.
     """
 
     files: tuple[Path, ...]
     keep: tuple[str, ...] = ()
+    folder: Path | None = None
     _columns: dict[str, pa.DataType] = field(default_factory=dict)
     _digest: str = ""
 
+    def asked(self) -> dict[str, Any]:
+        """See [`Source`]."""
+        return {"source": str((self.folder or self.files[0]).resolve()), "keep": list(self.keep)}
+
     def slices(self, size: int) -> Iterator[Draft]:
-        """See [`Source`]. Only ids are read, where there are any."""
+        """See [`Source`]. Only ids and paths are read, where there are any."""
         whole, row = hashlib.sha256(json.dumps(self.keep).encode()), 0
         self._columns = {}
         for number, path in enumerate(self.files):
-            file, stamp = pq.ParquetFile(path), _stamp(path)
+            file, stamp = opened(path), _stamp(path)
             whole.update(json.dumps(stamp).encode())
             self._note_columns(path, file.schema_arrow)
-            ids = _ids(file, size) if "id" in file.schema_arrow.names else None
+            has_ids, of_media = "id" in file.schema_arrow.names, path_columns(file)
+            parts = _parts(file, size, ["id"] * has_ids + of_media)
             for start in range(0, file.metadata.num_rows, size):
                 count = min(size, file.metadata.num_rows - start)
                 spec = {"file": number, "start": start, "count": count, "row": row, "stamp": stamp}
+                part = next(parts) if has_ids or of_media else pa.table({})
+                media = media_digest(part, path.parent)
+                if media:
+                    spec["media"] = media
+                    whole.update(media.encode())
                 draft = Draft(spec, count, hash_of(spec).hex())
-                if ids is not None:
-                    draft.ids = _named_ids(next(ids), row)
+                if has_ids:
+                    draft.ids = _named_ids(part["id"].to_pylist(), row)
                 yield draft
                 row += count
         self._digest = whole.hexdigest()
@@ -61,7 +73,7 @@ class ParquetSource:
         self._columns = found
 
     def digest(self) -> str:
-        """See [`Source`]: of the files' names, sizes and dates."""
+        """See [`Source`]: of the files' names, sizes and dates, and of those of media."""
         return self._digest
 
     def columns(self) -> dict[str, pa.DataType]:
@@ -70,15 +82,27 @@ class ParquetSource:
 
     def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
         """See [`Source`]."""
+        self.check(spec)
         path = self.files[spec["file"]]
-        if _stamp(path) != spec["stamp"]:
-            raise ValueError(f"{path} changed while it was read; run again.")
-        names = [name for name in ("id", *_CONTENT, *self.keep) if name in pq.read_schema(path).names]
-        records = _rows_between(pq.ParquetFile(path), spec["start"], spec["count"], names)
-        for place, record in enumerate(records):
-            yield _row(
-                record, place, spec["row"] + place, f"{path}: row {spec['start'] + place}", path.parent, self.keep
-            )
+        file = opened(path)
+        names = [name for name in ("id", *_CONTENT, *self.keep) if name in file.schema_arrow.names]
+        place = 0
+        for batch in _batches_between(file, spec["start"], spec["count"], names):
+            for record in batch.to_pylist():
+                where = f"{path}: row {spec['start'] + place}"
+                yield _row(record, place, spec["row"] + place, where, path.parent, self.keep)
+                place += 1
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """See [`Source`]."""
+        path, media = self.files[spec["file"]], ""
+        is_same = _stamp(path) == spec["stamp"]
+        if is_same and "media" in spec:
+            file = opened(path)
+            batches = _batches_between(file, spec["start"], spec["count"], path_columns(file))
+            media = media_digest(pa.Table.from_batches(batches), path.parent)
+        if not is_same or media != spec.get("media", ""):
+            raise ValueError(f"{path} or a file in it changed while it was read; run again.")
 
 
 @dataclass
@@ -92,8 +116,15 @@ class DatasetSource:
 
     name: str
     keep: tuple[str, ...] = ()
+    _digest: str = ""
+
+    def asked(self) -> dict[str, Any]:
+        """See [`Source`]."""
+        name = Path(self.name)
+        return {"source": str(name.resolve()) if name.exists() else self.name, "keep": list(self.keep)}
 
     def _data(self) -> "Dataset":
+        check_utf8(Path(self.name))
         import datasets
 
         from plume_embed.local_datasets import load_local
@@ -111,18 +142,24 @@ class DatasetSource:
         return data.select_columns([name for name in ("id", *_CONTENT, *self.keep) if name in data.column_names])
 
     def slices(self, size: int) -> Iterator[Draft]:
-        """See [`Source`]."""
-        data = self._data()
+        """See [`Source`]. Only ids and paths are read, where there are any."""
+        data, of_media = self._data(), []
         for start in range(0, len(data), size):
             spec = {"start": start, "count": min(size, len(data) - start), "fingerprint": data._fingerprint}
+            media = _media_digest(data, spec)
+            if media:
+                spec["media"] = media
+                of_media.append(media)
             draft = Draft(spec, spec["count"], hash_of(spec).hex())
             if "id" in data.column_names:
                 draft.ids = _named_ids(data.with_format(None)[start : start + size]["id"], start)
             yield draft
+        seen = [data._fingerprint, self.keep]
+        self._digest = hash_of([*seen, of_media] if of_media else seen).hex()
 
     def digest(self) -> str:
-        """See [`Source`]: the fingerprint of `datasets`."""
-        return hash_of([self._data()._fingerprint, self.keep]).hex()
+        """See [`Source`]: the fingerprint of `datasets`, and the state of media that are named by a path."""
+        return self._digest
 
     def columns(self) -> dict[str, pa.DataType]:
         """See [`Source`]."""
@@ -131,12 +168,42 @@ class DatasetSource:
 
     def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
         """See [`Source`]."""
-        data = self._data()
-        if data._fingerprint != spec["fingerprint"]:
-            raise ValueError(f"{self.name} changed while it was read; run again.")
+        data = self._unchanged(spec)
         for place in range(spec["count"]):
             row = spec["start"] + place
             yield _row(data[row], place, row, f"{self.name}: row {row}", Path(), self.keep)
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """See [`Source`]. What `datasets` holds does not change once it is open."""
+        if "media" in spec:
+            self._unchanged(spec)
+
+    def _unchanged(self, spec: dict[str, Any]) -> "Dataset":
+        data = self._data()
+        if data._fingerprint != spec["fingerprint"] or _media_digest(data, spec) != spec.get("media", ""):
+            raise ValueError(f"{self.name} or a file in it changed while it was read; run again.")
+        return data
+
+
+def _media_digest(data: "Dataset", spec: dict[str, Any]) -> str:
+    names = [name for name in MEDIA_KEYS if name in data.column_names]
+    if not names:
+        return ""
+    part: Any = data.select_columns(names).with_format("arrow")[spec["start"] : spec["start"] + spec["count"]]
+    return media_digest(part, Path())
+
+
+def opened(path: Path) -> pq.ParquetFile:
+    """A Parquet file.
+
+    Raises:
+        ValueError: it is none, or has a name that cannot be opened.
+    """
+    check_utf8(path)
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file, or not whole: {error}") from error
 
 
 def _check_columns(names: list[str], keep: tuple[str, ...], where: str) -> None:
@@ -152,16 +219,17 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-def _ids(file: pq.ParquetFile, size: int) -> Iterator[list[Any]]:
-    """The ids in lists of `size`, whatever the row groups are."""
-    waiting: list[Any] = []
-    for batch in file.iter_batches(columns=["id"]):
-        waiting += batch["id"].to_pylist()
-        while len(waiting) >= size:
-            yield waiting[:size]
-            waiting = waiting[size:]
+def _parts(file: pq.ParquetFile, size: int, columns: list[str]) -> Iterator[pa.Table]:
+    """Some columns in tables of `size` rows, whatever the row groups are."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in file.iter_batches(columns=columns):
+        waiting.append(batch)
+        while sum(map(len, waiting)) >= size:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, size)
+            waiting = table.slice(size).to_batches()
     if waiting:
-        yield waiting
+        yield pa.Table.from_batches(waiting)
 
 
 def _row_id(value: Any, number: int) -> str:
@@ -174,7 +242,7 @@ def _named_ids(values: list[Any], first: int) -> list[tuple[int, bytes, str]]:
     return [(n, hash_of(_row_id(value, first + n)), f"row {first + n}") for n, value in enumerate(values)]
 
 
-def _rows_between(file: pq.ParquetFile, start: int, count: int, names: list[str]) -> Iterator[dict[str, Any]]:
+def _batches_between(file: pq.ParquetFile, start: int, count: int, names: list[str]) -> Iterator[pa.RecordBatch]:
     """Rows of the row groups that overlap, in small batches."""
     first, groups = 0, []
     skip = 0
@@ -186,12 +254,12 @@ def _rows_between(file: pq.ParquetFile, start: int, count: int, names: list[str]
             groups.append(group)
         first += rows
     for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=names):
-        for record in batch.to_pylist():
-            if skip:
-                skip -= 1
-            elif count:
-                count -= 1
-                yield record
+        skipped = min(skip, len(batch))
+        skip -= skipped
+        batch = batch.slice(skipped, count)
+        count -= len(batch)
+        if len(batch):
+            yield batch
 
 
 def _row(
@@ -202,11 +270,15 @@ def _row(
         content = {name: _value(record[name], name, folder) for name in _CONTENT if record.get(name) is not None}
         if not content:
             raise ValueError("none of text, image, video")
-        has_paths = all(isinstance(content[name], Path) for name in MEDIA_KEYS if name in content)
+        has_paths = all(_is_named(content[name]) for name in MEDIA_KEYS if name in content)
         key = content_key(content) if has_paths else b""
     except ValueError as error:
         return BadRow(row_id, where, str(error))
     return Row(place, row_id, where, content, key, {name: record[name] for name in keep if record[name] is not None})
+
+
+def _is_named(media: Any) -> bool:
+    return all(isinstance(one, Path) for one in (media if isinstance(media, list) else [media]))
 
 
 def _text(value: Any) -> str | list[str]:

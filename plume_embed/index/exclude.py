@@ -1,13 +1,17 @@
 """Which files of a folder are left out: rules in the syntax of gitignore.
 
 The defaults count least, then `.plumeignore` files, the deeper ones more, then the patterns of the command line. As
-with git, the last rule that matches decides, "!" takes back, and nothing below an excluded folder can come back.
+with git, the last rule that matches decides, "!" takes back, and nothing below an excluded folder can come back. What
+an index of this package is made of is left out whatever the rules say: it is nobody's document.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+
+from plume_embed.index.table import PARTS, holds_index
 
 IGNORE_FILE = ".plumeignore"
 # What systems and tools keep beside people's own files. Hidden files and folders are left out anyway.
@@ -53,12 +57,18 @@ class Exclusions:
 
     def matches(self, path: str) -> bool:
         """As [`covers`], for a path of which no folder above is left out."""
+        if self._is_part_of_an_index(path):
+            return True
         decision = self._patterns.check_file(path).include
         if decision is None:
             decision = self._decision_of_files(path)
         if decision is None:
             decision = self._defaults.check_file(path).include
         return bool(decision)
+
+    def _is_part_of_an_index(self, path: str) -> bool:
+        folder, _, name = path.rstrip("/").rpartition("/")
+        return name in PARTS and holds_index(self.root / folder)
 
     def _decision_of_files(self, path: str) -> bool | None:
         folder = path.rstrip("/")
@@ -80,9 +90,28 @@ class Exclusions:
             except (FileNotFoundError, NotADirectoryError):
                 lines = None
             except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"Cannot read the rules in {path}: {error}") from error
+                if isinstance(error, UnicodeDecodeError) or not _is_out_of_reach(path):
+                    raise ValueError(f"Cannot read the rules in {path}: {error}") from error
+                lines = None
             self._of_folder[folder] = None if lines is None else _spec(lines, str(path))
         return self._of_folder[folder]
+
+
+def _is_out_of_reach(file: Path) -> bool:
+    """Whether a file that cannot be read is not there, or in a folder that cannot be looked into.
+
+    Nothing else in such a folder can be read either, so that its rules decide on nothing.
+    """
+    try:
+        file.lstat()
+        return False
+    except PermissionError:  # of the folder: a file without permission can still be looked at
+        return True
+    except OSError:  # a path that is too long, or a disk that fails: the folder may say what is in it
+        try:
+            return file.name not in os.listdir(file.parent)
+        except OSError:
+            return True
 
 
 def _spec(lines: Sequence[str], source: str) -> GitIgnoreSpec:

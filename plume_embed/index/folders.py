@@ -16,6 +16,9 @@ from plume_embed.index.table import DEFAULT_DATABASE, FOLDERS_SCHEMA, holds_inde
 if TYPE_CHECKING:
     from lancedb.table import Table
 
+    from plume_embed.index.snapshot import Snapshot
+    from plume_embed.index.store import Index
+
 
 @dataclass(frozen=True)
 class IndexedFolder:
@@ -77,25 +80,31 @@ def write_folder(table: Table, db: Place, folder: IndexedFolder) -> None:
     changed.execute(pa.Table.from_pylist([row], schema=FOLDERS_SCHEMA))
 
 
-def find_scope(folders: Sequence[IndexedFolder], folder: Path, db: Place) -> Scope:
+def find_scope(index: Index | Snapshot, folder: Path) -> Scope:
     """The scope of a folder that is in the index, as it is or inside another.
 
     Raises:
         ValueError: it is not, with the remedy.
     """
-    found = _inside(folders, folder.resolve())
-    if found is None:
-        known = ", ".join(str(one.path) for one in folders)
+    folders, path, db = index.folders(), folder.resolve(), index.db
+    found = _inside(folders, path, index)
+    if found is not None:
+        return found
+    around = _around(folders, path)
+    if around is not None:
         raise ValueError(
-            f"{db} is the index of another folder ({known}); pass another --to, --moved if that folder has moved to "
-            f"{folder}, or name it and add this one by --also {folder}."
+            f"{db} lies in {around.path}, where none of its files is. If it was moved there out of the folder that it "
+            f"is the index of, pass --moved where that is {folder}, else another --to; if its files are away or were "
+            f"moved, bring that up to date first: plume-embed index {around.path} --to {db}"
         )
-    return found
+    known = ", ".join(str(one.path) for one in folders)
+    raise ValueError(
+        f"{db} is the index of another folder ({known}); pass another --to, --moved if that folder has moved to "
+        f"{folder}, or name it and add this one by --also {folder}."
+    )
 
 
-def new_scope(
-    folders: Sequence[IndexedFolder], folder: Path, db: Place, moved: bool = False, add: bool = False
-) -> Scope:
+def new_scope(index: Index | Snapshot, folder: Path, moved: bool = False, add: bool = False) -> Scope:
     """The scope of a folder that an update may bring into the index.
 
     Args:
@@ -105,37 +114,54 @@ def new_scope(
     Raises:
         ValueError: it is not in the index and may not come in, or it overlaps, with the remedy.
     """
-    path = folder.resolve()
-    found = _inside(folders, path)
+    folders, path, db = index.folders(), folder.resolve(), index.db
+    found = _inside(folders, path, index)
     if found is not None:
         return found
     if not folders:
         return Scope(IndexedFolder(0, path), is_new=True)
     if moved:
-        return Scope(replace(_moved_from(folders, db), path=path), is_moved=True)
+        return Scope(replace(_moved_from(folders, index), path=path), is_moved=True)
     if not add:
-        return find_scope(folders, folder, db)
+        return find_scope(index, folder)
     within = [one.path for one in folders if one.path.is_relative_to(path)]
     if within:
         raise ValueError(f"{folder} contains {within[0]}, which is in the index {db} already; pass another --to.")
     return Scope(IndexedFolder(1 + max(one.number for one in folders), path), is_new=True)
 
 
-def _inside(folders: Sequence[IndexedFolder], path: Path) -> Scope | None:
-    around = [one for one in folders if path.is_relative_to(one.path)]
-    if not around:
+def _inside(folders: Sequence[IndexedFolder], path: Path, index: Index | Snapshot) -> Scope | None:
+    nearest = _around(folders, path)
+    if nearest is None or (nearest.path != path and not _is_in_place(nearest, index)):
         return None
-    nearest = max(around, key=lambda one: len(one.path.parts))
     inside = path.relative_to(nearest.path)
     return Scope(nearest, "" if inside == Path() else inside.as_posix())
 
 
-def _moved_from(folders: Sequence[IndexedFolder], db: Place) -> IndexedFolder:
-    missing = [one for one in folders if not one.path.is_dir()] or folders
+def _around(folders: Sequence[IndexedFolder], path: Path) -> IndexedFolder | None:
+    """The nearest of the folders that are or hold a path."""
+    around = [one for one in folders if path.is_relative_to(one.path)]
+    return max(around, key=lambda one: len(one.path.parts)) if around else None
+
+
+def _is_in_place(folder: IndexedFolder, index: Index | Snapshot) -> bool:
+    """Whether the index of a folder still lies in that folder, by the files.
+
+    A label that counts from the index names another folder when the index alone is moved.
+    """
+    inside = resolved_folder(index.db)
+    if inside is None or not inside.is_relative_to(folder.path):
+        return True
+    are_there = (os.path.lexists(folder.path / path) for path in index.paths_in(folder.number))
+    first = next(are_there, None)
+    return first is None or first or any(are_there)
+
+
+def _moved_from(folders: Sequence[IndexedFolder], index: Index | Snapshot) -> IndexedFolder:
+    missing = [one for one in folders if not one.path.is_dir() or not _is_in_place(one, index)] or folders
     if len(missing) > 1:
-        raise ValueError(
-            f"Several folders of {db} could be the one that has moved: {', '.join(str(one.path) for one in missing)}."
-        )
+        names = ", ".join(str(one.path) for one in missing)
+        raise ValueError(f"Several folders of {index.db} could be the one that has moved: {names}.")
     return missing[0]
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from plume_embed.index.exclude import Exclusions
 from plume_embed.reading.items import SourceFile, UnreadableError
-from plume_embed.reading.read import kind_by_suffix
+from plume_embed.reading.read import check_unchanged, kind_by_suffix
 
 
 class NotAccessibleError(UnreadableError):
-    """The system does not let us look at a file, or the disk fails; nothing is known about its content."""
+    """The system does not let us look at a file, the disk fails, or the file is being written; nothing is known about
+    its content."""
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Listing:
         other_types: How many files of other types there are, by suffix.
         num_links (`int`): Links that lead out of the folder, to folders or to nothing.
         num_excluded (`int`): Files and folders left out by a rule.
+        time_ns (`int`): When the listing began.
     """
 
     root: Path
@@ -38,6 +41,7 @@ class Listing:
     other_types: Counter[str] = field(default_factory=Counter)
     num_links: int = 0
     num_excluded: int = 0
+    time_ns: int = field(default_factory=time.time_ns)
 
     def is_gone(self, path: str, prune: bool = False) -> bool:
         """Whether a file that was here, and is not listed, is known to be gone or no longer wanted.
@@ -98,7 +102,7 @@ def list_folder(folder: Path, scope: str = "", exclude: Sequence[str] = (), data
     for parent, folders, names in os.walk(root / scope, onerror=cannot_enter):
         here = Path(parent)
         seen = [name for name in folders if not name.startswith(".") and here / name not in passed_over]
-        entered = [name for name in seen if not (here / name).is_symlink()]
+        entered = [name for name in seen if not os.path.islink(here / name)]
         listing.num_links += len(seen) - len(entered)
         folders[:] = sorted(name for name in entered if not _is_excluded(here / name, listing, "/"))
         for name in names:
@@ -109,19 +113,29 @@ def list_folder(folder: Path, scope: str = "", exclude: Sequence[str] = (), data
 
 
 def content_hash(file: SourceFile) -> str:
-    """SHA-256 of the file's bytes, as hex.
+    """SHA-256 of the bytes of a file that is as it was listed, as hex.
 
     Raises:
         UnreadableError: it is empty.
-        NotAccessibleError: the system does not let us read it.
+        NotAccessibleError: the system does not let us read it, or it has changed since it was listed.
     """
+    _check_as_listed(file)
     if file.size == 0:
         raise UnreadableError("empty")
     try:
         with file.absolute.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise NotAccessibleError(error.strerror or type(error).__name__) from error
+    _check_as_listed(file)  # else the hash might be of half the old content and half the new
+    return digest
+
+
+def _check_as_listed(file: SourceFile) -> None:
+    try:
+        check_unchanged(file)
+    except UnreadableError as error:
+        raise NotAccessibleError(str(error)) from error
 
 
 def _is_excluded(path: Path, listing: Listing, end: str = "") -> bool:
@@ -133,7 +147,7 @@ def _is_excluded(path: Path, listing: Listing, end: str = "") -> bool:
 def _list_file(path: Path, listing: Listing) -> None:
     relative = path.relative_to(listing.root).as_posix()
     kind = kind_by_suffix(path.suffix.lower())
-    if path.is_symlink() and not _stays_inside(path, listing.root):
+    if os.path.islink(path) and not _stays_inside(path, listing.root):
         listing.num_links += 1
         return
     try:

@@ -1,6 +1,5 @@
 """What has changed: a listing and what the index knows -> files that are as they were, and contents to read."""
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from plume_embed.index.listing import Listing, NotAccessibleError, content_hash
 from plume_embed.index.store import FileRow
 from plume_embed.reading.items import SourceFile, UnreadableError
 
-# A file that was changed a moment ago can change again within the same tick of the file system's clock.
+# A file that changed a moment before it was listed can change again within the same tick of the file system's clock.
 _UNSURE_NS = 2 * 10**9
 
 OnUnreadable = Callable[[str, str], None]
@@ -111,11 +110,13 @@ def look(
             changes.rows[file.path] = _noted(row, folder, file.path, str(error))
         except UnreadableError as error:
             unreadable.add(file.path, str(error))
-            changes.rows[file.path] = row_of(file, folder, f"{file.kind}-empty", 0, (("", str(error)),))
+            content, reasons = f"{file.kind}-empty", (("", str(error)),)
+            changes.rows[file.path] = row_of(file, folder, content, 0, reasons, listing.time_ns)
             changes.num_changed += row is not None and row.num_items > 0
     there = finished({content for _, content in hashed.values() if content not in lost})
     for file, content in hashed.values():
-        _compare(file, content, folder, known.get(file.path), there.get(content), verify, unreadable, changes)
+        row, twin = known.get(file.path), there.get(content)
+        _compare(file, content, folder, row, twin, verify, unreadable, changes, listing.time_ns)
     return changes
 
 
@@ -135,6 +136,7 @@ def _compare(
     verify: bool,
     unreadable: Unreadable,
     changes: Changes,
+    listed_ns: int,
 ) -> None:
     """Decides on a file by its content; `twin` is a file in the index with the same one."""
     is_new = row is None or row.content != content
@@ -143,16 +145,21 @@ def _compare(
         changes.to_read[content].append(file)
         return
     changes.num_reused += twin.num_items if is_new else 0
-    changes.rows[file.path] = row_of(file, folder, content, twin.num_items, twin.unreadable)
+    changes.rows[file.path] = row_of(file, folder, content, twin.num_items, twin.unreadable, listed_ns)
     for locator, reason in twin.unreadable:
         unreadable.add(file.path, reason, locator)
 
 
 def row_of(
-    file: SourceFile, folder: int, content: str, num_items: int, unreadable: tuple[tuple[str, str], ...]
+    file: SourceFile,
+    folder: int,
+    content: str,
+    num_items: int,
+    unreadable: tuple[tuple[str, str], ...],
+    listed_ns: int,
 ) -> FileRow:
-    """What the index says of a file that was read."""
-    is_unsure = abs(time.time_ns() - file.mtime_ns) < _UNSURE_NS
+    """What the index says of a file that was read, and listed at `listed_ns`."""
+    is_unsure = abs(listed_ns - file.mtime_ns) < _UNSURE_NS
     mtime_ns = 0 if is_unsure else file.mtime_ns
     return FileRow(folder, file.path, file.kind, file.size, mtime_ns, content, num_items, unreadable, __version__)
 

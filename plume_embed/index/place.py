@@ -44,6 +44,20 @@ def resolved_folder(place: Place) -> Path | None:
     return place.resolve() if isinstance(place, Path) else None
 
 
+def check_utf8(path: Path) -> None:
+    """Refuses a path that no index can store or lie at: its tables and LanceDB take UTF-8 alone.
+
+    Raises:
+        ValueError: it is not valid UTF-8, with the remedy.
+    """
+    shown = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
+    if shown != str(path.resolve()):
+        raise ValueError(f"{shown} is not valid UTF-8, and an index takes no other path: rename what has \\x in it.")
+
+
+LOCK_NAME = ".lock"
+
+
 def lock_file(place: Place) -> Path:
     """The file whose lock keeps other writers out: in the folder, or, of a store, in the cache of this machine alone.
 
@@ -51,7 +65,7 @@ def lock_file(place: Place) -> Path:
         OSError: its folder cannot be made.
     """
     if isinstance(place, Path):
-        file = place / ".lock"
+        file = place / LOCK_NAME
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         file = cache / "plume-embed" / f"{hashlib.sha256(place.url.encode()).hexdigest()[:32]}.lock"

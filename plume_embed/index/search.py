@@ -9,7 +9,7 @@ import numpy as np
 
 from plume_embed.index.folders import Scope, find_scope
 from plume_embed.index.interface import ItemEncoder
-from plume_embed.index.place import Place
+from plume_embed.index.place import Place, check_utf8, resolved_folder
 from plume_embed.index.snapshot import Snapshot, read_snapshot
 from plume_embed.index.store import Index
 from plume_embed.index.table import ANN_ROWS, Metadata
@@ -202,11 +202,13 @@ def open_index(
     Raises:
         ValueError: there is none, or it comes from another model, K or folder, with the remedy.
     """
+    given = [folder] if isinstance(folder, str | Path) else folder
+    for path in (*map(Path, given), resolved_folder(db)):
+        if path is not None:
+            check_utf8(path)
     wanted = describe(encoder, num_latent_steps)
     index = read_snapshot(db, wanted) or Index(db, wanted)
-    known = index.folders()
-    given = [folder] if isinstance(folder, str | Path) else folder
-    return OpenIndex(index, {str(one): find_scope(known, Path(one), db) for one in given}, lambda: Index(db, wanted))
+    return OpenIndex(index, {str(one): find_scope(index, Path(one)) for one in given}, lambda: Index(db, wanted))
 
 
 def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metadata:

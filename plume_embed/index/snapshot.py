@@ -20,10 +20,9 @@ from plume_embed.atomic import write_bytes
 from plume_embed.index.folders import IndexedFolder, Scope, folders_of
 from plume_embed.index.place import Place
 from plume_embed.index.store import FileRow, Index, file_row
-from plume_embed.index.table import ANN_ROWS, Metadata, check_origin
+from plume_embed.index.table import ANN_ROWS, SNAPSHOT_DATA, SNAPSHOT_STATE, Metadata, check_origin
 
 MOST_BYTES = 2**27  # of vectors; above it a search reads the tables
-_DATA, _STATE = "snapshot.arrow", "snapshot.json"
 _ITEM_COLUMNS = ["vector", "content", "item", "kind", "locator", "snippet", "digest"]
 
 
@@ -49,6 +48,10 @@ class Snapshot:
         """The files of a scope, by path."""
         number, prefix = scope.folder.number, scope.prefix
         return {row.path: row for row in self._files if row.folder == number and row.path.startswith(prefix)}
+
+    def paths_in(self, folder: int) -> Iterator[str]:
+        """The files of a folder that have items, by its number."""
+        return (row.path for row in self._files if row.folder == folder and row.num_items > 0)
 
     def files_with(self, contents: Sequence[str]) -> Iterator[FileRow]:
         """The files that have one of these contents."""
@@ -110,8 +113,8 @@ def write_snapshot(index: Index) -> None:
         _write_table(sink, table.replace_schema_metadata(items.schema.metadata))
     data = sink.getvalue().to_pybytes()
     with suppress(OSError):  # a full disk: the index is whole without it
-        write_bytes(db / _DATA, data)
-        write_bytes(db / _STATE, json.dumps(_state(db, data)).encode())
+        write_bytes(db / SNAPSHOT_DATA, data)
+        write_bytes(db / SNAPSHOT_STATE, json.dumps(_state(db, data)).encode())
 
 
 def _write_table(sink: pa.BufferOutputStream, table: pa.Table) -> None:
@@ -122,7 +125,7 @@ def _write_table(sink: pa.BufferOutputStream, table: pa.Table) -> None:
 def _fitting_data(db: Path) -> bytes | None:
     """What a snapshot holds, unless it is missing, damaged, or of tables that have changed since."""
     try:
-        said, data = json.loads((db / _STATE).read_bytes()), (db / _DATA).read_bytes()
+        said, data = json.loads((db / SNAPSHOT_STATE).read_bytes()), (db / SNAPSHOT_DATA).read_bytes()
         return data if said == _state(db, data) else None
     except (OSError, ValueError):
         return None

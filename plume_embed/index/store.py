@@ -92,6 +92,11 @@ class Index:
         rows = (file_row(row) for batch in query.to_batches() for row in batch.to_pylist())
         return {row.path: row for row in rows if row.path.startswith(scope.prefix)}
 
+    def paths_in(self, folder: int) -> Iterator[str]:
+        """The files of a folder that have items, by its number; read as far as they are asked for."""
+        query = self._tables.files.search().where(f"folder = {folder} AND num_items > 0").select(["path"]).limit(None)
+        return (path for batch in query.to_batches() for path in batch["path"].to_pylist())
+
     def files_with(self, contents: Sequence[str]) -> Iterator[FileRow]:
         """The files that have one of these contents."""
         for some in _chunks(contents, _VALUES_PER_QUERY):

@@ -30,13 +30,19 @@ ANN_ROWS = 100_000  # with fewer items every search is an exact scan
 FORMAT = 2  # raise when files are cut into items differently, or the columns change
 DEFAULT_DATABASE = ".plume-index"  # inside the indexed folder; hidden, so that it is never indexed itself
 _ITEMS, _FILES, _FOLDERS = "items", "files", "folders"
+SNAPSHOT_DATA, SNAPSHOT_STATE = "snapshot.arrow", "snapshot.json"
+# What lies in the folder of an index.
+PARTS = frozenset({*(f"{name}.lance" for name in (_ITEMS, _FILES, _FOLDERS)), SNAPSHOT_DATA, SNAPSHOT_STATE})
 _METADATA_KEY = "plume_index"
 _STORE_REASON = re.compile(r"<Message>(.+?)</Message>|message: \"(.+?)\"")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# As Rust names it. One inside a table is of the index; the folder of all others is that of the system.
+_TEMPORARY = re.compile(r"\(os error (\d+)\) at path \"((?:(?!\.lance)[^\"])+[\\/]\.tmp\w{6})\b")
+_LANCE = re.compile(r"lance|no longer exists\. Was it cleaned up", re.IGNORECASE)
 # What LanceDB says of data that is cut short, overwritten or lost; whatever else fails is no reason to delete an index.
 _DAMAGE = re.compile(
     r"failed to fill whole buffer|sufficient data|Not found: \S+\.(lance|manifest|txn)|invalid magic|[Cc]orrupt"
-    r"|protobuf|decode|does not appear to be a Lance file|out of range",
+    r"|protobuf|decode|does not appear to be a Lance file|out of range|no longer exists",
 )
 
 
@@ -143,17 +149,26 @@ FOLDERS_SCHEMA = pa.schema(
 @contextmanager
 def errors_named(db: Place, name: str = "The index", anew: str = "to index anew") -> Iterator[None]:
     """Turns what LanceDB raises, at any read or write, into a ValueError that says what it is and what to do."""
+    was_there = isinstance(db, Path) and db.exists()
     try:
         yield
     except (RuntimeError, ValueError) as error:
+        if was_there and not db.exists():
+            raise ValueError(_lost(db)) from error
         message = str(error)
-        if "lance" not in message.lower():
+        if _LANCE.search(message) is None:
             raise
         if 'store: "' in message:  # of an object store, with its XML or the reason of the network
             reason = _STORE_REASON.search(message)
             raise ValueError(
                 f"{name} {db} cannot be reached: {(reason[1] or reason[2]) if reason else message.splitlines()[0]}; "
                 "see that the address is right, and the keys and the endpoint in the environment."
+            ) from error
+        found = _TEMPORARY.search(message)
+        if found:
+            raise ValueError(
+                f"LanceDB cannot write its temporary file {found[2]} ({os.strerror(int(found[1]))}); set TMPDIR to a "
+                "folder that is there and has room."
             ) from error
         found = _OS_ERROR.search(message)
         if found:
@@ -177,19 +192,25 @@ def locked(db: Place) -> Iterator[None]:
 
     Raises:
         BusyError: another process writes there.
-        ValueError: the folder cannot be written.
+        ValueError: the folder cannot be written, or was deleted or moved before the end.
     """
     try:
-        lock = FileLock(lock_file(db))
+        file = lock_file(db)
+        lock = FileLock(file)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise BusyError(f"{db} is being updated by another process; wait until it is done.") from error
     except OSError as error:
+        as_it_is = "search it as it is with --no-update, or " if isinstance(db, Path) and holds_index(db) else ""
         raise ValueError(
-            f"Cannot write {db} ({error.strerror}); pass --to with a folder that can be written."
+            f"Cannot write {db} ({error.strerror}); {as_it_is}pass --to with a folder that can be written."
         ) from error
     try:
         yield
+    except (RuntimeError, ValueError, OSError) as error:
+        if not file.exists():
+            raise ValueError(_lost(db)) from error
+        raise
     finally:
         lock.release()
 
@@ -233,7 +254,7 @@ def holds_index(db: Place) -> bool:
 
         with errors_named(db):
             return open_if_there(lancedb.connect(str(db)), _ITEMS) is not None
-    return all((db / f"{name}.lance").is_dir() for name in (_ITEMS, _FOLDERS))
+    return all(os.path.isdir(db / f"{name}.lance") for name in (_ITEMS, _FOLDERS))
 
 
 def check_origin(schema: pa.Schema, wanted: Metadata, db: Place) -> None:
@@ -265,6 +286,13 @@ def open_if_there(connection: lancedb.DBConnection, name: str) -> Table | None:
         if "was not found" in str(error):
             return None
         raise
+
+
+def _lost(db: Place) -> str:
+    return (
+        f"{db} was deleted or moved while it was in use. Delete what is left in its place, if anything, and run "
+        "the same command again, with the new path if it was moved."
+    )
 
 
 def _no_index(db: Place) -> str:

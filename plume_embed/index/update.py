@@ -18,7 +18,7 @@ from plume_embed.index.listing import Listing, content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
 from plume_embed.index.neighbours import DEFAULT_ANN, AnnIndex, AnnSettings, build_ann
 from plume_embed.index.pipeline import Work, embed_contents
-from plume_embed.index.place import Place, resolved_folder
+from plume_embed.index.place import Place, check_utf8, resolved_folder
 from plume_embed.index.search import describe
 from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
@@ -116,6 +116,9 @@ def update_index(
     folder, inside = Path(folder), resolved_folder(db)
     if not folder.is_dir():
         raise ValueError(f"No such folder: {folder}")
+    for path in (folder, inside):
+        if path is not None:
+            check_utf8(path)
     if inside == folder.resolve():
         raise ValueError("--to must not be the indexed folder itself; a folder inside it is fine.")
     if not (db.exists() if isinstance(db, Path) else holds_index(db)):
@@ -290,7 +293,8 @@ class _Update:
                 self.unreadable.add(file.path, done.failure)
             if is_final:
                 number = self.scope.folder.number
-                yield row_of(file, number, done.work.content, done.num_items, tuple(done.unreadable))
+                unreadable = tuple(done.unreadable)
+                yield row_of(file, number, done.work.content, done.num_items, unreadable, self.listing.time_ns)
 
     def _put(self, rows: Iterable[FileRow]) -> None:
         rows = list(rows)
@@ -316,7 +320,7 @@ def _report_if_unchanged(
 
 def _list(index: Index | Snapshot, folder: Path, options: UpdateOptions) -> tuple[Scope, Listing]:
     """What the update is about, and what is there."""
-    scope = new_scope(index.folders(), folder, index.db, options.moved, options.add)
+    scope = new_scope(index, folder, options.moved, options.add)
     if options.exclude is not None:
         patterns = tuple(pattern for pattern in options.exclude if pattern)
         scope = replace(scope, folder=replace(scope.folder, exclude=patterns))
@@ -347,7 +351,7 @@ def _reader(encoder: ItemEncoder) -> Callable[[Work], Iterator[FileItem]]:
 
 
 def _has_content(file: SourceFile, content: str) -> bool:
-    """Whether a file can still be read and is what it was: then it is its content that cannot be decoded."""
+    """Whether a file can still be read and is as it was listed: then it is its content that cannot be decoded."""
     try:
         return f"{file.kind}-{content_hash(file)}" == content
     except UnreadableError:

@@ -47,7 +47,7 @@ def read_items(
     """
     items = read_passages(file, fits, skip) if file.kind == "text" else _media_items(file, options, skip, limits)
     for item in items:
-        _check_unchanged(file)
+        check_unchanged(file)
         yield item
 
 
@@ -96,7 +96,12 @@ def _at_its_size(item: FileItem, shrink: Callable[[dict], dict] | None) -> FileI
         return replace(item, content=None, reason=str(error))
 
 
-def _check_unchanged(file: SourceFile) -> None:
+def check_unchanged(file: SourceFile) -> None:
+    """Refuses a file that is not as it was listed.
+
+    Raises:
+        UnreadableError: its size or date is another one, or it is gone.
+    """
     try:
         status = file.absolute.stat()
     except OSError as error:

@@ -196,7 +196,7 @@ def test_the_shards_of_another_k_are_refused(tmp_path: Path, encoder: CountingEn
 
     with pytest.raises(KeyboardInterrupt):
         embed(source, encoder, on_progress=stop)
-    with pytest.raises(ValueError, match=r"another model, precision or K; delete it"):
+    with pytest.raises(ValueError, match=r"is left of a run with another K \(2, not 3\); delete it"):
         embed(source, encoder, steps=3)
     assert embed(source, encoder).resumed == 8
 

@@ -1,6 +1,7 @@
 """Sources other than JSONL, and outputs other than one file: the same rows with the same vectors."""
 
 import json
+import os
 from pathlib import Path
 
 import lancedb
@@ -14,7 +15,7 @@ from PIL import Image
 from small_files import write_pdf, write_picture
 
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
-from plume_embed.corpus.output import bad_file
+from plume_embed.corpus.output import bad_file, holds_output
 from plume_embed.corpus.sources import open_source
 from plume_embed.encode.encoder import Encoder
 
@@ -176,3 +177,74 @@ def test_what_is_no_corpus_is_refused(tmp_path: Path, encoder: Encoder, name: st
     pq.write_table(pa.table({"caption": ["x"]}), tmp_path / "other.parquet")
     with pytest.raises(ValueError, match=message):
         embed(tmp_path / name, tmp_path / "out.parquet", encoder)
+
+
+@pytest.mark.parametrize("out", ["v.parquet", "v", "v.lance", "v.PARQUET"])
+@pytest.mark.parametrize("kind", ["media", "parts"])
+def test_an_embed_never_reads_what_embed_has_written(tmp_path: Path, encoder: Encoder, kind: str, out: str):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if kind == "media":
+        (folder / "a.txt").write_text("a text")
+        (folder / "b.png").write_text("no picture")
+    else:
+        pq.write_table(pa.table({"text": ["a text", None]}), folder / "p.parquet")
+    for _ in range(2):  # then with the other output, and what a killed run has left, in it
+        embed(folder, folder / "other.parquet", encoder, shard_rows=1)
+        report = embed(folder, folder / out, encoder, shard_rows=1)
+        assert (report.num_rows, report.num_bad) == (1, 1)
+        (folder / "killed.parquet.partial").mkdir(exist_ok=True)
+        for name in (".lock", "plan.jsonl", "job.json"):
+            (folder / "killed.parquet.partial" / name).write_text("{}")
+    assert report.resumed == 1
+
+
+def test_a_folder_that_the_system_does_not_enter_holds_no_output():
+    for name in ("x", "x.partial", "x.lance"):
+        assert not holds_output(Path("a" * 5000, name))
+
+
+def test_a_file_whose_name_is_no_utf8_is_skipped_as_index_skips_it(tmp_path: Path, encoder: Encoder):
+    folder = tmp_path / "media"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("a text")
+    (folder / "a.txt").write_text("a text")
+    assert embed(folder, tmp_path / "out.parquet", encoder).num_bad == 1
+    (bad,) = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
+    assert bad == {"id": r"caf\udce9.txt", "where": r"caf\udce9.txt", "reason": "its name is not valid UTF-8"}
+
+
+def test_a_folder_whose_name_is_no_utf8_is_read_or_refused_by_its_name(tmp_path: Path, encoder: Encoder):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "a.txt").write_text("a text")
+    (folder / "in.jsonl").write_text('{"text": "a"}\n{broken\n')
+    assert embed(folder / "in.jsonl", tmp_path / "a.parquet", encoder).num_bad == 1
+    assert embed(folder, tmp_path / "b.parquet", encoder).num_rows == 2
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "in.parquet")
+    (tmp_path / "in.parquet").rename(folder / "in.parquet")
+    for source, out in (("in.parquet", tmp_path / "c.parquet"), ("in.jsonl", folder / "c.parquet")):
+        with pytest.raises(ValueError, match=r"caf.udce9\S* is not valid UTF-8, and Parquet takes no other path"):
+            embed(folder / source, out, encoder)
+
+
+def test_the_suffix_of_an_output_counts_in_any_case(tmp_path: Path, encoder: Encoder):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{broken\n')
+    embed(tmp_path / "in.jsonl", tmp_path / "X.PARQUET", encoder)
+    assert pq.ParquetFile(tmp_path / "X.PARQUET").metadata.num_rows == 1 and (tmp_path / "X.bad.parquet").is_file()
+    with pytest.raises(ValueError, match=r"ends in \.lance; write to .*X\.lance"):
+        embed(tmp_path / "in.jsonl", tmp_path / "X.LANCE", encoder)
+
+
+def test_a_folder_that_may_not_be_read_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ValueError, match=r"may not be read; give yourself the right to \(chmod u\+rX\)"):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_damaged_parquet_file_is_named(tmp_path: Path, encoder: Encoder, place: str):
+    source = tmp_path / "in.parquet" if place == "file" else tmp_path
+    (tmp_path / "in.parquet").write_text("PAR1 and nothing behind it")
+    with pytest.raises(ValueError, match=r"in.parquet is no Parquet file, or not whole"):
+        embed(source, tmp_path / "out.parquet", encoder)

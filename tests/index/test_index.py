@@ -20,7 +20,9 @@ from PIL import Image
 from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
 
 from plume_embed.encode.encoder import Encoder
+from plume_embed.index import table
 from plume_embed.index.search import open_index
+from plume_embed.index.store import Index
 from plume_embed.index.table import Metadata, errors_named
 from plume_embed.index.update import UpdateReport, update_index
 
@@ -204,6 +206,76 @@ def test_folder_and_index_inside_may_move_together(folder: Path, encoder: Counti
     encoder.embedded.clear()
     assert update(folder.rename(tmp_path / "elsewhere"), encoder).num_items == 6
     assert encoder.embedded == []
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_an_index_that_goes_while_it_is_written_is_called_gone_and_not_damaged(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_moved: bool
+):
+    db, add_items = tmp_path / "db", Index.add_items
+
+    def gone(index: Index, rows: list[dict]) -> None:
+        if db.exists():
+            db.rename(tmp_path / "elsewhere") if is_moved else shutil.rmtree(db)
+        add_items(index, rows)
+
+    monkeypatch.setattr(Index, "add_items", gone)
+    with pytest.raises(ValueError, match=r"/db was deleted or moved while it was in use\. Delete what is left"):
+        update_index(folder, db, encoder, 2)
+
+
+def test_an_index_that_goes_while_it_is_searched_is_called_gone(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    db = tmp_path / "db"
+    update_index(folder, db, encoder, 2)
+    (db / "snapshot.json").unlink()
+    opened = open_index(folder, db, encoder, 2)
+
+    def rows_of_one_that_is_gone() -> None:
+        with errors_named(db):
+            shutil.rmtree(db)
+            opened.rows()
+
+    with pytest.raises(ValueError, match="/db was deleted or moved while it was in use"):
+        rows_of_one_that_is_gone()
+
+
+def test_a_missing_folder_of_temporary_files_is_named(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"temporary file .*/nowhere/\.tmp\w+ \(No such file .*set TMPDIR"):
+        update(folder, encoder)
+    inside = 'lance error: Permission denied (os error 13) at path "/x/items.lance/data/.tmpx05lK6", src/io.rs'
+    with pytest.raises(ValueError, match="cannot be read or written: Permission denied"), errors_named(tmp_path):
+        raise RuntimeError(inside)
+
+
+def test_a_path_that_is_not_utf8_is_named_with_the_remedy(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    odd = folder.rename(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff"))
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    (plain / "x.txt").write_text("x")
+    for indexed, db in ((odd, odd / ".plume-index"), (odd, tmp_path / "db"), (plain, odd / "db")):
+        for command in (update_index, open_index):
+            with pytest.raises(ValueError, match=r"^/.*/odd\\xff\S* is not valid UTF-8.*: rename what has \\x in it"):
+                command(indexed, db, encoder)
+
+
+def test_an_index_that_cannot_be_written_can_be_searched_as_it_is(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    update(folder, encoder)
+
+    def refused(db: Path) -> Path:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(table, "lock_file", refused)
+    with pytest.raises(
+        ValueError, match=r"\(Read-only file system\); search it as it is with --no-update, or pass --to"
+    ):
+        update(folder, encoder)
+    with pytest.raises(ValueError, match=r"\(Read-only file system\); pass --to"):
+        update_index(folder, folder / "new.index", encoder)
 
 
 def test_two_updates_at_once_are_refused(folder: Path, encoder: CountingEncoder):

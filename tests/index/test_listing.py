@@ -1,5 +1,6 @@
 """A folder as files: what is listed, what is left out, and that a listing never leads out of the folder."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -87,6 +88,76 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path):
     (tmp_path / "x.txt").chmod(0)
     with pytest.raises(NotAccessibleError, match="Permission denied"):
         content_hash(listed(tmp_path, "x.txt"))
+
+
+def test_a_file_that_is_not_as_it_was_listed_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "x.txt").write_text("x")
+    file, digest = listed(tmp_path, "x.txt"), hashlib.file_digest
+
+    def while_it_is_read(opened, name):
+        (tmp_path / "x.txt").write_text("longer")
+        return digest(opened, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", while_it_is_read)
+    for _ in ("changed while it is read", "changed before"):
+        with pytest.raises(NotAccessibleError, match="it changed while it was being read; run again"):
+            content_hash(file)
+    (tmp_path / "x.txt").unlink()
+    with pytest.raises(NotAccessibleError, match="No such file"):
+        content_hash(file)
+
+
+def test_rules_that_cannot_be_read_are_refused_where_the_folder_can(tmp_path: Path):
+    (tmp_path / "x.txt").write_text("x")
+    (tmp_path / ".plumeignore").mkdir()  # what root cannot read either
+    with pytest.raises(ValueError, match="Cannot read the rules in .*/.plumeignore: .*Is a directory"):
+        list_folder(tmp_path)
+
+
+@pytest.mark.parametrize("has_rules", [False, True])
+def test_a_path_too_long_for_rules_in_it_is_listed_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_rules: bool
+):
+    deep = tmp_path
+    while len(str(deep)) < 3870:
+        deep /= "n" * 200
+    deep /= "m" * (4095 - len("/a.txt") - len(str(deep)) - 1)
+    start = Path.cwd()
+    try:
+        os.chdir(tmp_path)
+        for name in deep.relative_to(tmp_path).parts:  # no call takes the whole path of what is in it
+            os.mkdir(name)
+            os.chdir(name)
+        Path("a.txt").write_text("deep")
+        Path("a_longer_name.txt").write_text("deeper")
+        if has_rules:
+            Path(".plumeignore").write_text("a.txt")
+    finally:
+        os.chdir(start)
+    if has_rules:
+        with pytest.raises(ValueError, match="Cannot read the rules in .*File name too long"):
+            list_folder(tmp_path)
+    else:
+        found = list_folder(tmp_path)
+        assert [file.absolute.name for file in found.files] == ["a.txt"]
+        assert [reason for _, reason in found.unreadable] == ["File name too long"]
+
+
+def test_an_index_with_a_visible_name_is_passed_over_and_what_lies_beside_its_tables_is_not(tmp_path: Path):
+    for name in ("items.lance/_versions/latest_version_hint.json", "folders.lance/data/x.json", "snapshot.json"):
+        for folder in ("x.index", "sub/y.index", "mine"):
+            file = tmp_path / folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("{}")
+    (tmp_path / "x.index" / "letter.txt").write_text("put there by hand")
+    (tmp_path / "mine" / "folders.lance").rename(tmp_path / "mine" / "folders")  # no index
+    found = list_folder(tmp_path)
+    mine = ["folders/data/x.json", "items.lance/_versions/latest_version_hint.json", "snapshot.json"]
+    assert [file.path for file in found.files] == [*(f"mine/{name}" for name in mine), "x.index/letter.txt"]
+    assert found.num_excluded == 6
+    assert found.is_gone("x.index/snapshot.json"), "an earlier version indexed it"
+    again = list_folder(tmp_path, databases=[tmp_path / "x.index"])
+    assert "x.index/letter.txt" not in [file.path for file in again.files] and again.num_excluded == 3
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path):

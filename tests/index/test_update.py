@@ -1,9 +1,13 @@
 """An index never destroys work: what cannot be looked at is not gone, and what is the same is not embedded again."""
 
+import io
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from plume_embed.index.folders import default_database
 from plume_embed.index.search import open_index
 from plume_embed.index.table import BusyError
 from plume_embed.index.update import UpdateOptions, UpdateReport, update_index
+from plume_embed.reading.read import read_items
 
 LONG_AGO = 1_600_000_000
 
@@ -225,6 +230,140 @@ def test_files_of_a_type_that_this_machine_does_not_read_keep_their_rows(
     assert (report.num_items, report.kept_files, report.other_types) == (3, 1, {".png": 1})
 
 
+@contextmanager
+def changing_while_another_is_hashed(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Iterator[None]:
+    """Calls `change` when the first file is read for its hash: the listing is over then."""
+    digest, changes = listing.hashlib.file_digest, [change]
+
+    def changing(file, name):
+        while changes:
+            changes.pop()()
+        return digest(file, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listing.hashlib, "file_digest", changing)
+        yield
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+@pytest.mark.parametrize("name", ["whale.txt", "a_hashed_first.txt"])
+def test_a_file_that_changes_between_listing_and_hashing_keeps_its_items_and_is_read_by_the_next_update(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch, is_indexed: bool, name: str
+):
+    changed = folder / name
+    if is_indexed:
+        changed.write_text("The first text.")
+        age(folder)
+        update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index") if is_indexed else {}
+    changed.write_text("The second text.")
+    (folder / "a.txt").write_text("Another new one, hashed first where the name is behind it.")
+    age(folder)
+    reported: list[tuple[str, str]] = []
+    with changing_while_another_is_hashed(monkeypatch, lambda: changed.write_text("The third and last text.")):
+        update(folder, encoder, reported=reported)
+    assert reported == [(name, "it changed while it was being read; run again")]
+    after = rows_by_place(folder / ".plume-index")
+    assert after.get((name, "")) == before.get((name, "")), "what was known stays, and nothing else is believed"
+    assert update(folder, encoder).unreadable == []
+    assert rows_by_place(folder / ".plume-index")[name, ""]["snippet"] == "The third and last text."
+
+
+def test_a_file_that_is_emptied_to_be_written_anew_is_not_taken_for_empty(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    (folder / "whale.txt").write_text("")
+    (folder / "a.txt").write_text("hashed first")
+    with changing_while_another_is_hashed(monkeypatch, lambda: (folder / "whale.txt").write_text("Filled again.")):
+        update(folder, encoder)
+    assert rows_by_place(folder / ".plume-index")["whale.txt", ""] == before["whale.txt", ""]
+    assert update(folder, encoder).unreadable == []
+
+
+def test_a_file_that_is_only_touched_while_it_is_read_is_read_by_the_next_update(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    from plume_embed.index import update as module
+
+    def touching(file, *arguments):
+        if file.path == "whale.txt":
+            os.utime(file.absolute, (LONG_AGO + 9, LONG_AGO + 9))
+        return read_items(file, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_items", touching)
+        assert update(folder, encoder).num_items == 2
+    report = update(folder, encoder)
+    assert (report.num_items, report.embedded, report.unreadable) == (3, 1, [])
+
+
+def test_a_file_that_changed_a_moment_before_a_long_run_is_hashed_again(
+    folder: Path, encoder: CountingEncoder, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """It can change once more within the tick of the clock, however long the run takes afterwards."""
+    now = time.time_ns()
+    os.utime(folder / "whale.txt", ns=(now, now))
+    from plume_embed.index import look
+
+    with monkeypatch.context() as patch:
+        patch.setattr(look, "time", SimpleNamespace(time_ns=lambda: now + 10**11), raising=False)
+        update(folder, encoder)
+    hashed.clear()
+    update(folder, encoder)
+    assert hashed == ["whale.txt"]
+
+
+def denied(monkeypatch: pytest.MonkeyPatch, folder: Path, is_listed: bool) -> None:
+    """Takes the permissions of a folder away, as far as Python sees: root has them all.
+
+    Args:
+        is_listed (`bool`): The names in it can still be read, as with mode 444.
+    """
+
+    def guarded(function: Callable, is_itself: bool) -> Callable:
+        def refusing(path=".", *arguments, **options):
+            place = Path(os.fsdecode(path)) if not isinstance(path, int) else Path()
+            if folder in place.parents or (is_itself and place == folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *arguments, **options)
+
+        return refusing
+
+    for name in ("stat", "lstat", "listdir", "scandir"):
+        is_itself = name in ("listdir", "scandir") and not is_listed
+        monkeypatch.setattr(os, name, guarded(getattr(os, name), is_itself))
+    monkeypatch.setattr(io, "open", guarded(io.open, False))
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_subfolder_without_permission_keeps_its_items_and_the_others_are_updated(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch, is_listed: bool
+):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    (folder / "new.txt").write_text("A new text.")
+    for prune in (False, True):
+        with monkeypatch.context() as patch:
+            denied(patch, folder / "sub", is_listed)
+            report = update(folder, encoder, prune=prune)
+        places = ["sub/noise.png", "sub/rose.md"] if is_listed else ["sub"]
+        assert sorted(report.unreadable) == [(place, "Permission denied") for place in places]
+        after = rows_by_place(folder / ".plume-index")
+        assert after.keys() == {*before, ("new.txt", "")} and all(after[place] == before[place] for place in before)
+    assert update(folder, encoder).unreadable == [] and encoder.embedded == []
+
+
+def test_a_new_subfolder_without_permission_leaves_the_others_readable(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        denied(patch, folder / "sub", is_listed=True)
+        assert update(folder, encoder).num_items == 1
+    assert update(folder, encoder).num_items == 3
+
+
 # Moved folders
 
 
@@ -255,6 +394,29 @@ def test_another_folder_is_not_adopted_as_the_moved_one(folder: Path, encoder: C
     with pytest.raises(ValueError, match="holds none of the 3 files of .*; pass another --to"):
         update(other, encoder, db, moved=True)
     assert rows_by_place(db) == before and update(folder, encoder, db).embedded == 0
+
+
+def test_an_index_that_was_moved_out_of_its_folder_means_no_other_folder(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path
+):
+    update(folder, encoder)
+    db, before = tmp_path / "out.index", rows_by_place(folder / ".plume-index")
+    (folder / ".plume-index").rename(db)
+    for refused in (update, lambda *arguments: open_index(folder, db, encoder, 0)):
+        with pytest.raises(ValueError, match=r"where none of its files is\. If it was moved .* pass --moved"):
+            refused(folder, encoder, db)
+    assert rows_by_place(db) == before
+    report = update(folder, encoder, db, moved=True)
+    assert (report.num_items, report.embedded, report.removed_files) == (3, 0, 0) and rows_by_place(db) == before
+    assert update(folder, encoder, db).embedded == 0
+
+
+def test_a_new_subfolder_of_a_folder_with_an_index_is_found_in_it(folder: Path, encoder: CountingEncoder):
+    update(folder, encoder)
+    (folder / "sub" / "rose.md").unlink()
+    (folder / "new").mkdir()
+    (folder / "new" / "x.txt").write_text("new")
+    assert update(folder / "new", encoder, folder / ".plume-index").embedded == 1
 
 
 # What is the same is neither read nor embedded

@@ -1,0 +1,242 @@
+"""plume-embed embed: what changed, or was asked for otherwise, is never taken for what it was."""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from small_files import write_picture
+
+from plume_embed.cli.main import main
+from plume_embed.corpus import shards
+from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
+from plume_embed.corpus.jsonl import JsonlSource
+from plume_embed.corpus.rows import BadRow
+from plume_embed.corpus.sources import open_source
+from plume_embed.encode.encoder import Encoder
+from plume_embed.index.table import BusyError
+
+NAMES = [f"{n}.png" for n in range(4)]
+
+
+@pytest.fixture(scope="module")
+def encoder(released_model_dir: Path) -> Encoder:
+    return Encoder(released_model_dir, device="cpu")
+
+
+def of_jsonl(folder: Path) -> Path:
+    (folder / "in.jsonl").write_text("".join(json.dumps({"image": name}) + "\n" for name in NAMES))
+    return folder / "in.jsonl"
+
+
+def of_parquet(folder: Path, images: list | None = None) -> Path:
+    pq.write_table(pa.table({"image": images or NAMES}), folder / "in.parquet", row_group_size=3)
+    return folder / "in.parquet"
+
+
+def of_data_set(folder: Path) -> Path:
+    Dataset.from_dict({"image": [str(folder / name) for name in NAMES]}).save_to_disk(folder / "saved")
+    return folder / "saved"
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "a folder": lambda folder: folder,
+    "JSONL": of_jsonl,
+    "Parquet of paths": of_parquet,
+    "Parquet of objects": lambda folder: of_parquet(folder, [{"bytes": None, "path": name} for name in NAMES]),
+    "Parquet of lists": lambda folder: of_parquet(folder, [[{"path": name}] for name in NAMES]),
+    "a data set": of_data_set,
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Four pictures that are named by their paths."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for n, name in enumerate(NAMES):
+        write_picture(folder / name, seed=n)
+    return SOURCES[request.param](folder)
+
+
+def embed(source: Path, encoder: Encoder, out: str = "out.parquet", keep=(), rows: int = 1, **options) -> EmbedReport:
+    place = source if source.is_dir() and source.name == "in" else source.parent
+    chosen = EmbedOptions(num_latent_steps=1, shard_rows=rows)
+    return embed_corpus(open_source(str(source), keep), place.with_name(out), encoder, chosen, **options)
+
+
+def picture(source: Path, name: str) -> Path:
+    return (source if source.name == "in" else source.parent) / name
+
+
+def check(source: Path, encoder: Encoder) -> None:
+    """The output holds the vectors of what is there now."""
+    place = picture(source, NAMES[0]).parent.with_name("out.parquet")
+    found = np.array(pq.read_table(place)["embedding"].to_pylist(), np.float32)
+    expected = encoder.encode([picture(source, name) for name in NAMES], num_latent_steps=1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def stop_at(rows: int) -> Callable[[int, int], None]:
+    def stop(done: int, total: int) -> None:
+        if done == rows:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_picture_that_changed_makes_another_input(source: Path, encoder: Encoder):
+    embed(source, encoder)
+    assert embed(source, encoder).resumed == 4
+    write_picture(picture(source, "1.png"), seed=9, size=(50, 50))
+    with pytest.raises(ValueError, match="comes from another input"):
+        embed(source, encoder)
+
+
+def test_the_shard_of_a_picture_that_changed_is_made_again_and_the_others_stay(source: Path, encoder: Encoder):
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, encoder, on_progress=stop_at(2))
+    write_picture(picture(source, "1.png"), seed=9, size=(50, 50))
+    assert embed(source, encoder).resumed == 1
+    check(source, encoder)
+
+
+def test_a_picture_that_was_missing_is_another_input_when_it_is_there(source: Path, encoder: Encoder):
+    picture(source, "3.png").rename(picture(source, "3.away"))
+    assert embed(source, encoder).num_rows == 3
+    picture(source, "3.away").rename(picture(source, "3.png"))
+    with pytest.raises(ValueError, match="comes from another input"):
+        embed(source, encoder)
+
+
+def test_a_picture_that_changes_while_its_shard_is_made_is_refused(
+    source: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    encode, calls = encoder.encode_readable, []
+
+    def change(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            write_picture(picture(source, "3.png"), seed=9, size=(50, 50))
+        return encode(*arguments)
+
+    monkeypatch.setattr(encoder, "encode_readable", change)
+    with pytest.raises(ValueError, match="changed while it was read; run again"):
+        embed(source, encoder, rows=2)
+    assert embed(source, encoder, rows=2).resumed == 2
+    monkeypatch.undo()
+    check(source, encoder)
+
+
+def test_a_picture_that_may_not_be_read_is_tried_again_when_it_may(
+    source: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    access, bad = os.access, list[BadRow]()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "1.png" and access(path, mode))
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, encoder, on_progress=stop_at(3), rows=1)
+    embed(source, encoder, on_bad=bad.append, out="whole.parquet")
+    assert len(bad) == 1 and bad[0].reason.startswith("Permission denied")
+    monkeypatch.undo()
+    embed(source, encoder)
+    check(source, encoder)
+    with pytest.raises(ValueError, match="comes from another input"):
+        embed(source, encoder, out="whole.parquet")
+
+
+def test_a_file_beside_bytes_of_its_name_changes_nothing(tmp_path: Path, encoder: Encoder):
+    (tmp_path / "in").mkdir()
+    files = [write_picture(tmp_path / "in" / name, seed=n) for n, name in enumerate(NAMES)]
+    source = of_parquet(tmp_path / "in", [{"bytes": file.read_bytes(), "path": file.name} for file in files])
+    embed(source, encoder)
+    write_picture(files[1], seed=9, size=(50, 50))
+    assert embed(source, encoder).resumed == 4
+
+
+def texts(path: Path, count: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps({"text": f"{path.stem} {n}"}) + "\n" for n in range(count)))
+    return path
+
+
+def test_a_second_run_that_is_refused_takes_nothing_from_one_that_plans(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    source, plain, refused = texts(tmp_path / "in" / "a.jsonl", 3), JsonlSource.slices, []
+
+    def slices(own: JsonlSource, size: int):
+        for draft in plain(own, size):
+            with pytest.raises(BusyError, match="is being written by another process") as error:
+                embed(source, encoder)
+            refused.append(error)
+            yield draft
+
+    monkeypatch.setattr(JsonlSource, "slices", slices)
+    assert embed(source, encoder).num_rows == 3 and len(refused) == 3
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        ("b", {}, r"another SOURCE \(.*a.jsonl, not .*b.jsonl\); delete it"),
+        ("a", {"rows": 2}, r"another --shard-rows \(1, not 2\); delete it"),
+        ("a", {"keep": ["k"]}, r"another --keep \(\[\], not \['k'\]\); delete it"),
+        ("a", {"keep": ["k"], "rows": 2}, r"another --keep \(.*\), --shard-rows \(1, not 2\); delete it"),
+    ],
+)
+def test_the_shards_of_a_killed_run_stay_when_another_one_is_asked_for(
+    tmp_path: Path, encoder: Encoder, name: str, other: dict, message: str
+):
+    sources = {one: texts(tmp_path / "in" / f"{one}.jsonl", 4) for one in "ab"}
+    with pytest.raises(KeyboardInterrupt):
+        embed(sources["a"], encoder, on_progress=stop_at(2))
+    with pytest.raises(ValueError, match=message):
+        embed(sources[name], encoder, **other)
+    assert embed(tmp_path / "in" / ".." / "in" / "a.jsonl", encoder).resumed == 2
+
+
+def test_what_a_run_of_an_older_version_left_is_refused(tmp_path: Path, encoder: Encoder):
+    source = texts(tmp_path / "in" / "a.jsonl", 2)
+    (tmp_path / "out.parquet.partial").mkdir()
+    (tmp_path / "out.parquet.partial" / "job.json").write_text('{"fingerprint": "x", "num_latent_steps": 1}')
+    with pytest.raises(ValueError, match=r"out.parquet.partial is left of a run of an older version; delete it"):
+        embed(source, encoder)
+
+
+@pytest.mark.parametrize("out", ["out.parquet", "out", "out.lance"])
+def test_rows_that_were_skipped_are_counted_again_with_the_remedy(
+    tmp_path: Path, released_model_dir: Path, capsys: pytest.CaptureFixture, out: str
+):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{broken\n{}\n')
+    for new in (1, 0):
+        with pytest.raises(SystemExit):
+            main(["embed", f"{tmp_path}/in.jsonl", "--to", f"{tmp_path}/{out}", "--model", str(released_model_dir)])
+        said = capsys.readouterr().out
+        assert f"{new} embedded now; {1 - new} there already; 2 rows skipped" in said
+        bad = "out/_bad.parquet" if out == "out" else "out.bad.parquet"
+        assert f"The reasons are in {tmp_path}/{bad}. To try these rows again, delete {tmp_path}/{out}" in said
+
+
+def test_a_full_disk_is_an_error_that_names_the_output_and_the_run_goes_on(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    source = texts(tmp_path / "in" / "a.jsonl", 3)
+
+    def full(done: int, total: int) -> None:
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "Error writing bytes to file")
+
+        if done == 1:
+            monkeypatch.setattr(shards.pq, "write_table", fail)
+
+    with pytest.raises(ValueError, match=r"out.parquet cannot be written: No space left on device\. Make room"):
+        embed(source, encoder, on_progress=full)
+    monkeypatch.undo()
+    assert embed(source, encoder).resumed == 1
