@@ -16,6 +16,20 @@ from torch import nn
 
 from .configuration_plume import PlumeConfig
 
+# The fields of a config that an adapter is built from.
+ADAPTER_FIELDS = (
+    "adapter_type",
+    "num_experts",
+    "num_experts_per_tok",
+    "use_shared_expert",
+    "expert_expansion",
+    "mlp_inner_size",
+    "adapter_dropout",
+    "router_context",
+    "use_step_embedding",
+    "num_step_embeddings",
+)
+
 
 class PlumeExperts(nn.Module):
     """E two-layer experts D -> H -> D in stacked weights; the shared expert, where there is one, comes first."""
@@ -57,6 +71,7 @@ class PlumeAdapter(nn.Module):
     def __init__(self, config: PlumeConfig):
         super().__init__()
         hidden_size = config.hidden_size
+        self._built_from = {name: getattr(config, name) for name in ADAPTER_FIELDS}
         self.adapter_type = config.adapter_type
         self.router_context = config.router_context
         self.num_experts_per_tok = config.num_experts_per_tok
@@ -80,6 +95,20 @@ class PlumeAdapter(nn.Module):
             self.router = PlumeRouter(hidden_size * (2 if config.use_step_embedding else 1), config.num_experts)
             if config.use_step_embedding:
                 self.step_embedding = nn.Embedding(config.num_step_embeddings, hidden_size)
+
+    def check_config(self, config: PlumeConfig) -> None:
+        """Refuses a config that says something else than the adapter was built from.
+
+        Raises:
+            ValueError: a field was set afterwards; it would hold in the saved folder, and not here.
+        """
+        changed = [name for name, value in self._built_from.items() if getattr(config, name) != value]
+        if changed:
+            raise ValueError(
+                f"config.{changed[0]} was set to {getattr(config, changed[0])!r} after the model was built with "
+                f"{self._built_from[changed[0]]!r}: set it back, or load the model with it, as in "
+                f"PlumeModel.from_pretrained(folder, {changed[0]}={getattr(config, changed[0])!r})."
+            )
 
     def route(self, z: torch.Tensor, anchor: torch.Tensor, z0: torch.Tensor, step: int) -> torch.Tensor:
         """pi(k): routing probabilities [B, Me] of step k = `step`, in float32 whatever the weights' dtype."""
@@ -118,4 +147,4 @@ class PlumeAdapter(nn.Module):
         return z + self.experts(u, gates), probs
 
 
-__all__ = ["PlumeAdapter", "PlumeExperts", "PlumeRouter"]
+__all__ = ["ADAPTER_FIELDS", "PlumeAdapter", "PlumeExperts", "PlumeRouter"]

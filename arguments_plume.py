@@ -19,6 +19,7 @@ _STANDARD_ARGUMENTS = {
     "labels": "losses are made in training, see plume_embed.training.objective",
     "token_type_ids": "leave it out, no supported backbone has token types",
 }
+_NAMED = 3  # weights in a message
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 
 
@@ -53,6 +54,38 @@ def check_tensors(tensors: dict[str, Any]) -> None:
             raise ValueError(f"{name} is sparse ({tensor.layout}); pass {name}.to_dense().")
 
 
+def check_loaded(
+    report: dict[str, Any], source: str | Path | None, ignore_mismatched_sizes: bool, changed: tuple[str, ...]
+) -> None:
+    """Refuses a model that is not, weight by weight, what was saved.
+
+    Args:
+        report (`dict`): What transformers says of the loading.
+        changed (`tuple[str]`): Beginnings of the names of weights which the caller has asked to be others.
+
+    Raises:
+        ValueError: weights are missing, left over or of another shape, by name.
+    """
+    kinds = {"missing": "missing_keys", "not of this model": "unexpected_keys"}
+    if not ignore_mismatched_sizes:
+        kinds["of another shape"] = "mismatched_keys"
+    found = {
+        kind: sorted(name for name in (key if isinstance(key, str) else key[0] for key in report[keys]))
+        for kind, keys in kinds.items()
+    }
+    found = {kind: [name for name in names if not name.startswith(changed)] for kind, names in found.items()}
+    wrong = [f"{kind}: {', '.join(names[:_NAMED])}{_more(names)}" for kind, names in found.items() if names]
+    if wrong:
+        raise ValueError(
+            f"The weights in {source} do not fit the model ({'; '.join(wrong)}). Fetch or make the folder again, or "
+            "mend its config.json."
+        )
+
+
+def _more(names: list[str]) -> str:
+    return f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+
+
 def documented_signature(forward: Callable, media_arguments: Sequence[str]) -> inspect.Signature:
     """The signature of `forward` with every family's media arguments by name, for libraries that look at it."""
     signature = inspect.signature(forward)
@@ -82,4 +115,4 @@ def refuse_pickled_weights(model: str | Path) -> None:
         )
 
 
-__all__ = ["check_tensors", "documented_signature", "media_among", "refuse_pickled_weights"]
+__all__ = ["check_loaded", "check_tensors", "documented_signature", "media_among", "refuse_pickled_weights"]

@@ -93,6 +93,17 @@ class PlumeConfig(PreTrainedConfig):
             self.backbone_config = make_backbone_config(backbone)
         super().__post_init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict, **kwargs):
+        """A config from the values of a config.json.
+
+        Raises:
+            ValueError: the backbone's are not there. By default it would be a Qwen2-VL of 7 billion parameters.
+        """
+        if config_dict.get("backbone_config") is None and kwargs.get("backbone_config") is None:
+            raise ValueError("config.json has no backbone_config; fetch or make the model's folder again.")
+        return super().from_dict(config_dict, **kwargs)
+
     def validate_architecture(self):
         """Checks values against each other; called by `@strict` after every construction."""
         family = check_backbone(self.backbone_config)

@@ -101,6 +101,7 @@ def normalize_conversation(conversation: list[dict]) -> list[dict]:
                 f"Roles are system and user, got {message.get('role')!r}: one item is one user message, with system "
                 "messages for its instruction."
             )
+        _refuse_other_keys(message, {"role", "content"}, "A message")
         content = message.get("content")
         content = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(content, list):
@@ -138,6 +139,7 @@ def _values(part: dict) -> list[tuple[str, Any]]:
     kind = part.get("type")
     if kind not in ("text", "image", "video"):
         raise ValueError(f"A part's type must be text, image or video, got {kind!r}.")
+    _refuse_other_keys(part, {"type", kind, "path", "url"}, f"A part of type {kind!r}")
     keys = [key for key in (kind, "path", "url") if key in part]  # the library's names for the value of a media part
     if not keys:
         raise ValueError(f"A part of type {kind!r} must hold its value under the key {kind!r}.")
@@ -155,6 +157,16 @@ def _values(part: dict) -> list[tuple[str, Any]]:
         if not _is_encodable(text):
             raise ValueError("A text holds lone surrogates; decode its bytes with errors='replace'.")
     return [(kind, value) for value in values]
+
+
+def _refuse_other_keys(given: dict, known: set[str], what: str) -> None:
+    """What stands under another key would be left out of the embedding; `None` is how tables write "not there"."""
+    others = sorted(str(key) for key, value in given.items() if key not in known and value is not None)
+    if others:
+        raise ValueError(
+            f"{what} takes the keys {', '.join(sorted(known))}, got also {', '.join(others)}; pictures, films and "
+            "texts stand in the content as parts of their own."
+        )
 
 
 def _refuse_loose_frames(content: list) -> None:

@@ -17,14 +17,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .adapter_plume import PlumeAdapter, PlumeExperts
-from .arguments_plume import check_tensors, documented_signature, media_among, refuse_pickled_weights
+from .adapter_plume import ADAPTER_FIELDS, PlumeAdapter, PlumeExperts
+from .arguments_plume import (
+    check_loaded,
+    check_tensors,
+    documented_signature,
+    media_among,
+    refuse_pickled_weights,
+)
 from .configuration_plume import PlumeConfig
 from .families_plume import MEDIA_ARGUMENTS, backbone_family
 from .family_plume import BackboneFamily
@@ -89,17 +96,52 @@ class PlumeModel(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, use_safetensors: bool | None = True, **kwargs):
-        """Loads a model from safetensors files.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *model_args,
+        use_safetensors: bool | None = True,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        **kwargs,
+    ):
+        """Loads a model from safetensors files, all of it: where a weight is missing, transformers would draw it.
+
+        Fields of the adapter may be given (`adapter_type="none"`); then its weights need not be those of the files.
 
         Raises:
-            ValueError: the weights are pickles (.bin, .pt), with the reason and the remedy.
+            ValueError: weights are damaged, missing, left over or of another shape; or they are pickles (.bin, .pt),
+                with the reason and the remedy.
         """
         if use_safetensors is False:
             raise ValueError("use_safetensors=False would load pickles, which can run any code; leave it out.")
         if pretrained_model_name_or_path is not None:
             refuse_pickled_weights(pretrained_model_name_or_path)
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, use_safetensors=True, **kwargs)
+        try:
+            model, info = super().from_pretrained(
+                pretrained_model_name_or_path,
+                *model_args,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they come back in the report, by name
+                **kwargs,
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"The weights in {pretrained_model_name_or_path} are damaged: {error}. Fetch or make them again."
+            ) from error
+        changed = ("adapter.",) if kwargs.keys() & set(ADAPTER_FIELDS) else ()
+        check_loaded(info, pretrained_model_name_or_path, ignore_mismatched_sizes, changed)
+        return (model, info) if output_loading_info else model
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """Saves the model with its config and code.
+
+        Raises:
+            ValueError: the config is of another model, see [`PlumeAdapter.check_config`].
+        """
+        self.adapter.check_config(self.config)
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
     def family(self) -> BackboneFamily:
@@ -356,6 +398,12 @@ class PlumeModel(PreTrainedModel):
     ) -> None:
         """Refuses what would silently give another vector. One synchronisation with the host, before the prefix."""
         config, batch = self.config, "pass the whole batch: model(**processor(items))"
+        self.adapter.check_config(config)
+        if input_ids.ndim != 2 or not len(input_ids) or attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                "input_ids and attention_mask must be [batch, length] with a row at least, got "
+                f"{list(input_ids.shape)} and {list(attention_mask.shape)}; {batch}."
+            )
         unknown = sorted(set(media) - set(self.family.media_arguments))
         if unknown:
             raise ValueError(
@@ -384,6 +432,8 @@ class PlumeModel(PreTrainedModel):
         checks = {
             "The padding must be on the left and the rows must not be empty; do not change the padding side of "
             "PlumeProcessor.": (attention_mask[:, -1] == 1) & (attention_mask.long().diff(dim=1) >= 0).all(dim=1),
+            "attention_mask must hold 0 and 1 alone; make it with PlumeProcessor.": (attention_mask == 0)
+            | (attention_mask == 1),
             "Every row must end in the start token; a row was cut, so switch truncation off (max_seq_length in "
             "sentence-transformers), or was not made by PlumeProcessor.": is_start,
             "Every row must hold exactly one anchor token; make the rows with PlumeProcessor, which neutralises "

@@ -5,6 +5,8 @@ It owns the media limits, the padding side and the prefix positions; prompt_plum
 model (AutoModel, sentence-transformers, the command line, training) builds its prefix here.
 """
 
+import math
+import numbers
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from transformers import BatchFeature, PreTrainedConfig
 from transformers.processing_utils import ProcessorMixin
@@ -114,8 +117,9 @@ class PlumeProcessor(ProcessorMixin):
                 f"A film is sampled by num_frames or by fps, got num_frames={num_frames} and fps={fps}; set "
                 "one of them to None."
             )
-        if min(value for value in (num_frames, fps, frames_fps) if value is not None) <= 0:
-            raise ValueError(f"num_frames, fps and frames_fps must be above 0, got {num_frames}, {fps}, {frames_fps}.")
+        if not all(0 < value < math.inf for value in (num_frames, fps, frames_fps) if value is not None):
+            shown = f"{num_frames}, {fps}, {frames_fps}"
+            raise ValueError(f"num_frames, fps and frames_fps must be numbers above 0, got {shown}.")
         self.num_frames = 8 if num_frames is None and fps is None else num_frames
         self.fps = fps
         self.frames_fps = frames_fps
@@ -129,6 +133,10 @@ class PlumeProcessor(ProcessorMixin):
             chat_template=chat_template or build_chat_template(backbone_type=backbone_type),
         )
         self.max_length = max_length
+        if tokenizer.pad_token_id is None:
+            raise ValueError(
+                "The tokenizer has no padding token; is tokenizer_config.json there? Fetch the model's folder again."
+            )
         tokenizer.padding_side = "left"
         known = tokenizer.get_vocab()
         missing = [token for token in PLUME_TOKENS if token not in known]
@@ -178,6 +186,17 @@ class PlumeProcessor(ProcessorMixin):
                 f"{wrong}. Save model and processor together, or make the folder again with `plume-embed convert`."
             )
         return processor
+
+    @classmethod
+    def from_args_and_dict(cls, args, processor_dict: dict[str, Any], **kwargs):
+        """What `from_pretrained` makes of the saved files.
+
+        Raises:
+            ValueError: the prompt is not among them. The default one may be another, and every vector with it.
+        """
+        if (kwargs.get("chat_template") or processor_dict.get("chat_template")) is None:
+            raise ValueError("The model's folder has no chat_template.jinja, its prompt; fetch the whole folder again.")
+        return super().from_args_and_dict(args, processor_dict, **kwargs)
 
     @property
     def max_length(self) -> int:
@@ -346,8 +365,17 @@ class PlumeProcessor(ProcessorMixin):
         """The media of a row in the order of its prompt, one at a time: at its full size, one is in memory."""
         sampling, options = _sampling(videos_kwargs)
         images, videos = content_parts(row, "image"), content_parts(row, "video")
-        media = [self.family.picture(self, load_image(one, self.max_image_pixels), images_kwargs) for one in images]
-        return media + [self.family.film(self, self._film(one, sampling), options) for one in videos]
+        media = [self._picture(one, images_kwargs) for one in images]
+        return media + [self._frames(self._film(one, sampling), options) for one in videos]
+
+    def _picture(self, image: Any, options: dict) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        picture = load_image(image, self.max_image_pixels)
+        with _naming_the_options("images_kwargs", options):
+            return self.family.picture(self, picture, options)
+
+    def _frames(self, film: Film, options: dict) -> tuple[dict[str, torch.Tensor], MediaSpan]:
+        with _naming_the_options("videos_kwargs", options):
+            return self.family.film(self, film, options)
 
     def _film(self, video: Any, sampling: dict) -> Film:
         if sampling and not is_source(video):
@@ -493,14 +521,31 @@ def _as_tensors(batch: BatchFeature, kind: str | None) -> BatchFeature:
 def _sampling(videos_kwargs: dict) -> tuple[dict, dict]:
     """Options of a call for videos: how files are sampled here, and what the video processor gets."""
     sampling = {name: videos_kwargs[name] for name in ("num_frames", "fps") if videos_kwargs.get(name) is not None}
-    if len(sampling) == 2 or any(value <= 0 for value in sampling.values()):
-        raise ValueError(f"A film is sampled by num_frames or by fps, one of them and above 0; got {sampling}.")
+    if len(sampling) == 2 or not all(_is_rate(name, value) for name, value in sampling.items()):
+        raise ValueError(
+            f"A film is sampled by num_frames, a whole number, or by fps, one of them and above 0; got {sampling}."
+        )
     if videos_kwargs.get("do_sample_frames"):
         raise ValueError(
             "PlumeProcessor samples frames itself: instead of do_sample_frames pass num_frames or fps in videos_kwargs."
         )
     kept_back = ("num_frames", "fps", "video_metadata")
     return sampling, {name: value for name, value in videos_kwargs.items() if name not in kept_back}
+
+
+def _is_rate(name: str, value: Any) -> bool:
+    kind = numbers.Integral if name == "num_frames" else numbers.Real
+    return isinstance(value, kind) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+@contextmanager
+def _naming_the_options(name: str, options: dict) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, RuntimeError, AttributeError, LookupError, StrictDataclassError) as error:
+        if not options:
+            raise
+        raise ValueError(f"{name}={options} cannot be followed: {' '.join(str(error).split())}") from error
 
 
 def _joined(media: dict[str, list[torch.Tensor]]) -> dict[str, torch.Tensor]:

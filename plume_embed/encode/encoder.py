@@ -1,7 +1,6 @@
 """Encoder: a model folder or Hub id -> vectors, for the command line and everything behind it."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from transformers import BatchFeature
 
 from plume_embed.encode.batching import (
@@ -25,8 +23,9 @@ from plume_embed.encode.int8_weights import store_in_int8
 from plume_embed.encode.prepare import Prepared, Preparer, without_place
 from plume_embed.encode.read_out import ReadOut, read_vectors
 from plume_embed.encode.weight_layout import store_by_column
-from plume_embed.model import PlumeModel, PlumeProcessor
+from plume_embed.model import PlumeConfig, PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
+from plume_embed.stored import read_json
 
 _CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
@@ -40,7 +39,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", INT8)
 # All that decides a vector, code aside; the weights come on top.
 FINGERPRINT_FILES = ("config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json")
 _HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
-_MUST_BE_EMPTY = ("missing_keys", "unexpected_keys", "mismatched_keys")
+_REASON_CHARACTERS = 300
 
 
 class Encoder(Preparer):
@@ -315,24 +314,28 @@ def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:
     Raises:
         ValueError: it is no PLUME model, or its weights are damaged or incomplete.
     """
-    try:
-        model_type = json.loads((folder / "config.json").read_text()).get("model_type")
-    except ValueError as error:
-        raise ValueError(f"{folder / 'config.json'} is damaged: {error}") from error
+    file = folder / "config.json"
+    saved = read_json(file, "Fetch or make the model again.")
+    model_type = saved.get("model_type") if isinstance(saved, dict) else None
     if model_type != "plume":
         raise ValueError(
             f"{folder} holds a model of type {model_type!r}, not plume; make one of it with `plume-embed convert` "
             "(released PLUME weights) or `plume-embed init` (a backbone)."
         )
     try:
-        loaded: Any = PlumeModel.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except SafetensorError as error:
-        raise ValueError(f"The weights in {folder} are damaged: {error}. Fetch or make them again.") from error
-    model, info = loaded
-    wrong = {name: sorted(map(str, keys)) for name, keys in info.items() if name in _MUST_BE_EMPTY and keys}
-    if wrong:
-        raise ValueError(f"The weights in {folder} do not fit the model: {wrong}.")
-    return model
+        PlumeConfig.from_dict(saved)
+    except Exception as error:  # nonsense in a config ends in any kind of error
+        raise ValueError(f"{file} describes no model: {_in_one_line(error)}") from error
+    try:
+        return PlumeModel.from_pretrained(folder, dtype=dtype)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # or where the modules are made of it
+        raise ValueError(f"{file} describes no model that can be made: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_REASON_CHARACTERS]
 
 
 def fingerprint(folder: Path) -> str:

@@ -84,8 +84,30 @@ def test_options_for_films_that_cannot_be_followed_are_refused(processor, pictur
             processor([{"video": path}], videos_kwargs=options)
     with pytest.raises(ValueError, match="instead of do_sample_frames pass"):
         processor([{"video": path}], videos_kwargs={"do_sample_frames": True})
+    for options in ({"num_frames": "4"}, {"num_frames": 2.5}, {"fps": float("nan")}, {"fps": True}):
+        with pytest.raises(ValueError, match="num_frames, a whole number, or by fps"):
+            processor([{"video": path}], videos_kwargs=options)
     with pytest.raises(ValueError, match="over the limit of 256"):
         processor([{"video": path}], videos_kwargs={"num_frames": 257})
+
+
+@pytest.mark.parametrize("options", [{"foo": 1}, {"do_resize": False}, {"patch_size": "x"}])
+def test_options_for_pictures_that_cannot_be_followed_are_refused(processor, picture, options):
+    with pytest.raises(ValueError, match="images_kwargs"):
+        processor([{"image": picture}], images_kwargs=options)
+
+
+def test_what_stands_beside_the_content_of_a_message_is_refused(processor, sentence_model, picture):
+    beside = {"role": "user", "content": "describe", "image": picture}
+    mixed = {"role": "user", "content": [{"type": "text", "text": "describe", "image": picture}]}
+    limits = {"role": "user", "content": [{"type": "image", "image": picture, "max_pixels": 3136}]}
+    for message, key in ((beside, "image"), (mixed, "image"), (limits, "max_pixels")):
+        with pytest.raises(ValueError, match=f"got also {key}"):
+            processor([message])
+        with pytest.raises(ValueError, match=f"got also {key}"):
+            sentence_model.encode([[message]])
+    empty = {"role": "user", "content": [{"type": "image", "image": picture, "text": None}], "name": None}
+    assert equal(processor([empty]), processor([picture]))
 
 
 @pytest.mark.parametrize("text", ["A grey heron stands near the reeds. " * 300_000, "湖" * 3_000_000, "a" * 10_000_000])

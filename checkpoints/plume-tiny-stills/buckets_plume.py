@@ -1,0 +1,1 @@
+../../buckets_plume.py

@@ -1,0 +1,1 @@
+../../family_fast_vlm_plume.py

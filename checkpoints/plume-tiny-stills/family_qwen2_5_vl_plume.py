@@ -1,0 +1,1 @@
+../../family_qwen2_5_vl_plume.py

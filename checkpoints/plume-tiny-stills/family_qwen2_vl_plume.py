@@ -1,0 +1,1 @@
+../../family_qwen2_vl_plume.py

@@ -1,0 +1,1 @@
+../../family_qwen3_vl_plume.py

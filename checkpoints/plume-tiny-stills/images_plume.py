@@ -1,0 +1,1 @@
+../../images_plume.py

@@ -1,0 +1,1 @@
+../../resizing_plume.py

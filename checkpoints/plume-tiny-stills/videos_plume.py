@@ -1,0 +1,1 @@
+../../videos_plume.py

@@ -1,0 +1,150 @@
+"""A model is what was saved: every weight, the config that it was built from, and a batch as the processor makes it."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+
+from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.encode.encoder import Encoder, load_model
+from plume_embed.model.sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES
+
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+
+
+def batch_of(folder: Path) -> dict:
+    return dict(PlumeProcessor.from_pretrained(folder)(["a", "a red bicycle"]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("num_experts_per_tok", 1), ("router_context", "none"), ("adapter_type", "none")]
+)
+def test_a_config_that_was_changed_after_loading_is_refused(released_model_dir, tmp_path, field, value):
+    model, batch = PlumeModel.from_pretrained(released_model_dir), batch_of(released_model_dir)
+    setattr(model.config, field, value)
+    for use in (lambda: model(**batch), lambda: model.save_pretrained(tmp_path)):
+        with pytest.raises(ValueError, match=rf"config\.{field} was set .*from_pretrained\(folder, {field}="):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("drop", ["layers.0.mlp", "adapter.router", "embed_tokens"])
+def test_a_model_some_of_whose_weights_are_missing_is_refused(released_model_dir, tmp_path, drop):
+    folder = shutil.copytree(released_model_dir, tmp_path / "m")
+    weights = {name: value for name, value in load_file(folder / "model.safetensors").items() if drop not in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for load in (PlumeModel.from_pretrained, partial(AutoModel.from_pretrained, trust_remote_code=True)):
+        with pytest.raises(ValueError, match=rf"do not fit the model \(missing: [^)]*{drop}.*"):
+            load(folder)
+
+
+def test_weights_of_another_shape_or_too_many_are_refused_unless_they_are_asked_for(released_model_dir, tmp_path):
+    folder = shutil.copytree(released_model_dir, tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    router = next(name for name in weights if name.endswith("router.bias"))
+    save_file(weights | {"extra": torch.ones(1)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="not of this model: extra"):
+        PlumeModel.from_pretrained(folder)
+    save_file(weights | {router: torch.ones(9)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"of another shape: .*router\.bias"):
+        PlumeModel.from_pretrained(folder)
+    assert PlumeModel.from_pretrained(folder, ignore_mismatched_sizes=True).adapter.router.bias.shape != (9,)
+    assert PlumeModel.from_pretrained(released_model_dir, adapter_type="none").adapter.adapter_type == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("attention_mask", lambda mask: mask[:, 1:], "attention_mask must be"),
+        ("attention_mask", lambda mask: mask * 0.5 + 0.5, "0 and 1 alone"),
+        ("attention_mask", lambda mask: mask * 2 - 1, "0 and 1 alone|padding must be on the left"),
+        ("input_ids", lambda ids: ids[0], "must be"),
+        ("input_ids", lambda ids: ids[:0], "must be"),
+    ],
+)
+def test_tensors_of_other_shapes_and_masks_of_other_values_are_refused(released_model_dir, name, change, words):
+    model, batch = PlumeModel.from_pretrained(released_model_dir), batch_of(released_model_dir)
+    with pytest.raises(ValueError, match=words):
+        model(**{**batch, name: change(batch[name])})
+
+
+def changed_config(model: Path, to: Path, **values) -> Path:
+    """A copy of a model folder with other values in its config; `None` takes one out."""
+    folder = shutil.copytree(model, to)
+    config = json.loads((folder / "config.json").read_text())
+    config = {name: value for name, value in (config | values).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"backbone_config": None},
+        {"router_context": "ancor"},
+        {"adapter_type": "moo"},
+        {"position_mode": "x"},
+        {"num_latent_steps": 99},
+        {"num_latent_steps": "8"},
+        {"num_step_embeddings": 4},
+        {"num_step_embeddings": 64},
+        {"num_experts": 2},
+        {"num_experts_per_tok": 9},
+        {"use_shared_expert": False},
+        {"adapter_type": "mlp"},
+        {"suffix_token_ids": [1, 2]},
+        {"dtype": "float99"},
+    ],
+    ids=str,
+)
+def test_a_config_that_is_not_of_the_weights_is_refused_in_one_line(released_model_dir, tmp_path, values):
+    with pytest.raises(ValueError, match="config.json|do not fit the model") as error:
+        load_model(changed_config(released_model_dir, tmp_path / "m", **values))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", "{"])
+def test_a_config_that_is_no_config_is_refused(released_model_dir, tmp_path, content):
+    folder = shutil.copytree(released_model_dir, tmp_path / "m")
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged|of type None, not plume"):
+        load_model(folder)
+
+
+def test_sizes_of_a_backbone_that_its_vocabulary_does_not_fit_are_refused(released_model_dir, tmp_path):
+    backbone = json.loads((released_model_dir / "config.json").read_text())["backbone_config"]
+    small = backbone | {"text_config": backbone["text_config"] | {"vocab_size": 10}}
+    with pytest.raises(ValueError, match="config.json|do not fit the model"):
+        load_model(changed_config(released_model_dir, tmp_path / "m", backbone_config=small))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("chat_template.jinja", "no chat_template.jinja, its prompt"), ("tokenizer_config.json", "no padding token")],
+)
+def test_a_folder_without_its_prompt_or_its_padding_is_refused(released_model_dir, tmp_path, name, words):
+    folder = shutil.copytree(released_model_dir, tmp_path / "m")
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=words):
+        Encoder(folder, device="cpu")
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), -1.0])
+def test_a_rate_of_frames_is_a_number_above_zero(released_model_dir, fps):
+    with pytest.raises(ValueError, match="must be numbers above 0"):
+        PlumeProcessor.from_pretrained(released_model_dir, fps=fps, num_frames=None)
+
+
+@pytest.mark.parametrize("name", ["plume-small", "plume-tiny", "plume-tiny-anytime", "plume-tiny-stills"])
+def test_the_bundled_models_have_the_files_and_the_code_that_a_model_is_saved_with(name):
+    folder = CHECKPOINTS / name
+    for file, content in SENTENCE_TRANSFORMERS_FILES.items():
+        assert json.loads((folder / file).read_text()) == content
+    code = {path.name for path in CHECKPOINTS.parent.glob("*_plume.py")}
+    assert {path.name for path in folder.glob("*.py")} == code
+    assert all((folder / one).resolve() == CHECKPOINTS.parent / one for one in code)
