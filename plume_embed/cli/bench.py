@@ -7,6 +7,7 @@ import typer
 
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import DeviceOption, JsonOption, ModelOption
+from plume_embed.outputs import check_output
 
 app = typer.Typer(
     name="bench", help="Measure the speed on this machine, side by side in one run.", no_args_is_help=True
@@ -41,6 +42,8 @@ def rollout(
     threads: _Threads = 1,
 ) -> None:
     """The rollout against a single pass, the released style and explicit chain of thought, on random weights."""
+    if json_file is not None:
+        check_output(json_file, "--json")
     with heavy_imports():
         from plume_embed.bench.inputs import KINDS, SHAPES, random_model
         from plume_embed.bench.limits import measure_machine
@@ -87,13 +90,15 @@ def encode(
     threads: _Threads = 1,
 ) -> None:
     """Items to vectors with a real model: time of the processor, of the model, and of both overlapped."""
+    if json_file is not None:
+        check_output(json_file, "--json")
     with heavy_imports():
         from plume_embed.bench.encode import encode_rows, padding_rows
         from plume_embed.encode.encoder import Encoder
 
-    where = _device(device, threads)
+    sizes, where = tuple(_sizes(batches)), _device(device, threads)
     encoder = Encoder(model, device=str(where))
-    rows = encode_rows(encoder, batches=tuple(_sizes(batches))) + padding_rows(encoder)
+    rows = encode_rows(encoder, batches=sizes) + padding_rows(encoder)
     _finish({"benchmark": "encode", "model": encoder.folder.name}, rows, where, json_file)
 
 
@@ -106,26 +111,28 @@ def adapter(
     threads: _Threads = 1,
 ) -> None:
     """The adapter as two batched products against a loop over the experts."""
+    if json_file is not None:
+        check_output(json_file, "--json")
     with heavy_imports():
         from plume_embed.bench.adapter import adapter_rows
         from plume_embed.bench.inputs import SHAPES, random_model
 
-    where = _device(device, threads)
+    sizes, where = tuple(_sizes(batches)), _device(device, threads)
     shape = shape or ("2b" if where.type == "cuda" else "12x512")
     if shape not in SHAPES:
         raise ValueError(f"--shape must be one of {', '.join(SHAPES)}.")
-    rows = adapter_rows(random_model(shape, str(where), _dtype(where)), tuple(_sizes(batches)))
+    rows = adapter_rows(random_model(shape, str(where), _dtype(where)), sizes)
     _finish({"benchmark": "adapter", "shape": shape}, rows, where, json_file)
 
 
 def _device(device: str | None, threads: int):
     import torch
 
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    from plume_embed.encode.encoder import checked_device
+
+    where = checked_device(device)
     if where.type == "cpu":
         torch.set_num_threads(threads)
-    elif not torch.cuda.is_available():
-        raise ValueError(f"No such device here: {device}.")
     return where
 
 

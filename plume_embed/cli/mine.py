@@ -8,6 +8,7 @@ import typer
 from plume_embed.cli.console import counted, make_console, one_line, progress_bar
 from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
 from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, ModelOption, StepsOption
+from plume_embed.outputs import check_output
 
 
 def mine(
@@ -32,6 +33,7 @@ def mine(
     """
     if not corpus.is_dir():
         raise ValueError(f"No such folder: {corpus}")
+    check_output(out, "--out", [pairs], ".jsonl")
     with heavy_imports("Loading the model"):
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named
@@ -39,12 +41,13 @@ def mine(
         from plume_embed.training.data.mine import mine as mine_rows
         from plume_embed.training.data.pair_rows import read_pairs
 
+        options = MiningOptions(count, margin, skip)
         rows = read_pairs([pairs], media_root)  # a bad row fails before the model is loaded
         encoder = load_encoder(model, device, dtype)
     db = database_of(corpus, to)
     with errors_named(db), progress_bar("mining", "rows") as on_progress:
         index = open_index(corpus, db, encoder, latent_steps)
-        report = mine_rows(rows, index, encoder, out, MiningOptions(count, margin, skip), latent_steps, on_progress)
+        report = mine_rows(rows, index, encoder, out, options, latent_steps, on_progress)
     console = make_console()
     without = f"; {counted(report.without, 'row')} without any" if report.without else ""
     console.print(

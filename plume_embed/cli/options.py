@@ -70,7 +70,17 @@ VerifyOption = Annotated[
 ]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="List all unreadable files. Default: only new ones.")]
 
-OutArgument = Annotated[Path, typer.Argument(help="Where to write.", metavar="OUT_DIR")]
+
+def _named_folder(value: str) -> Path:
+    if not value:  # of an unset variable of the shell, and a Path of it would be the current folder
+        raise typer.BadParameter("the name is empty; name a folder that is new or empty.")
+    return Path(value)
+
+
+OutArgument = Annotated[
+    Path,
+    typer.Argument(help="Where to write; a folder that is new or empty.", metavar="OUT_DIR", parser=_named_folder),
+]
 
 # Options of evaluations.
 ModelsOption = Annotated[

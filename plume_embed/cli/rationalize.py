@@ -9,6 +9,7 @@ import typer
 from plume_embed.cli.console import counted, make_console, progress_bar
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
+from plume_embed.outputs import check_output
 
 
 @extra("rationales")
@@ -38,6 +39,7 @@ def rationalize(
 
     $PLUME_API_KEY holds the key of the server. It can be interrupted at any moment: run it again and it continues.
     """
+    check_output(out, "--out", [pairs], ".jsonl")
     with heavy_imports():
         from plume_embed.training.data.pair_rows import read_pairs
         from plume_embed.training.data.rationalize import EndpointWriter, LocalWriter, RationalizeOptions

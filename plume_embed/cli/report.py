@@ -23,5 +23,8 @@ def report(
     """Plot a finished run: loss and stages, cosine of the latent states to the target, use of the experts."""
     with heavy_imports():
         from plume_embed.training.report import write_report
-    for path in write_report(run_dir, to or run_dir / "report", explicit, samples):
+    written = write_report(run_dir, to or run_dir / "report", explicit, samples)
+    for path in written:
         typer.echo(f"written: {path}")
+    if "curve.png" not in {path.name for path in written}:
+        typer.echo("no curve: the run logged no loss; train with fewer --set logging_steps")

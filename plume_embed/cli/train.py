@@ -31,7 +31,12 @@ def train(
             help="Check that it starts: random 2-layer backbone, made-up data, output in OUTPUT_DIR-dry-run.",
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in output_dir.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Continue from the last checkpoint in output_dir; a finished run is left as it is."
+        ),
+    ] = False,
 ) -> None:
     """Train a model by a recipe; the folder output_dir gets log.jsonl, checkpoints, model/ and results.json.
 

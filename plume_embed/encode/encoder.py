@@ -72,7 +72,7 @@ class Encoder(Preparer):
     ):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}.")
-        self.device = _checked_device(device)
+        self.device = checked_device(device)
         self.folder = resolve_model(model)
         self.name = str(model or self.folder)
         # transformers' `to` has no type that pyright follows
@@ -327,7 +327,8 @@ def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:
     except Exception as error:  # nonsense in a config ends in any kind of error
         raise ValueError(f"{file} describes no model: {_in_one_line(error)}") from error
     try:
-        return PlumeModel.from_pretrained(folder, dtype=dtype)
+        loaded: Any = PlumeModel.from_pretrained(folder, dtype=dtype)
+        return loaded
     except (ValueError, OSError):
         raise
     except Exception as error:  # or where the modules are made of it
@@ -352,7 +353,12 @@ def _with_weights(files: str, weights: str) -> str:
     return hashlib.sha256(f"{files} {weights}".encode()).hexdigest()
 
 
-def _checked_device(device: str | None) -> torch.device:
+def checked_device(device: str | None) -> torch.device:
+    """A device by its name; by default the first GPU, or the CPU where there is none.
+
+    Raises:
+        ValueError: it is not there.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

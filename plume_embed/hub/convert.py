@@ -1,19 +1,24 @@
 """Released PLUME checkpoints in."""
 
-import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
-from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig
+from safetensors import safe_open
 
-from plume_embed.hub.folders import checked_folders, make_processor, save_model
-from plume_embed.model.arguments_plume import refuse_pickled_weights
+from plume_embed.hub.folders import make_processor, new_folder, save_model
+from plume_embed.hub.sources import (
+    INDEX,
+    check_files,
+    check_tokenizer,
+    check_weights,
+    indexed_files,
+    read_backbone_config,
+)
 from plume_embed.model.configuration_plume import PlumeConfig
-from plume_embed.model.families_plume import check_backbone
+from plume_embed.model.families_plume import backbone_family
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 
@@ -41,26 +46,35 @@ def convert_released(released_dir: Path, out_dir: Path, console: Console | None 
 
     Args:
         released_dir (`Path`): Folder with config.json, safetensors files and the tokenizer.
-        out_dir (`Path`): Where to write; must not hold a model yet.
+        out_dir (`Path`): Where to write; see [`new_folder`].
 
     Raises:
-        ValueError: a tensor is missing, unexpected or of another shape, naming it; or the backbone is not supported.
+        ValueError: a tensor is missing, unexpected or of another shape, or a file is missing or damaged, naming it; the
+            backbone is not supported; or `out_dir` is not empty.
     """
-    _, out_dir = checked_folders(released_dir, out_dir)
-    released_dir = Path(released_dir)
-    console = console or Console(quiet=True)
+    out_dir = Path(out_dir)
+    with new_folder(out_dir) as folder:
+        save_model(*_read_released(Path(released_dir), console or Console(quiet=True)), folder)
+    return out_dir
+
+
+def _read_released(released_dir: Path, console: Console) -> tuple[PlumeModel, PlumeProcessor]:
+    backbone_config = read_backbone_config(released_dir, "not a released checkpoint; use it as it is.")
+    check_files(released_dir)
     tensors = _read_safetensors(released_dir)
-    backbone_config = AutoConfig.from_pretrained(released_dir)
-    advance = _released_advance(check_backbone(backbone_config).position_advances)
-    processor = make_processor(
-        backbone_config, released_dir, vision_position_advance=advance, blank_image_for_text=True
-    )
-    _limit_pixels(processor)
     # The rows of the matrix decide: config.json may still name the backbone's original vocabulary.
     embedding = next((t for k, t in tensors.items() if k.endswith("embed_tokens.weight")), None)
     if embedding is None:
         raise ValueError(f"{released_dir} holds no embed_tokens.weight; is it a full checkpoint?")
+    if embedding.ndim != 2:
+        raise ValueError(f"embed_tokens.weight of {released_dir} has shape {tuple(embedding.shape)} and is no matrix.")
     backbone_config.get_text_config().vocab_size = len(embedding)
+    advance = _released_advance(backbone_family(backbone_config.model_type).position_advances)
+    processor = make_processor(
+        backbone_config, released_dir, vision_position_advance=advance, blank_image_for_text=True
+    )
+    _limit_pixels(processor)
+    check_tokenizer(processor.tokenizer, backbone_config, released_dir)  # again, with the tokens of PLUME
     config = PlumeConfig(
         backbone_config=backbone_config,
         dtype=embedding.dtype,
@@ -73,8 +87,8 @@ def convert_released(released_dir: Path, out_dir: Path, console: Console | None 
         expected = {name: tensor.shape for name, tensor in PlumeModel(config).state_dict().items()}
     state_dict = rename_released(tensors, expected, num_experts=config.num_experts)
     console.print(f"{len(tensors)} tensors read, {len(state_dict)} written")
-    model = PlumeModel.from_pretrained(None, config=config, state_dict=state_dict, dtype=embedding.dtype)
-    return save_model(model, processor, out_dir)
+    loaded: Any = PlumeModel.from_pretrained(None, config=config, state_dict=state_dict, dtype=embedding.dtype)
+    return loaded, processor
 
 
 def rename_released(
@@ -116,8 +130,12 @@ def rename_released(
                 f"unexpected {too_many}."
             )
         shapes = {tuple(tensor.shape) for _, tensor in by_index.values()}
-        if len(shapes) > 1:
-            raise ValueError(f"The experts differ in shape: { {k: tuple(t.shape) for k, t in by_index.values()} }.")
+        axes = 2 if name.endswith("weight") else 1
+        if len(shapes) > 1 or len(next(iter(shapes))) != axes:
+            raise ValueError(
+                f"The experts differ in shape, or have not {axes} axes: "
+                f"{ {k: tuple(t.shape) for k, t in by_index.values()} }."
+            )
         stacked = torch.stack([by_index[i][1] for i in range(num_experts + 1)])
         stacked = stacked.transpose(1, 2).contiguous() if name.endswith("weight") else stacked.unsqueeze(1)
         renamed[name] = (f"{name} (stacked)", stacked)
@@ -139,27 +157,17 @@ def rename_released(
 
 
 def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
-    index = folder / "model.safetensors.index.json"
-    files = sorted(folder.glob("*.safetensors"))
-    if index.is_file():
-        weight_map = json.loads(index.read_text())["weight_map"]
-        files = [folder / name for name in sorted(set(weight_map.values()))]
-        absent = [file.name for file in files if not file.is_file()]
-        if absent:
-            raise ValueError(f"{folder} lacks the shards {absent} that its index names.")
+    files = indexed_files(folder) if (folder / INDEX).is_file() else sorted(folder.glob("*.safetensors"))
     if not files:
-        refuse_pickled_weights(folder)
         raise ValueError(f"{folder} holds no safetensors files.")
+    check_weights(files)
     tensors = {}
     for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for key in opened.keys():  # noqa: SIM118 (safe_open is no dict)
-                    if key in tensors:
-                        raise ValueError(f"{key} occurs in two files of {folder}.")
-                    tensors[key] = opened.get_tensor(key)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is damaged: {error}. Download it again.") from error
+        with safe_open(file, framework="pt") as opened:
+            for key in opened.keys():  # noqa: SIM118 (safe_open is no dict)
+                if key in tensors:
+                    raise ValueError(f"{key} occurs in two files of {folder}.")
+                tensors[key] = opened.get_tensor(key)
     return tensors
 
 

@@ -1,12 +1,18 @@
 """Export: a model -> a self-contained folder for the Hub, with a model card."""
 
+import json
+import shutil
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
 
 from plume_embed.encode.encoder import load_model, resolve_model
+from plume_embed.hub.folders import new_folder
+from plume_embed.hub.sources import check_files, find_tokenizer
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.model.sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES
+from plume_embed.stored import naming
 
 PAPER = "https://arxiv.org/abs/2604.02073"
 _HANDLER = Path(__file__).with_name("handler.py")
@@ -42,31 +48,50 @@ def export_model(
 ) -> Path:
     """Writes weights, configuration, code, sentence-transformers files, a handler for Inference Endpoints and a card.
 
-    No links, nothing else needed.
+    No links, nothing else needed. What sentence-transformers has saved in the model is kept: prompts, similarity, the
+    number of dimensions.
 
     Args:
-        out (`Path`): Must not hold a model yet.
+        out (`Path`): Where to write; see [`new_folder`].
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`].
         base_model (`str`, *optional*): Hub id of the backbone, for the card.
         license_id (`str`): Licence of the weights, in the Hub's spelling.
 
     Raises:
-        ValueError: `out` holds a model, or there is no such model.
+        ValueError: `out` is not empty, there is no such model, a file of it is damaged, or it has further modules of
+            sentence-transformers.
     """
-    if (out / "config.json").exists():
-        raise ValueError(f"{out} holds a model already; choose another folder.")
-    # Saving through a link would overwrite what it leads to.
-    linked = [file.name for file in out.iterdir() if file.is_symlink()] if out.is_dir() else []
-    if linked:
-        raise ValueError(f"{out} holds links ({', '.join(linked)}); choose an empty folder.")
-    folder = resolve_model(model)
-    plume, processor = load_model(folder), PlumeProcessor.from_pretrained(folder)
-    plume.save_pretrained(out)
-    processor.save_pretrained(out)
-    (out / "handler.py").write_text(_HANDLER.read_text())
-    (out / "requirements.txt").write_text("".join(f"{one}\n" for one in HANDLER_REQUIREMENTS))
-    (out / "README.md").write_text(model_card(plume, processor, out.resolve().name, base_model, license_id))
+    out = Path(out)
+    with new_folder(out) as folder:
+        source = resolve_model(model)
+        check_files(source)
+        find_tokenizer(source)
+        _refuse_further_modules(source)
+        plume, processor = load_model(source), PlumeProcessor.from_pretrained(source)
+        plume.save_pretrained(folder)
+        for name in SENTENCE_TRANSFORMERS_FILES:  # first: the processor writes only those that are not there
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        processor.save_pretrained(folder)
+        (folder / "handler.py").write_text(_HANDLER.read_text())
+        (folder / "requirements.txt").write_text("".join(f"{one}\n" for one in HANDLER_REQUIREMENTS))
+        (folder / "README.md").write_text(model_card(plume, processor, out.resolve().name, base_model, license_id))
     return out
+
+
+def _refuse_further_modules(source: Path) -> None:
+    """Raises for modules of sentence-transformers behind the model: nothing but that library would apply them."""
+    file = source / "modules.json"
+    if not file.is_file():
+        return
+    with naming(file):
+        modules = [(one["path"], one["type"].rpartition(".")[2]) for one in json.loads(file.read_text())]
+    further = [f"{path} ({kind})" for path, kind in modules if path or kind != "Transformer"]
+    if further:
+        raise ValueError(
+            f"{file} has further modules: {', '.join(further)}. Only sentence-transformers applies them, so an export "
+            "would be another model; push the folder as it is, or take them out of it."
+        )
 
 
 def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_model: str | None, license_id: str) -> str:

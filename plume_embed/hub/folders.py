@@ -1,45 +1,66 @@
-"""What `init` and `convert` share: checks of folders, the processor of a backbone, saving."""
+"""What `init`, `convert` and `export` share: the folder that they make, the processor of a backbone, saving."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from transformers import AddedToken, AutoTokenizer, PreTrainedConfig
+from transformers import AddedToken, PreTrainedConfig
 
+from plume_embed.atomic import to_disk
+from plume_embed.hub.sources import PREPROCESSORS, is_folder, read_tokenizer
 from plume_embed.model.families_plume import backbone_family
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.model.prompt_plume import PLUME_TOKENS
 
-_PREPROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+# What a new repository of the Hub holds when it has been cloned; none of it is written here.
+_OF_A_REPOSITORY = {".git", ".gitattributes"}
+_NAMED = 3  # files that an error names
 
 
-def checked_folders(source: Path | None, out_dir: Path) -> tuple[Path | None, Path]:
-    """Both as paths.
+@contextmanager
+def new_folder(out_dir: Path) -> Iterator[Path]:
+    """Yields a folder to write files to; they are `out_dir` when the block ends, and go away when it raises.
+
+    `out_dir` must be absent or empty; an empty repository of Git, as cloned from the Hub, counts as empty.
 
     Raises:
-        ValueError: `out_dir` holds a model, or `source` none.
+        ValueError: `out_dir` holds anything else, or is no folder.
     """
-    out_dir = Path(out_dir)
-    if (out_dir / "config.json").exists():
-        raise ValueError(f"{out_dir} holds a model already; choose another folder.")
-    if source is not None and not (Path(source) / "config.json").is_file():
-        raise ValueError(f"{source} is no checkpoint folder: it has no config.json.")
-    return Path(source) if source is not None else None, out_dir
+    _check_free(out_dir)
+    fills = out_dir.is_dir()  # it may be a mounted disk or a repository, so it stays, and the files move into it
+    name = f".{out_dir.name}.{os.getpid()}.partial"
+    partial = out_dir / name if fills else out_dir.parent / name
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.mkdir()
+        yield partial
+        for file in partial.iterdir():
+            to_disk(file)
+        if fills:
+            _move_into(partial, out_dir)
+        else:
+            partial.rename(out_dir)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def make_processor(backbone_config: PreTrainedConfig, source: str | Path, **attributes) -> PlumeProcessor:
     """The processor over the tokenizer and the media processors of `source`, which may lack the latter.
 
     Args:
-        backbone_config: Of the backbone.
+        backbone_config: Of the backbone; see [`read_tokenizer`].
         source (`str` or `Path`): Folder or Hub id of the backbone.
         attributes: Of [`PlumeProcessor`].
     """
     family = backbone_family(backbone_config.model_type)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = read_tokenizer(source, backbone_config)
     known = tokenizer.get_vocab()
     tokenizer.add_tokens([AddedToken(t, normalized=False) for t in PLUME_TOKENS if t not in known])
-    is_folder = Path(source).is_dir()
-    if not is_folder or any((Path(source) / name).is_file() for name in _PREPROCESSORS):
+    if not is_folder(source) or any((Path(source) / name).is_file() for name in PREPROCESSORS):
         image_processor, video_processor = family.load_processors(source)
     else:
         image_processor, video_processor = family.make_processors(backbone_config)
@@ -53,8 +74,37 @@ def make_processor(backbone_config: PreTrainedConfig, source: str | Path, **attr
     )
 
 
-def save_model(model: PlumeModel, processor: PlumeProcessor, out_dir: Path) -> Path:
-    """Writes both; returns `out_dir`."""
-    model.save_pretrained(out_dir)
-    processor.save_pretrained(out_dir)
-    return out_dir
+def save_model(model: PlumeModel, processor: PlumeProcessor, folder: Path) -> None:
+    """Writes both."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _check_free(out_dir: Path, but: str | None = None) -> None:
+    """Refuses a folder with anything in it, beside an entry of the name `but`."""
+    if not out_dir.is_dir():
+        if out_dir.exists() or out_dir.is_symlink():
+            raise ValueError(f"{out_dir} is no folder; choose another name.")
+        return
+    names = sorted(path.name for path in out_dir.iterdir() if path.name not in _OF_A_REPOSITORY | {but})
+    if "config.json" in names:
+        raise ValueError(f"{out_dir} holds a model already; choose another folder.")
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        raise ValueError(
+            f"{out_dir} is not empty, it holds {', '.join(names[:_NAMED])}{more}; choose a folder that is new or empty."
+        )
+
+
+def _move_into(partial: Path, out_dir: Path) -> None:
+    _check_free(out_dir, but=partial.name)
+    names = [file.name for file in partial.iterdir()]
+    names.sort(key="config.json".__eq__)  # it comes last: a folder without it is no model
+    try:
+        for name in names:
+            (partial / name).rename(out_dir / name)
+        partial.rmdir()
+    except BaseException:
+        for name in names:
+            (out_dir / name).unlink(missing_ok=True)
+        raise

@@ -1,21 +1,32 @@
 """Fresh models over a backbone."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoConfig
-from transformers.utils.hub import cached_file
+from transformers import PreTrainedConfig
 
-from plume_embed.hub.folders import checked_folders, make_processor, save_model
-from plume_embed.model.arguments_plume import refuse_pickled_weights
+from plume_embed.hub.folders import make_processor, new_folder, save_model
+from plume_embed.hub.sources import (
+    FETCH_AGAIN,
+    INDEX,
+    check_files,
+    check_weights,
+    find_file,
+    is_folder,
+    loaded_files,
+    read_backbone_config,
+    read_weight_map,
+)
 from plume_embed.model.configuration_plume import PlumeConfig
-from plume_embed.model.families_plume import SUPPORTED_BACKBONES, check_backbone, make_backbone_config
+from plume_embed.model.families_plume import SUPPORTED_BACKBONES, backbone_family, make_backbone_config
+from plume_embed.model.family_plume import BackboneFamily
 from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.model.processing_plume import PlumeProcessor
 
 _HEAD = "lm_head.weight"
 
@@ -33,7 +44,7 @@ def init_model(
 
     Args:
         backbone (`str` or `Path`): Folder or Hub id of the backbone; an embedding model over one serves as well.
-        out_dir (`Path`): Where to write; must not hold a model yet.
+        out_dir (`Path`): Where to write; see [`new_folder`].
         seed (`int`): Seed of the adapter's random initial weights.
         head (`str` or `Path`, *optional*): Folder or Hub id to take an untied output embedding from, where `backbone`
             has left it out.
@@ -41,14 +52,30 @@ def init_model(
         settings: Fields of [`PlumeConfig`] that differ from the defaults.
 
     Raises:
-        ValueError: the backbone is not supported, lacks weights, or its tokenizer lacks the donor tokens.
+        ValueError: the backbone is not supported, damaged or incomplete, its tokenizer is another model's or lacks the
+            donor tokens, or `out_dir` is not empty.
     """
-    _, out_dir = checked_folders(None, out_dir)
-    console = console or Console(quiet=True)
-    backbone_config = _read_config(backbone)
-    family = check_backbone(backbone_config)
-    is_tied = family.ties_embeddings(backbone_config)
-    if head is not None and is_tied:
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise ValueError(f"fps must be a number above 0, got {fps}; leave it out for 8 frames of each film.")
+    out_dir = Path(out_dir)
+    with new_folder(out_dir) as folder:
+        model, processor = _make_model(backbone, seed, console or Console(quiet=True), head, fps, settings)
+        save_model(model, processor, folder)
+    return out_dir
+
+
+def _make_model(
+    backbone: str | Path, seed: int, console: Console, head: str | Path | None, fps: float | None, settings: dict
+) -> tuple[PlumeModel, PlumeProcessor]:
+    if_plume = (
+        f"not a backbone; supported: {', '.join(SUPPORTED_BACKBONES)}. To train it further, give it to a recipe as "
+        "model.path."
+    )
+    backbone_config = make_backbone_config(read_backbone_config(backbone, if_plume).to_dict())
+    if is_folder(backbone):
+        check_files(Path(backbone))
+    family = backbone_family(backbone_config.model_type)
+    if head is not None and family.ties_embeddings(backbone_config):
         raise ValueError(f"The output embedding of {backbone} is its input embedding; leave the head out.")
     advance = settings.get("vision_position_advance", "max_hw")
     processor = make_processor(backbone_config, backbone, vision_position_advance=advance, fps=fps)
@@ -56,11 +83,7 @@ def init_model(
     lacking = sorted({donor for donor in family.token_donors.values() if donor not in vocabulary})
     if lacking:
         raise ValueError(f"The tokenizer of {backbone} lacks {lacking}, from which the new tokens are initialised.")
-    base, info = family.backbone_class.from_pretrained(
-        backbone, config=backbone_config, use_safetensors=True, output_loading_info=True
-    )
-    if info["missing_keys"]:
-        raise ValueError(f"{backbone} lacks weights: {sorted(info['missing_keys'])}.")
+    base = _read_backbone(backbone, backbone_config, family)
     rows = len(base.get_input_embeddings().weight)
     if max(vocabulary.values()) >= rows:
         base.resize_token_embeddings(max(vocabulary.values()) + 1, mean_resizing=False)
@@ -83,24 +106,33 @@ def init_model(
     console.print(
         f"{rows} -> {len(weight)} token embeddings, {sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    return save_model(model, processor, out_dir)
+    return model, processor
 
 
-def _read_config(backbone: str | Path) -> Any:
-    """The backbone's config, as its family has it."""
-    is_folder = isinstance(backbone, Path) or backbone.startswith((".", "/", "~")) or Path(backbone).exists()
-    if is_folder:
-        refuse_pickled_weights(backbone)
-    if is_folder and not (Path(backbone) / "config.json").is_file():
-        raise ValueError(f"{backbone} is no model folder: it has no config.json.")
-    config = AutoConfig.from_pretrained(backbone)
-    if config.model_type == "plume":
-        raise ValueError(
-            f"{backbone} is a 'plume', not a backbone; supported: {', '.join(SUPPORTED_BACKBONES)}. To train it "
-            "further, give it to a recipe as model.path."
+def _read_backbone(backbone: str | Path, config: PreTrainedConfig, family: BackboneFamily) -> Any:
+    """The backbone's base model.
+
+    Raises:
+        ValueError: a file of its weights is damaged, or a tensor is missing or of another shape.
+    """
+    if is_folder(backbone):
+        check_weights(loaded_files(Path(backbone)))
+    try:
+        base, info = family.backbone_class.from_pretrained(
+            backbone, config=config, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
         )
-    check_backbone(config)
-    return make_backbone_config(config.to_dict())
+    except SafetensorError as error:
+        raise ValueError(f"The weights of {backbone} are damaged: {error}. {FETCH_AGAIN}") from error
+    mismatched = [
+        f"{name} {tuple(found)}, not {tuple(expected)}" for name, found, expected in sorted(info["mismatched_keys"])
+    ]
+    if mismatched:
+        raise ValueError(
+            f"The weights of {backbone} do not fit its config.json: {'; '.join(mismatched)}. Take both from one model."
+        )
+    if info["missing_keys"]:
+        raise ValueError(f"{backbone} lacks weights: {sorted(info['missing_keys'])}.")
+    return base
 
 
 def _copy_rows(module: nn.Embedding | nn.Linear, donors: dict[int, int]) -> None:
@@ -121,10 +153,12 @@ def _fill_head(lm_head: nn.Linear, weight: torch.Tensor) -> None:
 
 def _read_head(source: str | Path) -> torch.Tensor:
     """`lm_head.weight` alone [V, D], from a folder or from the Hub."""
-    index = cached_file(str(source), "model.safetensors.index.json", _raise_exceptions_for_missing_entries=False)
-    name = "model.safetensors" if index is None else json.loads(Path(index).read_text())["weight_map"].get(_HEAD)
-    file = None if name is None else cached_file(str(source), name, _raise_exceptions_for_missing_entries=False)
+    name, index = "model.safetensors", find_file(source, INDEX)
+    if index is not None:
+        name = read_weight_map(index).get(_HEAD)
+    file = None if name is None else find_file(source, name)
     if file is not None:
+        check_weights([file])
         with safe_open(file, framework="pt") as opened:
             if _HEAD in opened.keys():  # noqa: SIM118 (safe_open is no dict)
                 return opened.get_tensor(_HEAD)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plume_embed.atomic import write_text
+from plume_embed.stored import naming
 
 LOG_FILE = "log.jsonl"
 
@@ -25,7 +26,8 @@ def read_log(folder: Path, having: str | None = None) -> list[dict[str, Any]]:
         ValueError: a line before the last is no JSON object, naming it.
     """
     path = folder / LOG_FILE
-    lines = path.read_text().splitlines() if path.is_file() else []
+    with naming(path):
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     entries = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -1,6 +1,7 @@
 """Recipes: YAML files, read into typed settings, changed by `--set key=value`."""
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -20,7 +21,13 @@ _LEAST = {
     **dict.fromkeys(("curriculum.num_latent_steps", "pairs.sampled_steps"), 0),
     **dict.fromkeys(("batch_size", "chunk_size", "logging_steps", "curriculum.max_steps", "pairs.truncate"), 1),
     **dict.fromkeys(("early_stopping.every", "early_stopping.patience", "lora.rank"), 1),
+    **dict.fromkeys(("curriculum.num_segments", "loss.dimensions"), 1),
+    **dict.fromkeys(("data.augment_up_to", "data.enlarge_to", "weight_decay", "max_grad_norm"), 0),
+    **dict.fromkeys(("curriculum.warmup", "curriculum.shares", "curriculum.learning_rates"), 0),
+    **dict.fromkeys(("loss.cross_entropy", "loss.gen", "loss.anchor", "loss.balance", "loss.distil", "loss.decode"), 0),
 }
+# These lie between 0 and 1.
+_SHARES = ("curriculum.answer_share", "curriculum.decay_share", "lora.dropout", "adam_beta2")
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,8 @@ class DataSettings:
         repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
         media_root (`str`): What media paths in them are relative to; for pairs, it is itself relative to the folder of
             each file.
-        max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused.
+        max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused. A medium
+            is opened when its step comes: one that cannot be read ends the run, naming its row.
     """
 
     files: tuple[str, ...] = ()
@@ -250,16 +258,21 @@ def recipe_from(values: dict) -> Recipe:
     """A recipe from plain values, such as the `recipe` of a run's `results.json`.
 
     Raises:
-        ValueError: a key or a type that is none of a recipe's, or a number that is too small.
+        ValueError: a key or a type that is none of a recipe's, or a number that has no meaning there.
     """
     recipe = _build(Recipe, values, "")
     for at, least in _LEAST.items():
-        found = _found(recipe, at.split("."))
-        for number in found if isinstance(found, tuple) else (found,):
-            if number is not None and number < least:
-                raise ValueError(f"{at} must be at least {least}, got {number}.")
-    if not recipe.loss.temperature > 0:
+        for number in _numbers(recipe, at):
+            if not least <= number < math.inf:  # which NaN is not either
+                raise ValueError(f"{at} must be at least {least}{' and finite' * (number > least)}, got {number}.")
+    for at in _SHARES:
+        for number in _numbers(recipe, at):
+            if not 0 <= number <= 1:
+                raise ValueError(f"{at} must lie in 0..1, got {number}.")
+    if not 0 < recipe.loss.temperature < math.inf:
         raise ValueError(f"loss.temperature must be above 0, got {recipe.loss.temperature}.")
+    if not any(recipe.curriculum.shares):
+        raise ValueError(f"curriculum.shares must not all be 0, got {list(recipe.curriculum.shares)}.")
     if recipe.early_stopping is not None and recipe.task != "pairs":
         raise ValueError(
             f"early_stopping is for task: pairs, which keeps data to choose by; for {recipe.task} set it to null."
@@ -267,11 +280,13 @@ def recipe_from(values: dict) -> Recipe:
     return recipe
 
 
-def _found(settings: Any, names: list[str]) -> Any:
-    """The value of a setting; `None` where its group is not there."""
-    for name in names:
+def _numbers(settings: Any, at: str) -> tuple[float, ...]:
+    """The value of a setting, or the values of a list; none where it or its group is not set."""
+    for name in at.split("."):
         settings = None if settings is None else vars(settings)[name]
-    return settings
+    if settings is None:
+        return ()
+    return settings if isinstance(settings, tuple) else (settings,)
 
 
 def _build(cls: type, values: Any, at: str) -> Any:

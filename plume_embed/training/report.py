@@ -1,10 +1,14 @@
 """What a run did, as pictures and as the numbers behind them."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plume_embed.atomic import write_json
+from plume_embed.stored import naming
+from plume_embed.training.log import LOG_FILE, read_log
+from plume_embed.training.resuming import MODEL_FOLDER, RESULTS_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +18,22 @@ if TYPE_CHECKING:
     from plume_embed.training.recipe import Recipe
 
 STAGE_SHADES = ("0.97", "0.91")
+_TERMS = {
+    "loss": "loss",
+    "ce": "suffix cross-entropy",
+    "nce_gen": "generative InfoNCE",
+    "nce_anchor": "anchor InfoNCE",
+}
+
+
+@dataclass(frozen=True)
+class _Point:
+    """An entry of the log: the means of some steps up to this one."""
+
+    step: int
+    stage: int
+    latent_steps: int
+    terms: dict[str, float]
 
 
 def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples: int = 200) -> list[Path]:
@@ -26,10 +46,11 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
         samples (`int`): Queries for the cosines (the paper's 200); experts are counted on ten times as many.
 
     Returns:
-        The files. A single pass has no latent states and a run without a router no experts, so no such files.
+        The files. A single pass has no latent states, a run without a router no experts, and one that logged nothing
+        no curve, so no such files.
 
     Raises:
-        ValueError: no finished run, or one without a whole model.
+        ValueError: no finished run, one without a whole model, or a file of it that is damaged.
     """
     import matplotlib
 
@@ -37,13 +58,14 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     from plume_embed.training.diagnostics import expert_activation, explicit_cosines, latent_cosines
 
     recipe, model = _load(run_dir)
+    points = _logged(run_dir)
     task = _task(recipe)
     queries = task.samples(10 * samples)
     some = queries[::10][:samples]  # of every kind: a corpus is sorted by kind
     target_steps = recipe.curriculum.num_latent_steps if recipe.target_rollout else 0
     out.mkdir(parents=True, exist_ok=True)
     numbers: dict = {"run": run_dir.name, "samples": len(some)}
-    written = [_curve(run_dir, out / "curve.png")]
+    written = [_curve(points, out / "curve.png")] if points else []
     if model.config.num_latent_steps > 0 and recipe.curriculum.stages[-1] > 0:
         numbers["latent_cosine"] = _spread(latent_cosines(model, task.processor, some, target_steps))
         if explicit is not None:
@@ -61,18 +83,19 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
 
 
 def _load(run_dir: Path) -> tuple["Recipe", "PlumeModel"]:
-    from plume_embed.model.modeling_plume import PlumeModel
+    from plume_embed.encode.encoder import load_model
     from plume_embed.training.recipe import recipe_from
 
-    results, folder = run_dir / "results.json", run_dir / "model"
+    results, folder = run_dir / RESULTS_FILE, run_dir / MODEL_FOLDER
     if not results.is_file():
         raise ValueError(
             f"{run_dir} has no results.json: the run has not ended; go on with plume-embed train --resume."
         )
-    recipe = recipe_from(json.loads(results.read_text())["recipe"])
+    with naming(results):
+        recipe = recipe_from(json.loads(results.read_text(encoding="utf-8"))["recipe"])
     if not (folder / "model.safetensors").is_file():
         raise ValueError(f"{folder} holds no whole model; for a LoRA run merge it first (training.lora.load_lora).")
-    return recipe, PlumeModel.from_pretrained(folder).eval()
+    return recipe, load_model(folder).eval()
 
 
 def _task(recipe: "Recipe"):
@@ -86,44 +109,49 @@ def _spread(cosines: "torch.Tensor") -> dict[str, list[float]]:
     return {"mean": cosines.mean(dim=0).tolist(), "std": cosines.std(dim=0, correction=0).tolist()}
 
 
-def _curve(run_dir: Path, path: Path) -> Path:
+def _logged(run_dir: Path) -> list[_Point]:
+    """What a run logged of its losses: nothing where it is shorter than `logging_steps`."""
+    entries = read_log(run_dir, having="loss")
+    with naming(run_dir / LOG_FILE):
+        return [
+            _Point(
+                int(entry["step"]),
+                int(entry["stage"]),
+                int(entry["latent_steps"]),
+                {name: float(entry[name]) for name in _TERMS if name in entry},
+            )
+            for entry in entries
+        ]
+
+
+def _curve(points: list[_Point], path: Path) -> Path:
     """Loss terms over the steps, the stages as bands behind them."""
     from matplotlib import pyplot as plt
 
-    from plume_embed.training.log import read_log
-
-    entries = read_log(run_dir, having="loss")
-    steps = [entry["step"] for entry in entries]
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
-    _stage_bands(axes, entries)
-    names = {
-        "loss": "loss",
-        "ce": "suffix cross-entropy",
-        "nce_gen": "generative InfoNCE",
-        "nce_anchor": "anchor InfoNCE",
-    }
-    for name, label in names.items():
-        points = [(step, entry[name]) for step, entry in zip(steps, entries, strict=True) if name in entry]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, linewidth=2 if name == "loss" else 1.2)
-    axes.set(xlabel="step", ylabel="loss (nats, without weights but for the sum)", xlim=(0, steps[-1]))
+    _stage_bands(axes, points)
+    for name, label in _TERMS.items():
+        line = [(point.step, point.terms[name]) for point in points if name in point.terms]
+        if line:
+            axes.plot(*zip(*line, strict=True), label=label, linewidth=2 if name == "loss" else 1.2)
+    axes.set(xlabel="step", ylabel="loss (nats, without weights but for the sum)", xlim=(0, points[-1].step))
     axes.set_yscale("symlog", linthresh=0.01)
     axes.set_ylim(bottom=0)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return _save(figure, path)
 
 
-def _stage_bands(axes: "Axes", entries: list[dict]) -> None:
+def _stage_bands(axes: "Axes", points: list[_Point]) -> None:
     start = 0
-    for index, entry in enumerate(entries):
-        is_last = index == len(entries) - 1
-        if is_last or entries[index + 1]["stage"] != entry["stage"]:
-            axes.axvspan(start, entry["step"], color=STAGE_SHADES[entry["stage"] % 2], zorder=0)
-            stage, steps = entry["stage"], entry["latent_steps"]
-            is_narrow = entry["step"] - start < 0.08 * entries[-1]["step"]  # numbers alone, or labels overlap
+    for index, point in enumerate(points):
+        is_last = index == len(points) - 1
+        if is_last or points[index + 1].stage != point.stage:
+            axes.axvspan(start, point.step, color=STAGE_SHADES[point.stage % 2], zorder=0)
+            stage, steps = point.stage, point.latent_steps
+            is_narrow = point.step - start < 0.08 * points[-1].step  # numbers alone, or labels overlap
             text = f"{stage}\n{steps}" if is_narrow else f"stage {stage}\nK = {steps}"
             axes.text(
-                (start + entry["step"]) / 2,
+                (start + point.step) / 2,
                 1.01,
                 text,
                 transform=axes.get_xaxis_transform(),
@@ -131,7 +159,7 @@ def _stage_bands(axes: "Axes", entries: list[dict]) -> None:
                 va="bottom",
                 fontsize=7,
             )
-            start = entry["step"]
+            start = point.step
 
 
 def _cosines(numbers: dict, path: Path) -> Path:

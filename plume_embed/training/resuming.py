@@ -8,15 +8,39 @@ from typing import Any
 
 from plume_embed.atomic import write_text
 from plume_embed.stored import naming
+from plume_embed.training import checkpoints
 from plume_embed.training.gates import GateSettings
+from plume_embed.training.log import LOG_FILE
 from plume_embed.training.recipe import Recipe, recipe_from
 
 RECIPE_FILE = "recipe.json"
+RESULTS_FILE = "results.json"
+MODEL_FOLDER = "model"
 # What a run may find changed when it goes on: where things lie, and what it writes and when.
 _MAY_CHANGE = ("output_dir", "workers", "save_steps", "report_to", "model.path", "data.files", "data.folder")
 _MAY_CHANGE += ("data.media_root", "pairs.held_out_files")
 # Thresholds of warnings, which change nothing that is computed.
 GATES = tuple(f"gates.{field.name}" for field in dataclasses.fields(GateSettings))
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has begun there, however short: a log and checkpoints come only after some steps."""
+    names = (RECIPE_FILE, LOG_FILE, RESULTS_FILE, MODEL_FOLDER)
+    return checkpoints.last_checkpoint(folder) is not None or any((folder / name).exists() for name in names)
+
+
+def results_of(folder: Path) -> dict[str, Any] | None:
+    """What a run that has come to its end left there; `None` where none has, or where it was told to stop earlier.
+
+    Raises:
+        ValueError: its results cannot be read.
+    """
+    file = folder / RESULTS_FILE
+    if not file.is_file() or not (folder / MODEL_FOLDER).is_dir():
+        return None
+    with naming(file, "Remove it: the run then goes on behind its last checkpoint."):
+        results = dict(json.loads(file.read_text(encoding="utf-8")))
+    return None if results.get("stopped_after") is not None else results
 
 
 def keep_recipe(recipe: Recipe) -> None:
@@ -35,7 +59,7 @@ def check_recipe(recipe: Recipe) -> None:
     file = Path(recipe.output_dir) / RECIPE_FILE
     if not file.is_file():
         raise ValueError(
-            f"{recipe.output_dir} holds a checkpoint and no {RECIPE_FILE}: nobody can say how it was made. "
+            f"{recipe.output_dir} holds a run and no {RECIPE_FILE}: nobody can say how it was made. "
             "Give another output_dir to begin anew."
         )
     with naming(file):

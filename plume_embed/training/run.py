@@ -10,6 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from plume_embed.atomic import write_json
+from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.stored import read_json
 from plume_embed.training import checkpoints
@@ -20,7 +21,14 @@ from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_s
 from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
-from plume_embed.training.resuming import check_recipe, keep_recipe
+from plume_embed.training.resuming import (
+    MODEL_FOLDER,
+    RESULTS_FILE,
+    check_recipe,
+    holds_run,
+    keep_recipe,
+    results_of,
+)
 from plume_embed.training.tasks import Task, make_task
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 
@@ -85,7 +93,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
 
     Args:
         recipe ([`Recipe`]): What to run.
-        resume (`bool`): Go on from the last checkpoint in output_dir; from the beginning where there is none.
+        resume (`bool`): Go on from the last checkpoint in output_dir; from the beginning where there is none. Of a run
+            that has ended nothing is trained again.
         console (`Console`, *optional*): Where to print.
         stop_after (`int`, *optional*): End behind this step with a checkpoint, as if the run had been killed there; the
             evaluation is that of the stage which the step belongs to.
@@ -94,12 +103,19 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         What `results.json` holds.
 
     Raises:
-        ValueError: output_dir holds a run already and `resume` is not set, or one that began with other settings.
+        ValueError: output_dir holds a run already and `resume` is not set, or one that began with other settings; or
+            the model that it begins with is too small for the settings.
     """
     console = console or Console(quiet=True)
     out = Path(recipe.output_dir)
-    if not resume and ((out / LOG_FILE).exists() or checkpoints.last_checkpoint(out) is not None):
-        raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
+    if holds_run(out):
+        if not resume:
+            raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
+        check_recipe(recipe)
+        ended = results_of(out)
+        if ended is not None:
+            console.print(f"{out} holds this run, and it has ended: nothing is trained again.")
+            return ended
     arguments = training_arguments(recipe)  # first of all: it is what says which of how many processes this one is
     refuse_stage_3(arguments.deepspeed_plugin)
     process = arguments.distributed_state
@@ -111,9 +127,6 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         process.wait_for_everyone()
     if checkpoint is None and process.is_main_process:
         (out / _BEFORE).unlink(missing_ok=True)  # of a run that was killed in front of its first step
-        keep_recipe(recipe)
-    if checkpoint is not None:
-        check_recipe(recipe)
     set_seed(recipe.seed)
     if (recipe.loss.distil or recipe.loss.decode) and not any(
         map(recipe.curriculum.latent_steps, recipe.curriculum.stages)
@@ -121,6 +134,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         console.print("loss.distil and loss.decode do nothing here: no stage of the curriculum has a latent step.")
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()
+    _check_fits(recipe, model.config)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     if recipe.checkpoint_layers:
         checkpoint_layers(model)
@@ -135,6 +149,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     if recipe.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping.patience))
     before = _before(recipe, task, model, out, process.is_main_process)
+    if checkpoint is None and process.is_main_process:
+        keep_recipe(recipe)  # not earlier: what fails in front of the first step is no run
     trainer = PlumeTrainer(
         model,
         arguments,
@@ -149,7 +165,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     started, cpu_started = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     minutes = (time.perf_counter() - started) / 60
-    trainer.save_model(str(out / "model"))  # on every process: a sharded model is gathered first
+    trainer.save_model(str(out / MODEL_FOLDER))  # on every process: a sharded model is gathered first
     results: dict = {}
     last_stage = recipe.curriculum.at((stop_after or recipe.curriculum.max_steps) - 1).stage
     if process.is_main_process:
@@ -162,15 +178,16 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             "sharded_modules": sum(isinstance(module, FSDPModule) for module in trainer.model.modules()),
             "train_cpu_minutes": round((time.process_time() - cpu_started) / 60, 2),
             "resumed_from": checkpoint.name if checkpoint else None,
+            "stopped_after": stop_after,
             "torch": torch.__version__,
             "device": str(trainer.args.device),
             "warnings": [entry["warning"] for entry in read_log(out, having="warning")],
             **before,
-            **task.evaluate(_whole_model(trainer, recipe, out / "model"), last_stage),
+            **task.evaluate(_whole_model(trainer, recipe, out / MODEL_FOLDER), last_stage),
         }
         if recipe.lora is not None:
             _save_merged(task, out)
-        write_json(out / "results.json", results)
+        write_json(out / RESULTS_FILE, results)
         if before:
             console.print(comparison_table(results["before"], results))
         hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
@@ -179,9 +196,26 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     return results
 
 
+def _check_fits(recipe: Recipe, config: PlumeConfig) -> None:
+    """Refuses, before anything is evaluated or trained, settings that are beyond the model.
+
+    Raises:
+        ValueError: more latent steps than it has embeddings for, or as many dimensions as its vectors have.
+    """
+    most, size = config.num_step_embeddings, config.hidden_size
+    steps = {"curriculum.num_latent_steps": (recipe.curriculum.num_latent_steps,)}
+    steps["pairs.sampled_steps"] = recipe.pairs.sampled_steps
+    for name, given in steps.items():
+        if max(given, default=0) > most:
+            raise ValueError(f"{name} must lie in 0..{most}, the steps that this model can make, got {max(given)}.")
+    for name, given in {"pairs.truncate": recipe.pairs.truncate, "loss.dimensions": recipe.loss.dimensions}.items():
+        if max(given, default=0) >= size:
+            raise ValueError(f"{name} must lie in 1..{size - 1}, below the size of this model, got {max(given)}.")
+
+
 def _save_merged(task: Task, out: Path) -> None:
     """Writes `merged/`: the low-rank updates of `model/` within the weights, an ordinary model for every command."""
-    load_lora(task.make_model(), out / "model").save_pretrained(out / "merged")
+    load_lora(task.make_model(), out / MODEL_FOLDER).save_pretrained(out / "merged")
     task.processor.save_pretrained(out / "merged")
 
 

@@ -239,6 +239,11 @@ class TestCommands:
         result = self.run("rollout", "--device", "cpu", *options)
         assert isinstance(result.exception, ValueError)
 
+    @pytest.mark.parametrize("command", ["rollout", "encode", "adapter"])
+    def test_a_device_that_is_not_there_is_an_expected_error(self, command):
+        result = self.run(command, "--device", "foo")
+        assert isinstance(result.exception, ValueError) and "No such device: 'foo'" in str(result.exception)
+
     def test_items_to_encode_are_of_their_kind(self):
         text, image, video = example_items("mixed", 3)
         assert isinstance(text, str) and image.size[0] >= 320 and len(video["video"]) == 8

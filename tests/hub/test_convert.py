@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.hub.convert import convert_released
+
+EMBEDDING = "model.embed_tokens.weight"
 
 
 @pytest.fixture
@@ -98,6 +102,12 @@ def test_a_tied_head_is_ignored_and_an_untied_one_kept_where_the_config_has_it(s
             r"model.norm.weight has shape \(63,\), the model needs",
         ),
         (lambda t: {**t, "latent_moe_transition.experts.1.fc1.bias": torch.zeros(5)}, "experts differ in shape"),
+        (
+            lambda t: {k: v[0] if "fc1.weight" in k else v for k, v in t.items()},
+            r"experts .* have not 2 axes: .*\(64,\)",
+        ),
+        (lambda t: {**t, EMBEDDING: torch.tensor(1.0)}, r"embed_tokens.weight of .* has shape \(\) and is no matrix"),
+        (lambda t: {**t, EMBEDDING: t[EMBEDDING][:-20]}, "has ids up to 618, and the embedding matrix 599 rows"),
     ],
 )
 def test_a_tensor_that_is_missing_unexpected_or_misshaped_is_named(source, tmp_path, change, match):
@@ -114,8 +124,46 @@ def test_a_damaged_file_is_named(source, tmp_path):
         convert_released(source, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("index", "match"),
+    [
+        ("{", "Expecting property name"),
+        ("{}", "it lacks 'weight_map'"),
+        ("[]", "list indices"),
+        ('{"weight_map": {}}', "its weight_map is empty"),
+        ('{"weight_map": {"a": 1}}', r"it names \['1'\]"),
+        ('{"weight_map": {"a": "../other/model.safetensors"}}', r"it names .* no safetensors files beside it"),
+    ],
+)
+def test_an_index_of_another_form_is_named_and_leads_nowhere_else(index, match, source, tmp_path):
+    (source / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=rf"model.safetensors.index.json is damaged or of another form: .*{match}"):
+        convert_released(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"])
+def test_a_json_file_that_is_none_is_named(name, source, tmp_path):
+    (source / name).write_text("{")
+    with pytest.raises(ValueError, match=rf"{name} is damaged or of another form: .* Fetch or make it again\."):
+        convert_released(source, tmp_path / "out")
+
+
+def test_a_checkpoint_without_its_tokenizer_is_refused(source, tmp_path):
+    (source / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"lacks tokenizer.json \(or vocab.json and merges.txt\)"):
+        convert_released(source, tmp_path / "out")
+
+
+def test_a_model_of_this_package_is_refused_without_running_its_code(released_model_dir, tmp_path):
+    """In a process of its own: here PLUME is registered with transformers."""
+    command = [sys.executable, "-m", "plume_embed", "convert", released_model_dir, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    message = f"plume-embed: {released_model_dir} is a 'plume', not a released checkpoint; use it as it is.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
 def test_an_existing_model_is_not_overwritten(source, released_model_dir, tmp_path):
     with pytest.raises(ValueError, match="holds a model already"):
         convert_released(source, released_model_dir)
-    with pytest.raises(ValueError, match="no checkpoint folder"):
+    with pytest.raises(ValueError, match="no model folder"):
         convert_released(tmp_path / "nothing", tmp_path / "out")

@@ -1,10 +1,13 @@
 """plume-embed export: a folder that stands alone on the Hub."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Dense
 
 from plume_embed.cli.main import main
 from plume_embed.encode.encoder import Encoder
@@ -73,12 +76,58 @@ def test_the_card_names_no_base_model_that_it_does_not_know(released_model_dir: 
     assert "base_model" not in front_matter(export_model(tmp_path / "out", released_model_dir))
 
 
+def test_what_sentence_transformers_saved_in_the_model_is_kept(released_model_dir: Path, tmp_path: Path):
+    prompts = {"query": "find a picture of "}
+    options = {"prompts": prompts, "default_prompt_name": "query", "truncate_dim": 32, "similarity_fn_name": "dot"}
+    saved = SentenceTransformer(str(released_model_dir), trust_remote_code=True, **options)
+    saved.save_pretrained(str(tmp_path / "saved"))
+    exported = SentenceTransformer(str(export_model(tmp_path / "out", tmp_path / "saved")), trust_remote_code=True)
+    assert exported.prompts["query"] == prompts["query"] and exported.default_prompt_name == "query"
+    assert (exported.truncate_dim, exported.similarity_fn_name) == (32, "dot")
+    np.testing.assert_array_equal(exported.encode(["a cat"]), saved.encode(["a cat"]))
+
+
+def test_further_modules_of_sentence_transformers_are_refused_by_name(released_model_dir: Path, tmp_path: Path):
+    saved = SentenceTransformer(str(released_model_dir), trust_remote_code=True)
+    saved.append(Dense(64, 16))
+    saved.save_pretrained(str(tmp_path / "saved"))
+    with pytest.raises(
+        ValueError, match=r"modules.json has further modules: 1_Dense \(Dense\).* push the folder as it is"
+    ):
+        export_model(tmp_path / "out", tmp_path / "saved")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("tokenizer.json", "{", "tokenizer.json is damaged or of another form"),
+        ("processor_config.json", "[]", "processor_config.json is damaged or of another form: it holds no dict"),
+        ("modules.json", "{}", "modules.json is damaged or of another form: it holds no list"),
+        ("modules.json", '[{"path": ""}]', "modules.json is damaged or of another form: it lacks 'type'"),
+        ("model.safetensors.index.json", "{}", "index.json is damaged or of another form: it lacks 'weight_map'"),
+        ("tokenizer.json", None, "lacks tokenizer.json"),
+    ],
+)
+def test_a_damaged_file_of_the_model_is_named(name, content, match, released_model_dir: Path, tmp_path: Path):
+    source = shutil.copytree(released_model_dir, tmp_path / "source")
+    (source / name).unlink(missing_ok=True)
+    if content is not None:
+        (source / name).write_text(content)
+    if "index" in name:
+        (source / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=match):
+        export_model(tmp_path / "out", source)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 def test_a_folder_with_a_model_or_links_is_refused(exported: Path, released_model_dir: Path, tmp_path: Path):
     with pytest.raises(ValueError, match="holds a model already"):
         export_model(exported, released_model_dir)
     (tmp_path / "modeling_plume.py").symlink_to(exported / "modeling_plume.py")
-    with pytest.raises(ValueError, match="holds links"):
+    with pytest.raises(ValueError, match="is not empty, it holds modeling_plume.py"):
         export_model(tmp_path, released_model_dir)
+    assert [path.name for path in tmp_path.iterdir()] == ["modeling_plume.py"]
 
 
 def test_the_command_exports(released_model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture):

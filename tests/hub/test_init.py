@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.hub.init import init_model
+from plume_embed.hub.sources import read_tokenizer
 from plume_embed.model.families_plume import FAMILIES
 from training.plume_tiny.backbone import write_backbone
 
@@ -104,6 +107,81 @@ def test_init_refuses_what_is_no_backbone(released_model_dir, tmp_path):
         init_model(released_model_dir, tmp_path / "out")
     with pytest.raises(ValueError, match="no model folder"):
         init_model(tmp_path / "nothing", tmp_path / "out")
+
+
+def test_init_refuses_a_model_of_this_package_without_running_its_code(released_model_dir, tmp_path):
+    """In a process of its own: here PLUME is registered with transformers."""
+    command = [sys.executable, "-m", "plume_embed", "init", released_model_dir, tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"plume-embed: {released_model_dir} is a 'plume', not a backbone; supported: qwen2_vl"
+    )
+
+
+def cut(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def change_config(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+def change_weights(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({k: change(v) if "q_proj.weight" in k else v for k, v in tensors.items()}, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "model.safetensors is damaged: .* Fetch or make it again"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model.safetensors is damaged: "),
+        (lambda folder: (folder / "model.safetensors").write_bytes(bytes(1000)), "model.safetensors is damaged: "),
+        (lambda folder: change_weights(folder, lambda t: t[:-1]), r"layers.0.self_attn.q_proj.weight \(63, 64\), not "),
+        (lambda folder: (folder / "tokenizer.json").unlink(), r"lacks tokenizer.json \(or vocab.json and merges.txt\)"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json is damaged or of another form"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "tokenizer.json is damaged or of another form"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json names the model type None"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"model_type": "x"}'),
+            "config.json names the model type 'x'",
+        ),
+        (lambda folder: change_config(folder, dtype="float99"), "config.json is damaged or of another form"),
+        (lambda folder: change_config(folder, image_token_id=5), r"disagree \(tokenizer, config\): .*image_pad.* 5\)"),
+    ],
+)
+def test_init_names_what_is_damaged_or_does_not_belong_together(damage, message, backbone, tmp_path):
+    source = shutil.copytree(backbone, tmp_path / "source")
+    damage(source)
+    with pytest.raises(ValueError, match=message):
+        init_model(source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_tokenizer_larger_or_far_smaller_than_the_embedding_matrix_is_refused(backbone):
+    config = AutoConfig.from_pretrained(backbone)
+    for rows in (400, 900):
+        config.get_text_config().vocab_size = rows
+        with pytest.raises(ValueError, match=f"has ids up to 4.., and the embedding matrix {rows} rows"):
+            read_tokenizer(backbone, config)
+
+
+@pytest.mark.parametrize("index", ["{", "{}", '{"weight_map": {"a": "../model.safetensors"}}'])
+def test_init_names_an_index_of_another_form(index, backbone, tmp_path):
+    source = shutil.copytree(backbone, tmp_path / "source")
+    (source / "model.safetensors").rename(source / "model-1.safetensors")
+    (source / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ValueError, match=r"model.safetensors.index.json is damaged or of another form"):
+        init_model(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0.0, -1.0])
+def test_init_refuses_a_rate_of_frames_that_is_none(fps, backbone, tmp_path):
+    with pytest.raises(ValueError, match="fps must be a number above 0"):
+        init_model(backbone, tmp_path / "out", fps=fps)
 
 
 @pytest.mark.parametrize(

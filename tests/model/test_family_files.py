@@ -67,7 +67,8 @@ def test_every_way_of_loading_gives_the_same_vectors(folder, folders, fresh):
 
 def test_a_processor_of_another_backbone_is_refused(folders, tmp_path):
     saved = folders / "saved" / folder_name("qwen2_5_vl", True)
-    for file in ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "config.json"):
+    files = ("tokenizer.json", "tokenizer_config.json", "processor_config.json", "config.json", "chat_template.jinja")
+    for file in files:
         (tmp_path / file).write_text((saved / file).read_text())
     config = json.loads((tmp_path / "config.json").read_text())
     config["backbone_config"]["vision_config"]["tokens_per_second"] = 9

@@ -94,3 +94,27 @@ def test_the_command_says_what_it_found_and_names_a_bad_row(corpus, released_mod
         main(arguments)
     error = capsys.readouterr().err
     assert ended.value.code == 2 and "p.csv:2: positive must be a text" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("side", ["query", "positive"])
+def test_a_broken_picture_is_named_with_its_file_and_row(side, corpus, encoder, tmp_path):
+    (tmp_path / "broken.png").write_bytes((corpus / "0.png").read_bytes()[:200])
+    rows = [{"query": "a", "positive": "b"}, {"query": "c", "positive": "d"} | {side: {"image": "broken.png"}}]
+    with pytest.raises(ValueError, match=rf"pairs\.jsonl:2: {side}: .*broken\.png") as refused:
+        mined(corpus, encoder, tmp_path, rows)
+    assert "Item" not in str(refused.value) and not (tmp_path / "mined.jsonl").exists()
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), 3.0])
+def test_a_margin_that_is_no_difference_of_cosines_is_refused(margin):
+    with pytest.raises(ValueError, match=r"margin must lie in -2\.\.2"):
+        MiningOptions(margin=margin)
+
+
+def test_pairs_are_mined_into_a_new_folder_and_never_into_another_format(corpus, encoder, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"query": "a whale", "positive": "Something else."}\n')
+    rows, index = read_pairs([tmp_path / "pairs.jsonl"]), open_index(corpus, corpus / ".plume-index", encoder)
+    mine(rows, index, encoder, tmp_path / "new" / "mined.jsonl", MiningOptions(margin=-2.0))
+    assert (tmp_path / "new" / "mined.jsonl").is_file()
+    with pytest.raises(ValueError, match=r"must end in \.jsonl"):
+        mine(rows, index, encoder, tmp_path / "mined.csv")

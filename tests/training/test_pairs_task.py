@@ -15,7 +15,7 @@ from plume_embed.encode.encoder import Encoder
 from plume_embed.evaluation.embedders import PlumeEmbedder
 from plume_embed.training.data.pair_rows import PairRow, item_key, read_pairs
 from plume_embed.training.data.pair_scores import PairPool, mean_scores
-from plume_embed.training.data.pairs_report import embed_with
+from plume_embed.training.data.pairs_report import check_truncation, embed_with
 from plume_embed.training.data.pairs_task import PairsTask
 from plume_embed.training.log import read_log
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses
@@ -117,6 +117,36 @@ def test_sampled_steps_draw_k_anew_and_zero_is_a_single_pass(data, released_mode
 def test_settings_that_cannot_work_are_refused_with_the_remedy(data, released_model_dir, setting, message):
     with pytest.raises(ValueError, match=message):
         PairsTask(recipe(data, released_model_dir, setting))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("pairs.truncate=[16,999]", r"pairs\.truncate must lie in 1\.\.63, .* got 999"),
+        ("pairs.truncate=[64]", r"pairs\.truncate must lie in 1\.\.63"),
+        ("loss.dimensions=[999]", r"loss\.dimensions must lie in 1\.\.63"),
+        ("curriculum.num_latent_steps=99", r"curriculum\.num_latent_steps must lie in 0\.\.32, .* got 99"),
+        ("pairs.sampled_steps=[2,99]", r"pairs\.sampled_steps must lie in 0\.\.32"),
+    ],
+)
+def test_settings_beyond_the_model_are_refused_before_anything_is_evaluated(
+    data, released_model_dir, setting, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(PairsTask, "evaluate", lambda *arguments: pytest.fail("evaluated"))
+    with pytest.raises(ValueError, match=message):
+        run(recipe(data, released_model_dir, setting, f"output_dir={tmp_path}"))
+    assert not (tmp_path / "recipe.json").exists()
+
+
+def test_a_dimension_that_is_too_large_is_refused_after_one_item(data, released_model_dir):
+    embedder, asked = PlumeEmbedder(released_model_dir), []
+    whole = embedder.embed
+    embedder.embed = lambda inputs, batch_size: asked.extend(inputs) or whole(inputs, batch_size)
+    pool = PairPool.of(read_pairs([data / "pairs.jsonl"]))
+    check_truncation(embedder, pool, [16, 63])
+    with pytest.raises(ValueError, match=r"--truncate must lie in 1\.\.63 for .*, got 999"):
+        check_truncation(embedder, pool, [16, 999])
+    assert len(asked) == 2
 
 
 # Losses

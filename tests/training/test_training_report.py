@@ -1,6 +1,7 @@
 """`plume-embed report`: its numbers are those of the model, its pictures exist and are drawn."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.cli.main import main
 from plume_embed.training.diagnostics import Sample, expert_activation, explicit_cosines, latent_cosines
 from plume_embed.training.recipe import load_recipe, recipe_from
 from plume_embed.training.report import write_report
@@ -140,3 +142,50 @@ def test_what_cannot_be_reported_says_why(runs, tmp_path):
         latent_cosines(model, processor, samples(runs["full"], 2), 0)
     with pytest.raises(ValueError, match="experts to choose from"):
         expert_activation(model, processor, samples(runs["full"], 2))
+
+
+@pytest.fixture
+def damaged(runs, tmp_path) -> Path:
+    """A copy of a run, to be damaged."""
+    for name in ("model", "log.jsonl", "results.json"):
+        copy = shutil.copytree if (runs["single"] / name).is_dir() else shutil.copy
+        copy(runs["single"] / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("log", [None, "", '{"step": 1, "lo', '{"step": 3, "warning": "slow"}\n'])
+def test_a_run_that_logged_no_loss_has_no_curve_and_it_is_said(log, damaged, capsys):
+    (damaged / "log.jsonl").unlink()
+    if log is not None:
+        (damaged / "log.jsonl").write_text(log)
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(damaged), "--samples", "2"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0 and "no curve: the run logged no loss" in out and "report.json" in out
+    assert [path.name for path in (damaged / "report").iterdir()] == ["report.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("results.json", b"{"),
+        ("results.json", b"{}"),
+        ("results.json", b"[]"),
+        ("results.json", b'{"recipe": {"task": 3}}'),
+        ("log.jsonl", b'{"step": 1, "loss": 2}\n'),
+        ("log.jsonl", b'{"step": 1, "loss": null, "stage": 4, "latent_steps": 0}\n'),
+        ("log.jsonl", b"\xff\xfe\n"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(name, content, damaged):
+    (damaged / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name.replace('.', '[.]')} is damaged or of another form"):
+        write_report(damaged, damaged / "report", samples=2)
+    assert not (damaged / "report").exists()
+
+
+def test_weights_that_were_cut_are_named(damaged):
+    weights = damaged / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(ValueError, match="The weights in .*model are damaged"):
+        write_report(damaged, damaged / "report", samples=2)

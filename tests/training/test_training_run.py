@@ -24,6 +24,7 @@ from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.loss.batch_loss import LossWeights
 from plume_embed.training.recipe import LoraSettings, Recipe, load_recipe
 from plume_embed.training.recipes import recipe_names
+from plume_embed.training.resuming import keep_recipe
 from plume_embed.training.run import make_task, run, training_arguments
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 from training.hops import HOPS
@@ -152,11 +153,53 @@ def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
         run(others, resume=True)
     kept = Path(recipe.output_dir) / "recipe.json"
     kept.rename(tmp_path / "kept.json")
-    with pytest.raises(ValueError, match="holds a checkpoint and no recipe.json"):
+    with pytest.raises(ValueError, match="holds a run and no recipe.json"):
         run(recipe, resume=True)
     (tmp_path / "kept.json").rename(kept)
     saved_more_often = dataclasses.replace(recipe, save_steps=1)
     assert run(saved_more_often, resume=True, stop_after=3)["resumed_from"] == "checkpoint-2"
+
+
+@pytest.mark.parametrize("trace", ["model", "results.json", "recipe.json", "log.jsonl"])
+def test_a_run_is_one_by_any_trace_of_it(trace, tmp_path):
+    recipe = small(tmp_path / "run", save_steps=0)
+    place = Path(recipe.output_dir) / trace
+    if trace == "model":
+        place.mkdir()
+    else:
+        place.write_text("{}")
+    with pytest.raises(ValueError, match="holds a run already; give --resume"):
+        run(recipe)
+    complaint = "recipe.json is damaged" if trace == "recipe.json" else "holds a run and no recipe.json"
+    with pytest.raises(ValueError, match=complaint):
+        run(recipe, resume=True)
+
+
+def test_a_finished_run_without_log_or_checkpoint_is_not_overwritten(tmp_path):
+    recipe = small(tmp_path / "run", save_steps=0)
+    last = dataclasses.replace(recipe.curriculum, stages=(4,), max_steps=2)
+    recipe = dataclasses.replace(recipe, logging_steps=100, curriculum=last)
+    results = run(recipe)
+    out = Path(recipe.output_dir)
+    assert not (out / LOG_FILE).exists() and not list(out.glob("checkpoint-*"))
+    with pytest.raises(ValueError, match="holds a run already; give --resume"):
+        run(recipe)
+    others = dataclasses.replace(recipe, seed=recipe.seed + 1, batch_size=4)
+    with pytest.raises(ValueError, match=r"other settings: batch_size was 8 and is 4; seed was 0 and is 1"):
+        run(others, resume=True)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    with Console(file=io.StringIO(), width=300) as console:
+        assert run(recipe, resume=True, console=console) == json.loads(json.dumps(results))
+    assert "it has ended: nothing is trained again" in console.file.getvalue()
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+def test_what_fails_in_front_of_the_first_step_is_no_run(tmp_path):
+    recipe = small(tmp_path / "run", save_steps=0)
+    nowhere = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, files=("/nowhere.jsonl",)))
+    with pytest.raises((ValueError, OSError), match="nowhere"):
+        run(nowhere)
+    assert run(recipe, stop_after=1)["stopped_after"] == 1
 
 
 def test_weights_of_other_shapes_are_named(tmp_path):
@@ -171,7 +214,7 @@ def test_resuming_without_a_checkpoint_begins_anew_and_says_so(tmp_path):
     from rich.console import Console
 
     recipe, console = small(tmp_path / "run", save_steps=0), Console(record=True, width=300)
-    Path(recipe.output_dir).mkdir(parents=True, exist_ok=True)
+    keep_recipe(recipe)
     (Path(recipe.output_dir) / LOG_FILE).write_text('{"step": 1, "loss": 9}\n{"step": 5, "loss": 9}\n')
     results = run(recipe, resume=True, console=console, stop_after=2)
     assert results["resumed_from"] is None
@@ -273,6 +316,19 @@ class TestRefusals:
             ("curriculum.stages=4", "curriculum.stages must be a list"),
             ("batch_size=many", "batch_size must be of type int"),
             ("curriculum.stages=[4,0]", "must ascend"),
+            ("loss.anchor=-1", "loss.anchor must be at least 0, got -1"),
+            ("loss.gen=.nan", "loss.gen must be at least 0, got nan"),
+            ("loss.gen=.inf", "loss.gen must be at least 0 and finite, got inf"),
+            ("loss.temperature=.nan", "loss.temperature must be above 0"),
+            ("curriculum.warmup=-1", "curriculum.warmup must be at least 0"),
+            ("curriculum.decay_share=2", "curriculum.decay_share must lie in 0..1, got 2"),
+            ("curriculum.answer_share=-1", "curriculum.answer_share must lie in 0..1"),
+            ("curriculum.shares=[0,0,0,0,0]", "curriculum.shares must not all be 0"),
+            ("curriculum.shares=[1,1,1,1,-1]", "curriculum.shares must be at least 0"),
+            ("curriculum.learning_rates=[0,0,0,0,-1]", "curriculum.learning_rates must be at least 0"),
+            ("weight_decay=-1", "weight_decay must be at least 0"),
+            ("adam_beta2=1.5", "adam_beta2 must lie in 0..1"),
+            ("loss.dimensions=[0]", "loss.dimensions must be at least 1"),
         ],
     )
     def test_a_setting_that_cannot_be_is_named(self, setting, complaint):

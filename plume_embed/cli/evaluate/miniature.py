@@ -22,6 +22,7 @@ from plume_embed.cli.options import (
     StepsOption,
     TrustCodeOption,
 )
+from plume_embed.outputs import check_output
 
 
 @extra("eval")
@@ -70,6 +71,10 @@ def miniature(
 
     Exits with 1 if a task failed.
     """
+    if json_to is not None:
+        check_output(json_to, "--json")
+    if plot is not None:
+        check_output(plot, "--plot")
     with heavy_imports():
         from plume_embed.evaluation.miniature import report as miniature_report
         from plume_embed.evaluation.miniature.run import evaluate, select

@@ -21,6 +21,7 @@ from plume_embed.cli.options import (
     ResamplesOption,
     TrustCodeOption,
 )
+from plume_embed.outputs import check_output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,18 +53,22 @@ def pairs(
 
     Several models share a table. `train pairs` keeps what it held out in OUTPUT_DIR/held_out.jsonl.
     """
+    sizes = _sizes(truncate)
+    if json_to is not None:
+        check_output(json_to, "--json", files)
     with heavy_imports("Loading the model"):
         from plume_embed.quiet import quiet_libraries
         from plume_embed.training.data.pair_rows import read_pairs
         from plume_embed.training.data.pair_scores import PairPool
-        from plume_embed.training.data.pairs_report import as_dict, embed_with, table
+        from plume_embed.training.data.pairs_report import as_dict, check_truncation, embed_with, table
 
         quiet_libraries()
         console = make_console()
-        sizes = _sizes(truncate)
         pool = PairPool.of(read_pairs(files, media_root, max_bad_lines, console.print))
         options = ModelOptions(device, dtype, trust_remote_code=trust_remote_code)
         embedders, conditions = load_contestants(model or [None], peer or [], [("latent", None)], options)
+        for embedder in embedders if sizes else ():
+            check_truncation(embedder, pool, sizes)
     models: list[dict[str, Any]] = []
     total = len(embedders) * (len(pool.queries) + len(pool.pool))
     with progress_bar("embedding", "items") as on_progress:

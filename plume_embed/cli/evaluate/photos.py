@@ -20,6 +20,7 @@ from plume_embed.cli.options import (
     ResamplesOption,
     TrustCodeOption,
 )
+from plume_embed.outputs import check_output
 
 
 @extra("eval")
@@ -35,6 +36,8 @@ def photos(
     trust_remote_code: TrustCodeOption = False,
 ) -> None:
     """Real photographs found by captions and sentences, and the other way round, beside stored peers and chance."""
+    if json_to is not None:
+        check_output(json_to, "--json")
     with heavy_imports():
         from plume_embed.evaluation.photos import report as photos_report
         from plume_embed.evaluation.photos.benchmark import digest, read_tasks

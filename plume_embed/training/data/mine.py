@@ -5,6 +5,7 @@ that nobody has marked, and what equals the query or a positive of the same quer
 """
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from plume_embed.atomic import replacing
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import Hit, OpenIndex
+from plume_embed.outputs import check_output
+from plume_embed.stored import naming
 from plume_embed.training.data.pair_rows import PairRow, as_plain_row, item_key, open_pages
 
 _AT_ONCE = 256
@@ -31,11 +34,20 @@ class MiningOptions:
         count (`int`): Most negatives of a query.
         margin (`float`): A negative's cosine to the query is below the positive's by at least this much.
         skip (`int`): How many of the nearest candidates are passed over, for data with many unmarked answers.
+
+    Raises:
+        ValueError: no negatives, fewer than none passed over, or a margin that is no difference of two cosines.
     """
 
     count: int = 4
     margin: float = 0.05
     skip: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.skip < 0:
+            raise ValueError(f"count must be at least 1 and skip at least 0, got {self.count} and {self.skip}.")
+        if math.isnan(self.margin) or not -2 <= self.margin <= 2:
+            raise ValueError(f"margin must lie in -2..2, as a difference of two cosines does, got {self.margin}.")
 
 
 @dataclass
@@ -59,18 +71,22 @@ def mine(
 ) -> MiningReport:
     """Writes the pairs with their negatives as JSONL, which `read_pairs` reads; the file appears whole or not at all.
 
+    Its folder is made.
+
     Args:
         rows (`Sequence[PairRow]`): From `read_pairs`; negatives that they have are kept and come first.
         index ([`OpenIndex`]): What negatives are taken from, embedded by the same model.
         encoder ([`Encoder`]): The model.
-        out (`Path`): The file to write.
+        out (`Path`): The file to write, `.jsonl`.
         options ([`MiningOptions`]): What counts.
         num_latent_steps (`int`, *optional*): K, by default the model's own.
         on_progress: Called with rows done and rows in all.
 
     Raises:
-        ValueError: an item that cannot be read, naming its row.
+        ValueError: an item that cannot be read, naming its row, or an output that is no JSONL file.
     """
+    check_output(out, "out", suffix=".jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
     report = MiningReport()
     answers: dict[int, set[int]] = defaultdict(set)
     for row in rows:
@@ -94,14 +110,17 @@ def mine(
 def _encode(
     encoder: Encoder, sides: Sequence[tuple[dict[str, Any], str]], num_latent_steps: int | None
 ) -> NDArray[np.float32]:
-    """Vectors [N, D] of items; each comes with its name for messages."""
+    """Vectors [N, D] of items; each comes with its name for messages, file and row."""
     opened = []
     for item, name in sides:
         try:
             opened.append(open_pages(item))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    return encoder.encode(opened, num_latent_steps=num_latent_steps)
+    vectors, errors = encoder.encode_readable(opened, num_latent_steps=num_latent_steps)
+    for place in sorted(errors):
+        raise ValueError(f"{sides[place][1]}: {errors[place]}")
+    return vectors
 
 
 def _negatives(
@@ -137,7 +156,8 @@ def _item_of(hit: Hit) -> tuple[dict[str, Any] | None, str]:
     if hit.kind == "page" and path.suffix.lower() == ".pdf":
         return {"page": [Path(f"{path}#{hit.locator}")]}, ""
     if hit.kind == "text":
-        text = path.read_text(encoding="utf-8-sig")
+        with naming(path, "Index the folder again."):
+            text = path.read_text(encoding="utf-8-sig")
         if hit.locator:
             start, end = map(int, hit.locator.removeprefix("chars=").split("-"))
             text = text[start:end]

@@ -46,6 +46,22 @@ def _opened(item: dict[str, Any], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: {error}") from error
 
 
+def check_truncation(embedder: Embedder, pool: PairPool, truncate: Sequence[int]) -> None:
+    """Embeds one query to learn the model's dimension, before all others are embedded.
+
+    Raises:
+        ValueError: as many dimensions as the model has, or more.
+    """
+    key, item = next(iter(pool.queries.items()))
+    _check_dimensions(embedder, embed_with(embedder, 1)([item], [pool.where[key]]).shape[1], truncate)
+
+
+def _check_dimensions(embedder: Embedder, dimension: int, truncate: Sequence[int]) -> None:
+    too_long = [size for size in truncate if size >= dimension]
+    if too_long:
+        raise ValueError(f"--truncate must lie in 1..{dimension - 1} for {embedder.name}, got {too_long[0]}.")
+
+
 def as_dict(
     embedder: Embedder,
     pool: PairPool,
@@ -62,9 +78,7 @@ def as_dict(
         ValueError: as many dimensions as the model has, or more.
     """
     queries, answers = pool.embedded(embed(embedder), embed(embedder.documents))
-    too_long = [size for size in truncate if size >= queries.shape[1]]
-    if too_long:
-        raise ValueError(f"--truncate must lie in 1..{queries.shape[1] - 1} for {embedder.name}, got {too_long[0]}.")
+    _check_dimensions(embedder, queries.shape[1], truncate)
     found = []
     for size in (queries.shape[1], *truncate):
         scores = pool.scores(queries[:, :size], answers[:, :size])

@@ -22,6 +22,7 @@ from plume_embed.addresses import check_address
 from plume_embed.atomic import replacing, write_bytes
 from plume_embed.model.media_plume import load_image
 from plume_embed.model.videos_plume import sample_frames
+from plume_embed.outputs import check_output
 from plume_embed.training.curriculum import parse_assistant_turn, split_sentences
 from plume_embed.training.data.pair_rows import PairRow, item_key, open_pages
 
@@ -95,14 +96,18 @@ def rationalize(
     Args:
         rows (`Sequence[PairRow]`): From `read_pairs`. Given negatives have no place in the corpus and are dropped.
         writer ([`Writer`]): Who writes.
-        out (`Path`): A JSONL file; pictures of pages and frames of films go to the folder `OUT.media` beside it.
+        out (`Path`): A JSONL file, whose folder is made; pictures of pages and frames of films go to the folder
+            `OUT.media` beside it.
         options ([`RationalizeOptions`]): Limits.
         dataset_name (`str`): Of the sub-dataset, from which a batch is drawn.
         on_progress: Called with sides done and sides in all.
 
     Raises:
-        ValueError: a medium that cannot be read, the server refuses everything, or too many failures in a row.
+        ValueError: a medium that cannot be read, the server refuses everything, too many failures in a row, or an
+            output that is no JSONL file.
     """
+    check_output(out, "out", suffix=".jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
     sides: dict[int, tuple[dict[str, Any], str]] = {}
     for row in rows:
         for name, item in (("query", row.query), ("positive", row.positive)):

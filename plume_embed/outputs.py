@@ -1,0 +1,35 @@
+"""Where a command will write, looked at before its work: hours of it must not end in a name that cannot be."""
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def check_output(path: Path, option: str, inputs: Iterable[Path] = (), suffix: str | None = None) -> None:
+    """Refuses a file that cannot be written, or that must not be. Nothing is made.
+
+    Args:
+        path (`Path`): The file; folders above it that are not there yet are those that the writer makes.
+        option (`str`): What gave it, such as "--json", for messages.
+        inputs (`Iterable[Path]`): Files that are read, which it would replace.
+        suffix (`str`, *optional*): The only one that it may have, such as ".jsonl": by it the file is read again.
+
+    Raises:
+        ValueError: it is a folder or a device, an input, of another suffix, or in a folder that nobody can write to.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{option} {path} is {'a folder' if path.is_dir() else 'no ordinary file'}; name a file.")
+    if path.exists() and any(given.exists() and given.samefile(path) for given in inputs):
+        raise ValueError(f"{option} {path} is a file that is read, and would be replaced; give it another name.")
+    if suffix is not None and path.suffix.lower() != suffix:
+        raise ValueError(
+            f"{option} {path} must end in {suffix}: that is what is written, and a file is read by its suffix."
+        )
+    try:
+        folder = path.parent
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option} {path} cannot be written: {error.strerror or error}. Name another.") from error

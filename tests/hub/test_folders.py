@@ -1,0 +1,109 @@
+"""The folder that `init`, `convert` and `export` make: whole or not at all, and nothing in it is replaced."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plume_embed import PlumeModel
+from plume_embed.cli.main import main
+from plume_embed.hub.export import export_model
+from plume_embed.hub.folders import new_folder
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def write_model(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    (folder / "weights").write_text("whole")
+
+
+@pytest.mark.parametrize("before", [None, (), (".git", ".gitattributes")], ids=["absent", "empty", "a repository"])
+def test_the_folder_may_be_absent_or_empty_or_an_empty_repository(before: tuple[str, ...] | None, tmp_path: Path):
+    out = tmp_path / "below" / "out"
+    for name in before or ():
+        (out / name).mkdir(parents=True)
+    if before == ():
+        out.mkdir(parents=True)
+    with new_folder(out) as folder:
+        write_model(folder)
+        assert not (out / "config.json").exists()
+    assert names(out) == {"config.json", "weights", *(before or ())} and names(out.parent) == {"out"}
+
+
+@pytest.mark.parametrize("name", ["README.md", "modules.json", ".env", "model.safetensors"])
+def test_a_folder_with_any_other_file_is_refused_and_left_as_it_is(name: str, released_model_dir: Path, tmp_path: Path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"is not empty, it holds {name}; choose a folder that is new or empty"):
+        export_model(tmp_path, released_model_dir)
+    assert names(tmp_path) == {name} and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_file_and_a_link_to_nowhere_are_no_folders(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name in ("file", "link"):
+        with pytest.raises(ValueError, match=f"{name} is no folder"), new_folder(tmp_path / name):
+            pass
+
+
+@pytest.mark.parametrize("command", [["init", "backbone"], ["convert", "released"], ["export"]])
+def test_an_empty_name_is_not_the_current_folder(command, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main([*command, ""])
+    assert end.value.code == 2 and "OUT_DIR" in capsys.readouterr().err and not names(tmp_path)
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["absent", "empty"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_what_is_not_finished_leaves_nothing(is_there: bool, error: type[BaseException], tmp_path: Path):
+    out = tmp_path / "out"
+    if is_there:
+        out.mkdir()
+
+    def broken() -> None:
+        with new_folder(out) as folder:
+            write_model(folder)
+            raise error
+
+    with pytest.raises(error):
+        broken()
+    assert names(tmp_path) == ({"out"} if is_there else set())
+    assert not is_there or not names(out)
+
+
+def test_files_that_came_meanwhile_are_not_replaced(tmp_path: Path):
+    def two_at_once() -> None:
+        with new_folder(tmp_path) as folder:
+            write_model(folder)
+            (tmp_path / "weights").write_text("mine")
+
+    with pytest.raises(ValueError, match="is not empty, it holds weights"):
+        two_at_once()
+    assert names(tmp_path) == {"weights"} and (tmp_path / "weights").read_text() == "mine"
+
+
+def test_ctrl_c_in_the_middle_of_an_export_leaves_nothing_and_the_same_command_goes_on(
+    released_model_dir: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from plume_embed.__main__ import main;"
+        "from plume_embed import PlumeProcessor;"
+        "PlumeProcessor.save_pretrained = lambda *arguments, **options: signal.raise_signal(signal.SIGINT);"
+        "sys.argv[0] = 'plume-embed'; main()"
+    )
+    arguments = ["export", out, "--model", released_model_dir]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, names(tmp_path)) == (130, set()), done.stderr
+    assert done.stderr == "plume-embed: stopped; run the same command again to go on where it was.\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "plume_embed", *arguments], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr, names(tmp_path)) == (0, "", {"out"})
+    assert PlumeModel.from_pretrained(out).config.model_type == "plume"
