@@ -54,30 +54,27 @@ def check_tensors(tensors: dict[str, Any]) -> None:
             raise ValueError(f"{name} is sparse ({tensor.layout}); pass {name}.to_dense().")
 
 
-def check_loaded(
-    report: dict[str, Any], source: str | Path | None, ignore_mismatched_sizes: bool, changed: tuple[str, ...]
-) -> None:
+def weights_that_do_not_fit(report: dict[str, Any], ignore_mismatched_sizes: bool) -> dict[str, str]:
+    """Name of a weight -> what is wrong with it, of what transformers reports of a loading."""
+    kinds = {"missing_keys": "missing", "unexpected_keys": "not of this model"}
+    if not ignore_mismatched_sizes:
+        kinds["mismatched_keys"] = "of another shape"
+    return {
+        key if isinstance(key, str) else key[0]: kind for keys, kind in kinds.items() for key in sorted(report[keys])
+    }
+
+
+def refuse_weights(wrong: dict[str, str], source: str | Path | None) -> None:
     """Refuses a model that is not, weight by weight, what was saved.
 
-    Args:
-        report (`dict`): What transformers says of the loading.
-        changed (`tuple[str]`): Beginnings of the names of weights which the caller has asked to be others.
-
     Raises:
-        ValueError: weights are missing, left over or of another shape, by name.
+        ValueError: there are wrong weights; it names the first of each kind.
     """
-    kinds = {"missing": "missing_keys", "not of this model": "unexpected_keys"}
-    if not ignore_mismatched_sizes:
-        kinds["of another shape"] = "mismatched_keys"
-    found = {
-        kind: sorted(name for name in (key if isinstance(key, str) else key[0] for key in report[keys]))
-        for kind, keys in kinds.items()
-    }
-    found = {kind: [name for name in names if not name.startswith(changed)] for kind, names in found.items()}
-    wrong = [f"{kind}: {', '.join(names[:_NAMED])}{_more(names)}" for kind, names in found.items() if names]
-    if wrong:
+    by_kind = {kind: [name for name in wrong if wrong[name] == kind] for kind in dict.fromkeys(wrong.values())}
+    shown = [f"{kind}: {', '.join(names[:_NAMED])}{_more(names)}" for kind, names in by_kind.items()]
+    if shown:
         raise ValueError(
-            f"The weights in {source} do not fit the model ({'; '.join(wrong)}). Fetch or make the folder again, or "
+            f"The weights in {source} do not fit the model ({'; '.join(shown)}). Fetch or make the folder again, or "
             "mend its config.json."
         )
 
@@ -115,4 +112,11 @@ def refuse_pickled_weights(model: str | Path) -> None:
         )
 
 
-__all__ = ["check_loaded", "check_tensors", "documented_signature", "media_among", "refuse_pickled_weights"]
+__all__ = [
+    "check_tensors",
+    "documented_signature",
+    "media_among",
+    "refuse_pickled_weights",
+    "refuse_weights",
+    "weights_that_do_not_fit",
+]

@@ -165,7 +165,7 @@ def _refuse_other_keys(given: dict, known: set[str], what: str) -> None:
     if others:
         raise ValueError(
             f"{what} takes the keys {', '.join(sorted(known))}, got also {', '.join(others)}; pictures, films and "
-            "texts stand in the content as parts of their own."
+            "texts are parts of the content, and options of pictures and films are images_kwargs and videos_kwargs."
         )
 
 

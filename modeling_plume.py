@@ -26,11 +26,12 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import ADAPTER_FIELDS, PlumeAdapter, PlumeExperts
 from .arguments_plume import (
-    check_loaded,
     check_tensors,
     documented_signature,
     media_among,
     refuse_pickled_weights,
+    refuse_weights,
+    weights_that_do_not_fit,
 )
 from .configuration_plume import PlumeConfig
 from .families_plume import MEDIA_ARGUMENTS, backbone_family
@@ -107,7 +108,7 @@ class PlumeModel(PreTrainedModel):
     ):
         """Loads a model from safetensors files, all of it: where a weight is missing, transformers would draw it.
 
-        Fields of the adapter may be given (`adapter_type="none"`); then its weights need not be those of the files.
+        Where the caller asks for another adapter (`adapter_type="none"`), its weights need not be those of the files.
 
         Raises:
             ValueError: weights are damaged, missing, left over or of another shape; or they are pickles (.bin, .pt),
@@ -130,8 +131,12 @@ class PlumeModel(PreTrainedModel):
             raise ValueError(
                 f"The weights in {pretrained_model_name_or_path} are damaged: {error}. Fetch or make them again."
             ) from error
-        changed = ("adapter.",) if kwargs.keys() & set(ADAPTER_FIELDS) else ()
-        check_loaded(info, pretrained_model_name_or_path, ignore_mismatched_sizes, changed)
+        wrong = weights_that_do_not_fit(info, ignore_mismatched_sizes)
+        if wrong and pretrained_model_name_or_path is not None:
+            saved, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **kwargs)
+            if any(saved.get(f, getattr(PlumeConfig, f)) != getattr(model.config, f) for f in ADAPTER_FIELDS):
+                wrong = {name: kind for name, kind in wrong.items() if not name.startswith("adapter.")}
+        refuse_weights(wrong, pretrained_model_name_or_path)
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory, *args, **kwargs):

@@ -16,9 +16,10 @@ def check_address(address: str, option: str, example: str) -> str:
     try:
         parts = urlsplit(address)
         is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        has_user = parts.username is not None
     except ValueError:  # the port is no number, or a bracket stands alone
-        is_whole = False
-    if "@" in address:
+        is_whole, has_user = False, "@" in address
+    if has_user:
         raise ValueError(
             f"{option} takes an address without user and password; the command line sends $PLUME_API_KEY as key."
         )

@@ -1,4 +1,5 @@
-"""Files that are read back: what is damaged, or of another form, is one ValueError that names the file."""
+"""Files that are read back: what is damaged, or of another form, is one ValueError that names the file. And the paths
+that can be stored."""
 
 from __future__ import annotations
 
@@ -91,6 +92,24 @@ def check_columns(found: pa.Schema, wanted: pa.Schema) -> None:
             raise ValueError(f"it lacks the column {field.name}; it has {', '.join(found.names)}")
         if not found.field(field.name).type.equals(field.type):
             raise ValueError(f"the column {field.name} holds {found.field(field.name).type}, not {field.type}")
+
+
+def printable(text: str) -> str:
+    """A text that can be stored and shown: what was no UTF-8 in the name of a file is written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def check_utf8(path: Path) -> None:
+    """Refuses a path that Parquet, LanceDB and `datasets` cannot open or store.
+
+    Raises:
+        ValueError: it is not valid UTF-8, with the remedy.
+    """
+    shown = printable(str(path))
+    if shown != str(path):
+        raise ValueError(
+            f"{shown} is not valid UTF-8, and Parquet and LanceDB take no other path: rename what has \\udc in it."
+        )
 
 
 def _damaged(file: Path, reason: str, remedy: str) -> str:

@@ -7,14 +7,20 @@ process of a command line does so (`__main__`); a program that calls `plume_embe
 
 import gc
 
+_waits = False
+
 
 def wait() -> None:
     """From now on nothing is collected."""
+    global _waits
+    _waits = True
     gc.disable()
 
 
 def go_on() -> None:
     """Where `wait` was called: what there is now stays for good, and what comes after it is collected as always."""
-    if not gc.isenabled():
+    global _waits
+    if _waits:
+        _waits = False
         gc.freeze()
         gc.enable()

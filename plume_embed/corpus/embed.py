@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
@@ -16,13 +16,13 @@ from plume_embed.atomic import write_json
 from plume_embed.corpus.local import run_local
 from plume_embed.corpus.output import PARTIAL, form_of, list_bad, rows_there, write_output
 from plume_embed.corpus.plan import MadeBy, Plan, make_plan
-from plume_embed.corpus.rows import BadRow, Slice, Source, check_utf8
+from plume_embed.corpus.rows import BadRow, Slice, Source
 from plume_embed.corpus.shards import Job
 from plume_embed.encode.batching import BATCH_SIZE
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.place import lock_file
 from plume_embed.index.table import BusyError, errors_named
-from plume_embed.stored import read_json
+from plume_embed.stored import check_utf8, read_json
 
 SHARD_ROWS = 256
 JOB_FILE = "job.json"
@@ -165,6 +165,8 @@ def _check_run(work: Path, run: dict[str, Any]) -> None:
     if not file.exists():
         return
     found = read_json(file, f"Delete {work} to start anew.")
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged or of another form. Delete {work} to start anew.")
     if found.keys() != run.keys():
         raise ValueError(f"{work} is left of a run of an older version; delete it to start anew.")
     others = [_called(name, found[name], run[name]) for name in run if found[name] != run[name]]
@@ -191,14 +193,17 @@ def _writing(out: Path) -> Iterator[Path]:
     if work.is_file():
         raise ValueError(f"{work} is left of a run of version 0.1; delete it to start anew.")
     try:
-        held = FileLock(lock_file(work)).acquire(timeout=0)
+        file = lock_file(work)
+        with file.open("a") as opened:  # while it is open, no other file can get its inode
+            held = FileLock(file).acquire(timeout=0)
+            is_there = _is_at(file, opened)
     except Timeout as error:
         raise BusyError(f"{out} is being written by another process; wait until it is done.") from error
     except OSError as error:
         raise ValueError(f"Cannot write {work} ({error.strerror}); write to a folder that can be written.") from error
     try:
         with held, errors_named(out, "The output", "to start anew"):
-            if not work.exists():
+            if not is_there:  # else this run and the next one would hold the locks of two files
                 raise BusyError(f"Another process was writing {out} and ended just now; run this again.")
             try:
                 yield work
@@ -212,6 +217,14 @@ def _writing(out: Path) -> Iterator[Path]:
             f"{out} cannot be written: {os.strerror(error.errno)}. Make room (or lift `ulimit -f`) and run the same "
             "command again; it goes on where it was."
         ) from error
+
+
+def _is_at(path: Path, opened: IO[Any]) -> bool:
+    """Whether an open file is still the one at its path."""
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _empty(work: Path) -> None:

@@ -13,12 +13,13 @@ from typing import Any
 import pyarrow as pa
 
 from plume_embed.corpus.output import holds_output
-from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of, printable
+from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
 from plume_embed.encode.prepare import Preparer
 from plume_embed.index.listing import list_folder
 from plume_embed.reading.items import SourceFile, UnreadableError
 from plume_embed.reading.options import Options
 from plume_embed.reading.read import check_unchanged, read_items
+from plume_embed.stored import printable
 
 
 @dataclass
@@ -42,11 +43,14 @@ class FolderSource:
         listing = list_folder(self.root)
         is_output = cache(holds_output)
 
-        def is_own(path: str) -> bool:
-            return any(is_output(listing.root / parent) for parent in PurePosixPath(path).parents if parent.name)
+        @cache
+        def is_own(folder: str) -> bool:
+            parts = (PurePosixPath(folder), *PurePosixPath(folder).parents)
+            return any(is_output(listing.root / part) for part in parts if part.name)
 
-        unreadable = [[printable(path), reason] for path, reason in listing.unreadable if not is_own(path)]
-        listed = [file for file in listing.files if not is_own(file.path)]
+        others = [(path, reason) for path, reason in listing.unreadable if not is_own(os.path.dirname(path))]
+        unreadable = [[printable(path), reason] for path, reason in others]
+        listed = [file for file in listing.files if not is_own(os.path.dirname(file.path))]
         for start in range(0, max(len(listed), 1), size):
             files, closed = [], []
             for file in listed[start : start + size]:

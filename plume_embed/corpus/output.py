@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from plume_embed.atomic import replacing, write_json
+from plume_embed.corpus.media import MEDIA_KEYS
 from plume_embed.corpus.plan import Plan
 from plume_embed.corpus.rows import BadRow
 from plume_embed.corpus.shards import BAD_SCHEMA, METADATA_KEY, Job
@@ -43,8 +44,12 @@ def holds_output(folder: Path) -> bool:
 
 
 def is_of_output(schema: pa.Schema) -> bool:
-    """Whether a Parquet file is an output of `embed`, or its table of what could not be embedded."""
-    return METADATA_KEY in (schema.metadata or {}) or schema.equals(BAD_SCHEMA)
+    """Whether a Parquet file is an output of `embed`, or its table of what could not be embedded.
+
+    It has no column that can be embedded: where someone has added one, it is a source like any other.
+    """
+    is_ours = METADATA_KEY in (schema.metadata or {}) and not {"text", *MEDIA_KEYS} & set(schema.names)
+    return is_ours or schema.equals(BAD_SCHEMA)
 
 
 def rows_there(out: Path, origin: dict[str, Any]) -> tuple[int, int]:

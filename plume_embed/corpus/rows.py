@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -135,18 +134,3 @@ class Source(Protocol):
 def hash_of(value: Any) -> bytes:
     """16 bytes of a plain value."""
     return hashlib.sha256(json.dumps(value).encode()).digest()[:HASH_BYTES]
-
-
-def printable(text: str) -> str:
-    """A text that can be stored: what was no UTF-8 in the name of a file is written out, as `index` does."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def check_utf8(path: Path) -> None:
-    """Refuses a path that Parquet, LanceDB and `datasets` cannot open.
-
-    Raises:
-        ValueError: it is not valid UTF-8.
-    """
-    if printable(str(path)) != str(path):
-        raise ValueError(f"{printable(str(path))} is not valid UTF-8, and Parquet takes no other path: rename it.")

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from plume_embed.atomic import replacing
 from plume_embed.corpus.plan import MadeBy
-from plume_embed.corpus.rows import CHUNK_ROWS, BadRow, Row, Slice, Source, printable
+from plume_embed.corpus.rows import CHUNK_ROWS, BadRow, Row, Slice, Source
 from plume_embed.encode.prepare import Preparer
+from plume_embed.stored import printable
 
 METADATA_KEY = b"plume_embed"
 BAD_SCHEMA = pa.schema({"id": pa.string(), "where": pa.string(), "reason": pa.string()}.items())

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from plume_embed.corpus.media import MEDIA_KEYS, content_key, local_path, media_digest, path_columns
-from plume_embed.corpus.rows import BadRow, Draft, Row, check_utf8, hash_of
+from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
 from plume_embed.encode.prepare import Preparer
+from plume_embed.stored import check_utf8
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,6 +118,10 @@ class DatasetSource:
     name: str
     keep: tuple[str, ...] = ()
     _digest: str = ""
+    _opened: "tuple[list[Any], Dataset] | None" = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None}  # each process opens its own
 
     def asked(self) -> dict[str, Any]:
         """See [`Source`]."""
@@ -124,6 +129,13 @@ class DatasetSource:
         return {"source": str(name.resolve()) if name.exists() else self.name, "keep": list(self.keep)}
 
     def _data(self) -> "Dataset":
+        """Opened once, and again where its files have changed."""
+        if self._opened is None or self._opened[0] != _stamps(self._opened[1]):
+            data = self._open()
+            self._opened = _stamps(data), data
+        return self._opened[1]
+
+    def _open(self) -> "Dataset":
         check_utf8(Path(self.name))
         import datasets
 
@@ -143,6 +155,7 @@ class DatasetSource:
 
     def slices(self, size: int) -> Iterator[Draft]:
         """See [`Source`]. Only ids and paths are read, where there are any."""
+        self._opened = None  # what was made of other files lies elsewhere, and only opening looks at them
         data, of_media = self._data(), []
         for start in range(0, len(data), size):
             spec = {"start": start, "count": min(size, len(data) - start), "fingerprint": data._fingerprint}
@@ -219,6 +232,10 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
+def _stamps(data: "Dataset") -> list[Any]:
+    return [_stamp(Path(one["filename"])) for one in data.cache_files]
+
+
 def _parts(file: pq.ParquetFile, size: int, columns: list[str]) -> Iterator[pa.Table]:
     """Some columns in tables of `size` rows, whatever the row groups are."""
     waiting: list[pa.RecordBatch] = []
@@ -260,6 +277,8 @@ def _batches_between(file: pq.ParquetFile, start: int, count: int, names: list[s
         count -= len(batch)
         if len(batch):
             yield batch
+        if not count:  # the rest of the row group is of other slices
+            return
 
 
 def _row(

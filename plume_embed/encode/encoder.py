@@ -329,7 +329,7 @@ def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:
     try:
         loaded: Any = PlumeModel.from_pretrained(folder, dtype=dtype)
         return loaded
-    except (ValueError, OSError):
+    except (ValueError, OSError, MemoryError, ImportError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # or where the modules are made of it
         raise ValueError(f"{file} describes no model that can be made: {_in_one_line(error)}") from error

@@ -11,10 +11,10 @@ from plume_embed.hub.folders import new_folder
 from plume_embed.hub.sources import check_files, find_tokenizer
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
-from plume_embed.model.sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES
 from plume_embed.stored import naming
 
 PAPER = "https://arxiv.org/abs/2604.02073"
+_SETTINGS = "config_sentence_transformers.json"  # prompts, similarity, dimensions
 _HANDLER = Path(__file__).with_name("handler.py")
 # What the model's files import, for an endpoint to install; a test compares it with pyproject.toml.
 HANDLER_REQUIREMENTS = (
@@ -69,9 +69,8 @@ def export_model(
         _refuse_further_modules(source)
         plume, processor = load_model(source), PlumeProcessor.from_pretrained(source)
         plume.save_pretrained(folder)
-        for name in SENTENCE_TRANSFORMERS_FILES:  # first: the processor writes only those that are not there
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+        if (source / _SETTINGS).is_file():  # the other files say how the model is called, which this version knows best
+            shutil.copyfile(source / _SETTINGS, folder / _SETTINGS)
         processor.save_pretrained(folder)
         (folder / "handler.py").write_text(_HANDLER.read_text())
         (folder / "requirements.txt").write_text("".join(f"{one}\n" for one in HANDLER_REQUIREMENTS))
@@ -85,7 +84,7 @@ def _refuse_further_modules(source: Path) -> None:
     if not file.is_file():
         return
     with naming(file):
-        modules = [(one["path"], one["type"].rpartition(".")[2]) for one in json.loads(file.read_text())]
+        modules = [(one["path"], one["type"].rpartition(".")[2]) for one in json.loads(file.read_bytes())]
     further = [f"{path} ({kind})" for path, kind in modules if path or kind != "Transformer"]
     if further:
         raise ValueError(

@@ -1,9 +1,9 @@
 """What `init`, `convert` and `export` share: the folder that they make, the processor of a backbone, saving."""
 
-import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transformers import AddedToken, PreTrainedConfig
@@ -31,20 +31,24 @@ def new_folder(out_dir: Path) -> Iterator[Path]:
     """
     _check_free(out_dir)
     fills = out_dir.is_dir()  # it may be a mounted disk or a repository, so it stays, and the files move into it
-    name = f".{out_dir.name}.{os.getpid()}.partial"
+    name = f".{out_dir.name}.{secrets.token_hex(4)}.partial"
     partial = out_dir / name if fills else out_dir.parent / name
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in partial.parents if not folder.exists()]
+    partial.mkdir(parents=True)
     try:
-        partial.mkdir()
         yield partial
-        for file in partial.iterdir():
-            to_disk(file)
+        for file in partial.rglob("*"):
+            if file.is_file():
+                to_disk(file)
         if fills:
             _move_into(partial, out_dir)
         else:
             partial.rename(out_dir)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # somebody else has put something there
+            for folder in made:
+                folder.rmdir()
         raise
 
 

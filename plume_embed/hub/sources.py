@@ -147,7 +147,7 @@ def check_files(folder: Path) -> None:
         if file.is_file():
             with naming(file, FETCH_AGAIN):
                 kind = list if file.name == "modules.json" else dict
-                if not isinstance(json.loads(file.read_text()), kind):
+                if not isinstance(json.loads(file.read_bytes()), kind):
                     raise ValueError(f"it holds no {kind.__name__}")
     loaded_files(folder)
 
@@ -183,7 +183,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
         ValueError: it has another form, or leads out of its folder.
     """
     with naming(index, FETCH_AGAIN):
-        weight_map = json.loads(index.read_text())["weight_map"]
+        weight_map = json.loads(index.read_bytes())["weight_map"]
         names = set(weight_map.values())
         if not names:
             raise ValueError("its weight_map is empty")

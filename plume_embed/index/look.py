@@ -1,5 +1,6 @@
 """What has changed: a listing and what the index knows -> files that are as they were, and contents to read."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
@@ -8,8 +9,10 @@ from plume_embed import __version__
 from plume_embed.index.listing import Listing, NotAccessibleError, content_hash
 from plume_embed.index.store import FileRow
 from plume_embed.reading.items import SourceFile, UnreadableError
+from plume_embed.stored import printable
 
 # A file that changed a moment before it was listed can change again within the same tick of the file system's clock.
+# When in a long listing that was is not known: it may be any time since the listing began.
 _UNSURE_NS = 2 * 10**9
 
 OnUnreadable = Callable[[str, str], None]
@@ -92,7 +95,7 @@ def look(
     """
     changes = Changes()
     for path, reason in listing.unreadable:
-        path = path.encode("utf-8", "backslashreplace").decode()  # a name that is no UTF-8
+        path = printable(path)
         unreadable.add(path, reason)
         changes.rows[path] = _noted(known.get(path), folder, path, reason)
     hashed: dict[str, tuple[SourceFile, str]] = {}
@@ -158,8 +161,8 @@ def row_of(
     unreadable: tuple[tuple[str, str], ...],
     listed_ns: int,
 ) -> FileRow:
-    """What the index says of a file that was read, and listed at `listed_ns`."""
-    is_unsure = abs(listed_ns - file.mtime_ns) < _UNSURE_NS
+    """What the index says of a file that was read, of a listing that began at `listed_ns`."""
+    is_unsure = listed_ns - _UNSURE_NS < file.mtime_ns < time.time_ns() + _UNSURE_NS
     mtime_ns = 0 if is_unsure else file.mtime_ns
     return FileRow(folder, file.path, file.kind, file.size, mtime_ns, content, num_items, unreadable, __version__)
 

@@ -44,17 +44,6 @@ def resolved_folder(place: Place) -> Path | None:
     return place.resolve() if isinstance(place, Path) else None
 
 
-def check_utf8(path: Path) -> None:
-    """Refuses a path that no index can store or lie at: its tables and LanceDB take UTF-8 alone.
-
-    Raises:
-        ValueError: it is not valid UTF-8, with the remedy.
-    """
-    shown = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")
-    if shown != str(path.resolve()):
-        raise ValueError(f"{shown} is not valid UTF-8, and an index takes no other path: rename what has \\x in it.")
-
-
 LOCK_NAME = ".lock"
 
 

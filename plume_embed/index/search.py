@@ -9,11 +9,12 @@ import numpy as np
 
 from plume_embed.index.folders import Scope, find_scope
 from plume_embed.index.interface import ItemEncoder
-from plume_embed.index.place import Place, check_utf8, resolved_folder
+from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.snapshot import Snapshot, read_snapshot
 from plume_embed.index.store import Index
 from plume_embed.index.table import ANN_ROWS, Metadata
 from plume_embed.reading.items import Kind
+from plume_embed.stored import check_utf8
 
 _COLUMNS = ["content", "item", "kind", "locator", "snippet", "digest"]
 
@@ -205,7 +206,7 @@ def open_index(
     given = [folder] if isinstance(folder, str | Path) else folder
     for path in (*map(Path, given), resolved_folder(db)):
         if path is not None:
-            check_utf8(path)
+            check_utf8(path.resolve())
     wanted = describe(encoder, num_latent_steps)
     index = read_snapshot(db, wanted) or Index(db, wanted)
     return OpenIndex(index, {str(one): find_scope(index, Path(one)) for one in given}, lambda: Index(db, wanted))

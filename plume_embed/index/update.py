@@ -18,13 +18,14 @@ from plume_embed.index.listing import Listing, content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
 from plume_embed.index.neighbours import DEFAULT_ANN, AnnIndex, AnnSettings, build_ann
 from plume_embed.index.pipeline import Work, embed_contents
-from plume_embed.index.place import Place, check_utf8, resolved_folder
+from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.search import describe
 from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
 from plume_embed.index.table import ANN_ROWS, errors_named, holds_index, locked
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 from plume_embed.reading.read import Options, read_items
+from plume_embed.stored import check_utf8
 
 # Texts first: they are the quickest, and a person sees at once that the run goes on.
 _KIND_ORDER = {"text": 0, "image": 1, "page": 2, "video": 3}
@@ -118,7 +119,7 @@ def update_index(
         raise ValueError(f"No such folder: {folder}")
     for path in (folder, inside):
         if path is not None:
-            check_utf8(path)
+            check_utf8(path.resolve())
     if inside == folder.resolve():
         raise ValueError("--to must not be the indexed folder itself; a folder inside it is fine.")
     if not (db.exists() if isinstance(db, Path) else holds_index(db)):

@@ -107,4 +107,4 @@ def check_unchanged(file: SourceFile) -> None:
     except OSError as error:
         raise UnreadableError(str(error.strerror)) from error
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise UnreadableError("it changed while it was being read; run again")
+        raise UnreadableError("it has changed since it was listed; run again")

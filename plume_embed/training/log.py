@@ -8,6 +8,9 @@ from plume_embed.atomic import write_text
 from plume_embed.stored import naming
 
 LOG_FILE = "log.jsonl"
+# What a run leaves at its end, beside its log.
+RESULTS_FILE = "results.json"
+MODEL_FOLDER = "model"
 
 
 def append_log(folder: Path, entry: dict[str, Any]) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from plume_embed.atomic import write_json
 from plume_embed.stored import naming
-from plume_embed.training.log import LOG_FILE, read_log
-from plume_embed.training.resuming import MODEL_FOLDER, RESULTS_FILE
+from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE, read_log
 
 if TYPE_CHECKING:
     import torch

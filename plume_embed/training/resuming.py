@@ -10,12 +10,10 @@ from plume_embed.atomic import write_text
 from plume_embed.stored import naming
 from plume_embed.training import checkpoints
 from plume_embed.training.gates import GateSettings
-from plume_embed.training.log import LOG_FILE
+from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE
 from plume_embed.training.recipe import Recipe, recipe_from
 
 RECIPE_FILE = "recipe.json"
-RESULTS_FILE = "results.json"
-MODEL_FOLDER = "model"
 # What a run may find changed when it goes on: where things lie, and what it writes and when.
 _MAY_CHANGE = ("output_dir", "workers", "save_steps", "report_to", "model.path", "data.files", "data.folder")
 _MAY_CHANGE += ("data.media_root", "pairs.held_out_files")
@@ -24,9 +22,11 @@ GATES = tuple(f"gates.{field.name}" for field in dataclasses.fields(GateSettings
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run has begun there, however short: a log and checkpoints come only after some steps."""
-    names = (RECIPE_FILE, LOG_FILE, RESULTS_FILE, MODEL_FOLDER)
-    return checkpoints.last_checkpoint(folder) is not None or any((folder / name).exists() for name in names)
+    """Whether a run has left something there, however short it was: a log and checkpoints come only after some steps,
+    and a recipe alone is of a run that failed in front of them."""
+    made = (folder / RECIPE_FILE).exists() and (folder / MODEL_FOLDER).exists()
+    is_logged = any((folder / name).exists() for name in (LOG_FILE, RESULTS_FILE))
+    return made or is_logged or checkpoints.last_checkpoint(folder) is not None
 
 
 def results_of(folder: Path) -> dict[str, Any] | None:

@@ -18,17 +18,10 @@ from plume_embed.training.data.pairs_task import PairsTask, comparison_table
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.lora import add_lora, load_lora
 from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
-from plume_embed.training.log import LOG_FILE, read_log
+from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
-from plume_embed.training.resuming import (
-    MODEL_FOLDER,
-    RESULTS_FILE,
-    check_recipe,
-    holds_run,
-    keep_recipe,
-    results_of,
-)
+from plume_embed.training.resuming import check_recipe, holds_run, keep_recipe, results_of
 from plume_embed.training.tasks import Task, make_task
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 

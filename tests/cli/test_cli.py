@@ -291,7 +291,7 @@ def test_expected_errors_are_one_line_and_code_2(run, folder: Path, tmp_path: Pa
     assert_fails(run("search", folder, "x", "--dtype", "float7"), "dtype must be one of")
     assert_fails(run("search", folder, "x", "--device", "quantum"), "No such device")
     assert_fails(run("embed", tmp_path / "gone.jsonl", "--to", tmp_path / "x.parquet"), "No such file")
-    assert_fails(run("convert", empty, tmp_path / "out"), "no checkpoint folder")
+    assert_fails(run("convert", empty, tmp_path / "out"), "is no model folder: it has no config.json")
     assert_fails(run("init", tmp_path / "gone", tmp_path / "out"), "gone")
     assert not (folder / ".plume-index").exists()
 
@@ -328,7 +328,7 @@ def test_damaged_or_incomplete_weights_are_refused(run, folder: Path, tmp_path: 
     tensors = load_file(copy / "model.safetensors")
     tensors.pop("adapter.step_embedding.weight")
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    assert_fails(run("search", folder, "x", "--model", copy), "missing_keys.*step_embedding")
+    assert_fails(run("search", folder, "x", "--model", copy), "missing: .*step_embedding")
     (copy / "model.safetensors").write_bytes(b"junk" * 100)
     assert_fails(run("search", folder, "x", "--model", copy), "weights .* damaged")
 

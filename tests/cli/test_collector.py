@@ -40,6 +40,13 @@ def test_a_program_that_calls_the_command_line_keeps_its_own_settings(capsys: py
     with heavy_imports():
         assert gc.isenabled()
     assert gc.isenabled() and gc.get_freeze_count() == before
+    gc.disable()
+    try:
+        with heavy_imports():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_collected_between_wait_and_go_on():

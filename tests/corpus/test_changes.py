@@ -3,17 +3,22 @@
 import errno
 import json
 import os
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from filelock import FileLock
 from small_files import write_picture
 
 from plume_embed.cli.main import main
+from plume_embed.corpus import embed as module
 from plume_embed.corpus import shards
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
 from plume_embed.corpus.jsonl import JsonlSource
@@ -200,6 +205,54 @@ def test_the_shards_of_a_killed_run_stay_when_another_one_is_asked_for(
     with pytest.raises(ValueError, match=message):
         embed(sources[name], encoder, **other)
     assert embed(tmp_path / "in" / ".." / "in" / "a.jsonl", encoder).resumed == 2
+
+
+def test_a_data_set_is_opened_once_in_a_process_and_again_when_its_files_change(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    for n, name in enumerate(NAMES):
+        write_picture(tmp_path / name, seed=n)
+    source = open_source(str(of_data_set(tmp_path)))
+    load, opened = datasets.load_from_disk, []
+    monkeypatch.setattr(datasets, "load_from_disk", lambda name: opened.append(name) or load(name))
+    embed_corpus(source, tmp_path / "out.parquet", encoder, EmbedOptions(1, shard_rows=1))
+    assert len(opened) == 1
+    assert len(pickle.dumps(source)) < 500
+    (spec,) = (draft.spec for draft in source.slices(4))
+    shutil.rmtree(tmp_path / "saved")
+    Dataset.from_dict({"image": [str(tmp_path / "0.png")] * 4}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match="changed while it was read; run again"):
+        source.check(spec)
+
+
+def test_a_lock_whose_folder_another_run_has_made_anew_is_no_lock(
+    tmp_path: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+):
+    source, work = texts(tmp_path / "in" / "a.jsonl", 2), tmp_path / "out.parquet.partial"
+
+    def late(file: Path) -> FileLock:
+        """The run before ends, and the next one begins, while this one takes the lock."""
+        lock = FileLock(file)
+        lock.acquire()
+        shutil.rmtree(work)
+        work.mkdir()
+        file.touch()
+        return lock
+
+    monkeypatch.setattr(module, "FileLock", late)
+    with pytest.raises(BusyError, match="ended just now; run this again"):
+        embed(source, encoder)
+    assert work.is_dir(), "it is the next run's"
+    monkeypatch.undo()
+    assert embed(source, encoder).num_rows == 2
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null"])
+def test_the_job_of_a_run_that_holds_something_else_is_named(tmp_path: Path, encoder: Encoder, content: str):
+    (tmp_path / "out.parquet.partial").mkdir()
+    (tmp_path / "out.parquet.partial" / "job.json").write_text(content)
+    with pytest.raises(ValueError, match=r"job.json is damaged or of another form. Delete .*out.parquet.partial to"):
+        embed(texts(tmp_path / "in" / "a.jsonl", 2), encoder)
 
 
 def test_what_a_run_of_an_older_version_left_is_refused(tmp_path: Path, encoder: Encoder):

@@ -17,6 +17,7 @@ from small_files import write_pdf, write_picture
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
 from plume_embed.corpus.output import bad_file, holds_output
 from plume_embed.corpus.sources import open_source
+from plume_embed.corpus.tables import _batches_between
 from plume_embed.encode.encoder import Encoder
 
 
@@ -199,6 +200,34 @@ def test_an_embed_never_reads_what_embed_has_written(tmp_path: Path, encoder: En
     assert report.resumed == 1
 
 
+def test_an_output_that_was_given_a_column_to_embed_is_a_source(tmp_path: Path, encoder: Encoder):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pq.write_table(pa.table({"id": ["a"], "text": ["one"]}), folder / "a.parquet")
+    embed(folder, folder / "b.parquet", encoder)
+    assert embed(folder, tmp_path / "c.parquet", encoder).num_rows == 1
+    table = pq.read_table(folder / "b.parquet").drop_columns("id")
+    pq.write_table(table.append_column("text", pa.array(["two"])), folder / "b.parquet")
+    report = embed(folder, tmp_path / "d.parquet", encoder)
+    check(rows_of(pq.read_table(tmp_path / "d.parquet")), encoder, {"a": "one", "1": "two"})
+    assert report.num_bad == 0
+
+
+def test_rows_behind_a_slice_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pq.write_table(pa.table({"text": [str(n) for n in range(1000)]}), tmp_path / "in.parquet")
+    plain, decoded = pq.ParquetFile.iter_batches, []
+
+    def counted(*arguments, **options):
+        for batch in plain(*arguments, **options):
+            decoded.append(len(batch))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
+    batches = _batches_between(pq.ParquetFile(tmp_path / "in.parquet"), 60, 68, ["text"])
+    assert [row["text"] for batch in batches for row in batch.to_pylist()] == [str(n) for n in range(60, 128)]
+    assert sum(decoded) == 128
+
+
 def test_a_folder_that_the_system_does_not_enter_holds_no_output():
     for name in ("x", "x.partial", "x.lance"):
         assert not holds_output(Path("a" * 5000, name))
@@ -224,7 +253,7 @@ def test_a_folder_whose_name_is_no_utf8_is_read_or_refused_by_its_name(tmp_path:
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "in.parquet")
     (tmp_path / "in.parquet").rename(folder / "in.parquet")
     for source, out in (("in.parquet", tmp_path / "c.parquet"), ("in.jsonl", folder / "c.parquet")):
-        with pytest.raises(ValueError, match=r"caf.udce9\S* is not valid UTF-8, and Parquet takes no other path"):
+        with pytest.raises(ValueError, match=r"caf.udce9\S* is not valid UTF-8, and Parquet and LanceDB take"):
             embed(folder / source, out, encoder)
 
 

@@ -1,5 +1,6 @@
 """plume-embed export: a folder that stands alone on the Hub."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -85,6 +86,14 @@ def test_what_sentence_transformers_saved_in_the_model_is_kept(released_model_di
     assert exported.prompts["query"] == prompts["query"] and exported.default_prompt_name == "query"
     assert (exported.truncate_dim, exported.similarity_fn_name) == (32, "dot")
     np.testing.assert_array_equal(exported.encode(["a cat"]), saved.encode(["a cat"]))
+
+
+def test_an_export_calls_the_model_as_this_version_does(released_model_dir: Path, tmp_path: Path):
+    """A model that was saved by an older version does not pass on whether a text is a document."""
+    old = shutil.copytree(released_model_dir, tmp_path / "old")
+    (old / "modules.json").write_text((old / "modules.json").read_text().replace(',\n      "task"', ""))
+    out = export_model(tmp_path / "out", old)
+    assert json.loads((out / "modules.json").read_text())[0]["kwargs"] == ["num_latent_steps", "task"]
 
 
 def test_further_modules_of_sentence_transformers_are_refused_by_name(released_model_dir: Path, tmp_path: Path):

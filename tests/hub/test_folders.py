@@ -76,6 +76,23 @@ def test_what_is_not_finished_leaves_nothing(is_there: bool, error: type[BaseExc
     assert not is_there or not names(out)
 
 
+def test_folders_above_it_go_too_where_they_were_made_for_it(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(ValueError, match="no"), new_folder(tmp_path / "a" / "b" / "c"):
+        raise ValueError("no")
+    assert names(tmp_path) == {"a"} and names(tmp_path / "a") == set()
+
+
+def test_two_at_once_keep_off_the_folder_of_each_other(tmp_path: Path):
+    with new_folder(tmp_path / "out") as first:
+        write_model(first)
+        (first / "inner").mkdir()
+        (first / "inner" / "file").write_text("x")
+        with pytest.raises(ValueError, match="stop"), new_folder(tmp_path / "out"):
+            raise ValueError("stop")
+    assert names(tmp_path / "out") == {"config.json", "weights", "inner"}
+
+
 def test_files_that_came_meanwhile_are_not_replaced(tmp_path: Path):
     def two_at_once() -> None:
         with new_folder(tmp_path) as folder:

@@ -257,7 +257,7 @@ def test_a_path_that_is_not_utf8_is_named_with_the_remedy(folder: Path, encoder:
     (plain / "x.txt").write_text("x")
     for indexed, db in ((odd, odd / ".plume-index"), (odd, tmp_path / "db"), (plain, odd / "db")):
         for command in (update_index, open_index):
-            with pytest.raises(ValueError, match=r"^/.*/odd\\xff\S* is not valid UTF-8.*: rename what has \\x in it"):
+            with pytest.raises(ValueError, match=r"^/.*/odd\\udcff\S* is not valid UTF-8.*: rename what has \\udc"):
                 command(indexed, db, encoder)
 
 

@@ -100,7 +100,7 @@ def test_a_file_that_is_not_as_it_was_listed_has_no_hash(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(hashlib, "file_digest", while_it_is_read)
     for _ in ("changed while it is read", "changed before"):
-        with pytest.raises(NotAccessibleError, match="it changed while it was being read; run again"):
+        with pytest.raises(NotAccessibleError, match="it has changed since it was listed; run again"):
             content_hash(file)
     (tmp_path / "x.txt").unlink()
     with pytest.raises(NotAccessibleError, match="No such file"):

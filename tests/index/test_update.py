@@ -16,11 +16,12 @@ from index_data import CountingEncoder, rows_by_place
 from PIL import Image
 from small_files import write_pdf, write_picture
 
-from plume_embed.index import listing
+from plume_embed.index import listing, look
 from plume_embed.index.folders import default_database
 from plume_embed.index.search import open_index
 from plume_embed.index.table import BusyError
 from plume_embed.index.update import UpdateOptions, UpdateReport, update_index
+from plume_embed.reading.items import SourceFile
 from plume_embed.reading.read import read_items
 
 LONG_AGO = 1_600_000_000
@@ -262,7 +263,7 @@ def test_a_file_that_changes_between_listing_and_hashing_keeps_its_items_and_is_
     reported: list[tuple[str, str]] = []
     with changing_while_another_is_hashed(monkeypatch, lambda: changed.write_text("The third and last text.")):
         update(folder, encoder, reported=reported)
-    assert reported == [(name, "it changed while it was being read; run again")]
+    assert reported == [(name, "it has changed since it was listed; run again")]
     after = rows_by_place(folder / ".plume-index")
     assert after.get((name, "")) == before.get((name, "")), "what was known stays, and nothing else is believed"
     assert update(folder, encoder).unreadable == []
@@ -305,14 +306,26 @@ def test_a_file_that_changed_a_moment_before_a_long_run_is_hashed_again(
     """It can change once more within the tick of the clock, however long the run takes afterwards."""
     now = time.time_ns()
     os.utime(folder / "whale.txt", ns=(now, now))
-    from plume_embed.index import look
-
     with monkeypatch.context() as patch:
-        patch.setattr(look, "time", SimpleNamespace(time_ns=lambda: now + 10**11), raising=False)
+        patch.setattr(look, "time", SimpleNamespace(time_ns=lambda: now + 10**11))
         update(folder, encoder)
     hashed.clear()
     update(folder, encoder)
     assert hashed == ["whale.txt"]
+
+
+@pytest.mark.parametrize(
+    ("after_listing", "is_sure"), [(-3, True), (-1, False), (0, False), (30, False), (61, False), (3600, True)]
+)
+def test_a_file_that_changed_in_a_long_listing_is_not_sure(
+    monkeypatch: pytest.MonkeyPatch, after_listing: int, is_sure: bool
+):
+    """The listing began a minute ago; a date far in the future is as good as any."""
+    listed_ns = LONG_AGO * 10**9
+    monkeypatch.setattr(look, "time", SimpleNamespace(time_ns=lambda: listed_ns + 60 * 10**9))
+    file = SourceFile("x.txt", Path("x.txt"), "text", 1, listed_ns + after_listing * 10**9)
+    row = look.row_of(file, 0, "text-x", 1, (), listed_ns)
+    assert row.mtime_ns == (file.mtime_ns if is_sure else 0)
 
 
 def denied(monkeypatch: pytest.MonkeyPatch, folder: Path, is_listed: bool) -> None:

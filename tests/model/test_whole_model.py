@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed import PlumeConfig, PlumeModel, PlumeProcessor
 from plume_embed.encode.encoder import Encoder, load_model
 from plume_embed.model.sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES
 
@@ -54,7 +54,16 @@ def test_weights_of_another_shape_or_too_many_are_refused_unless_they_are_asked_
     with pytest.raises(ValueError, match=r"of another shape: .*router\.bias"):
         PlumeModel.from_pretrained(folder)
     assert PlumeModel.from_pretrained(folder, ignore_mismatched_sizes=True).adapter.router.bias.shape != (9,)
-    assert PlumeModel.from_pretrained(released_model_dir, adapter_type="none").adapter.adapter_type == "none"
+
+
+def test_another_adapter_may_be_asked_for_in_every_way_of_loading(released_model_dir):
+    config = PlumeConfig.from_pretrained(released_model_dir, adapter_type="none")
+    for model in (
+        PlumeModel.from_pretrained(released_model_dir, adapter_type="none"),
+        PlumeModel.from_pretrained(released_model_dir, config=config),
+        AutoModel.from_pretrained(released_model_dir, trust_remote_code=True, adapter_type="none"),
+    ):
+        assert model.adapter.adapter_type == "none"
 
 
 @pytest.mark.parametrize(

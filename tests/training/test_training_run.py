@@ -160,19 +160,26 @@ def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
     assert run(saved_more_often, resume=True, stop_after=3)["resumed_from"] == "checkpoint-2"
 
 
-@pytest.mark.parametrize("trace", ["model", "results.json", "recipe.json", "log.jsonl"])
+@pytest.mark.parametrize("trace", ["model", "results.json", "log.jsonl"])
 def test_a_run_is_one_by_any_trace_of_it(trace, tmp_path):
     recipe = small(tmp_path / "run", save_steps=0)
     place = Path(recipe.output_dir) / trace
     if trace == "model":
         place.mkdir()
+        place.with_name("recipe.json").write_text("{")
     else:
         place.write_text("{}")
     with pytest.raises(ValueError, match="holds a run already; give --resume"):
         run(recipe)
-    complaint = "recipe.json is damaged" if trace == "recipe.json" else "holds a run and no recipe.json"
+    complaint = "recipe.json is damaged" if trace == "model" else "holds a run and no recipe.json"
     with pytest.raises(ValueError, match=complaint):
         run(recipe, resume=True)
+
+
+def test_a_recipe_alone_is_of_a_run_that_failed_and_another_may_begin_there(tmp_path):
+    recipe = small(tmp_path / "run", save_steps=0)
+    (Path(recipe.output_dir) / "recipe.json").write_text("{")
+    assert run(recipe, stop_after=1)["stopped_after"] == 1
 
 
 def test_a_finished_run_without_log_or_checkpoint_is_not_overwritten(tmp_path):
