@@ -1,7 +1,7 @@
 """Python's garbage collector waits until a command has its libraries and its model.
 
 Importing torch and transformers makes some 400,000 objects that stay to the end. The collector would go through them
-again and again while they are made, and once more at the exit: a quarter of the CPU time of a `search`. Only the
+again and again while they are made, and once more at the exit: a third of the CPU time of a `search`. Only the
 process of a command line does so (`__main__`); a program that calls `plume_embed.cli.main.main` keeps its own settings.
 """
 

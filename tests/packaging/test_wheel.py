@@ -89,7 +89,16 @@ def test_every_command_works_in_a_bare_environment_or_names_the_extra(
         "train": (["train", "paper_2b", "--dry-run", "--set", f"output_dir={tmp_path / 'out'}"], "accelerate", "train"),
         "report": (["report", str(run)], "matplotlib", "train"),
         "rationalize": (
-            ["rationalize", str(pairs), "--endpoint", "http://127.0.0.1:9/v1", "--model", "x", "--out", str(run / "x")],
+            [
+                "rationalize",
+                str(pairs),
+                "--endpoint",
+                "http://127.0.0.1:9/v1",
+                "--model",
+                "x",
+                "--out",
+                str(tmp_path / "x.jsonl"),
+            ],
             "openai",
             "rationales",
         ),
