@@ -1,10 +1,14 @@
 """What the tests of the index share: an encoder that counts, and the index as rows."""
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from plume_embed.encode.encoder import Encoder
+from plume_embed.index.update import UpdateOptions, UpdateReport, update_index
+
+LONG_AGO = 1_600_000_000
 
 
 class CountingEncoder(Encoder):
@@ -39,3 +43,24 @@ def rows_by_place(db: Path) -> dict[tuple[str, str], dict]:
     return {
         (file["path"], item["locator"]): item for file in files for item in items if item["content"] == file["content"]
     }
+
+
+def age(folder: Path) -> None:
+    """Files that have just been written are hashed again at the next update."""
+    for path in folder.rglob("*"):
+        if path.is_file() and ".plume-index" not in path.parts:
+            os.utime(path, (LONG_AGO, LONG_AGO))
+
+
+def update(folder: Path, encoder: CountingEncoder, db: Path | None = None, reported=None, **options) -> UpdateReport:
+    encoder.embedded.clear()
+    on_unreadable = (lambda path, reason: reported.append((path, reason))) if reported is not None else lambda *_: None
+    return update_index(
+        folder,
+        db or folder / ".plume-index",
+        encoder,
+        num_latent_steps=0,
+        batch_size=4,
+        on_unreadable=on_unreadable,
+        options=UpdateOptions(**options),
+    )

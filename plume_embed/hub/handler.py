@@ -30,10 +30,7 @@ class EndpointHandler:
 
     def __init__(self, path: str = ""):
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        model, info = AutoModel.from_pretrained(path, trust_remote_code=True, dtype="auto", output_loading_info=True)
-        if info["missing_keys"] or info["unexpected_keys"]:
-            raise ValueError(f"The weights in {path} do not fit the model: {info}.")
-        self.model = model.to(device).eval()
+        self.model = AutoModel.from_pretrained(path, trust_remote_code=True, dtype="auto").to(device).eval()
         self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
 
     def __call__(self, data: dict[str, Any]) -> list[list[float]]:

@@ -27,17 +27,6 @@ from plume_embed.index.table import Metadata, errors_named
 from plume_embed.index.update import UpdateReport, update_index
 
 
-@pytest.fixture(scope="module")
-def shared_encoder(released_model_dir: Path) -> CountingEncoder:
-    return CountingEncoder(released_model_dir)
-
-
-@pytest.fixture
-def encoder(shared_encoder: CountingEncoder) -> CountingEncoder:
-    shared_encoder.embedded.clear()
-    return shared_encoder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six items: two texts, a picture, a video, a PDF of two pages."""

@@ -1,0 +1,307 @@
+"""What cannot be looked at is not gone: items of folders that are away or closed, and of files that fail, are kept."""
+
+import io
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from index_data import LONG_AGO, CountingEncoder, age, rows_by_place, update
+
+from plume_embed.index import listing, look
+from plume_embed.reading.items import SourceFile
+from plume_embed.reading.read import read_items
+
+
+@pytest.mark.parametrize("is_hidden_left", [False, True])
+def test_an_empty_folder_over_a_filled_index_is_refused_unless_pruned(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path, is_hidden_left: bool
+):
+    db = tmp_path / "db"
+    update(folder, encoder, db)
+    before = rows_by_place(db)
+    away = folder.rename(tmp_path / "away")
+    folder.mkdir()  # where the drive was mounted
+    if is_hidden_left:
+        (folder / ".trash").mkdir()
+    with pytest.raises(ValueError, match=r"None of the 3 files .* drive or a share is away.* --prune"):
+        update(folder, encoder, db)
+    assert rows_by_place(db) == before
+    shutil.rmtree(folder)
+    away.rename(folder)
+    assert update(folder, encoder, db).embedded == 0 and rows_by_place(db) == before
+    shutil.rmtree(folder)
+    folder.mkdir()
+    report = update(folder, encoder, db, prune=True)
+    assert (report.num_items, report.removed_files) == (0, 3) and rows_by_place(db) == {}
+
+
+def test_a_folder_of_which_nothing_is_left_is_refused_though_other_files_are_there(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path
+):
+    update(folder, encoder, tmp_path / "db")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    (folder / "README.txt").write_text("This drive is not mounted.")
+    with pytest.raises(ValueError, match="--prune"):
+        update(folder, encoder, tmp_path / "db")
+    assert len(rows_by_place(tmp_path / "db")) == 3
+
+
+def test_a_subfolder_that_became_empty_keeps_its_rows_until_it_is_pruned_or_gone(
+    folder: Path, encoder: CountingEncoder
+):
+    update(folder, encoder)
+    away = (folder / "sub").rename(folder.parent / "away")
+    (folder / "sub").mkdir()
+    report = update(folder, encoder)
+    assert (report.num_items, report.kept_files, report.away_files, report.removed_files) == (3, 2, 2, 0)
+    (folder / "sub").rmdir()
+    away.rename(folder / "sub")
+    assert update(folder, encoder).embedded == 0
+    shutil.rmtree(folder / "sub")
+    report = update(folder, encoder)
+    assert (report.num_items, report.kept_files, report.removed_files) == (1, 0, 2)
+
+
+def test_a_file_moved_out_of_a_folder_that_is_empty_now_is_gone_from_there(folder: Path, encoder: CountingEncoder):
+    db = folder / ".plume-index"
+    (folder / "other").mkdir()
+    update(folder, encoder)
+    before = rows_by_place(db)
+    left, *moved = sorted((folder / "sub").iterdir())
+    assert moved
+    for file in moved:
+        file.rename(folder / "other" / file.name)
+    left.unlink()
+    report = update(folder, encoder)
+    assert (report.embedded, report.kept_files, report.away_files, report.removed_files) == (0, 1, 1, len(moved))
+    new = {path: path.replace("sub/", "other/") for path, _ in before if path != f"sub/{left.name}"}
+    assert {path for path, _ in rows_by_place(db)} == {*new.values(), f"sub/{left.name}"}
+    report = update(folder, encoder, prune=True)
+    assert (report.kept_files, report.away_files, report.removed_files) == (0, 0, 1)
+
+
+def test_files_of_a_drive_that_is_away_are_there_again_though_copies_of_them_are_elsewhere(
+    folder: Path, encoder: CountingEncoder
+):
+    shutil.copytree(folder / "sub", folder / "copies")
+    update(folder, encoder)
+    before, away = rows_by_place(folder / ".plume-index"), (folder / "sub").rename(folder.parent / "away")
+    (folder / "sub").mkdir()
+    assert update(folder, encoder).removed_files == 2
+    (folder / "sub").rmdir()
+    away.rename(folder / "sub")
+    assert update(folder, encoder).embedded == 0 and rows_by_place(folder / ".plume-index") == before
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, function: str) -> None:
+    """Lets a call fail for paths with this name, as a bad disk or missing rights do (root may read everything)."""
+    original = getattr(os, function)
+
+    def broken(path, *arguments, **options):
+        if Path(os.fspath(path) if not isinstance(path, int) else ".").name == name:
+            raise OSError(5, "Input/output error", str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(os, function, broken)
+
+
+def test_a_subfolder_that_cannot_be_entered_keeps_its_rows(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    reported: list[tuple[str, str]] = []
+    with monkeypatch.context() as patch:
+        failing(patch, "sub", "scandir")
+        report = update(folder, encoder, reported=reported)
+        assert reported == [("sub", "Input/output error")] and (report.kept_files, report.away_files) == (2, 0)
+        assert rows_by_place(folder / ".plume-index") == before
+        update(folder, encoder, reported=reported)
+        assert len(reported) == 1, "it is reported once"
+    assert update(folder, encoder).unreadable == [] and encoder.embedded == []
+
+
+def test_a_file_with_an_input_output_error_keeps_its_rows(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    os.utime(folder / "whale.txt")
+    opened = Path.open
+
+    def broken(path: Path, *arguments, **options):
+        if path.name == "whale.txt":
+            raise OSError(5, "Input/output error")
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", broken)
+        reported: list[tuple[str, str]] = []
+        report = update(folder, encoder, reported=reported)
+        assert reported == report.unreadable == [("whale.txt", "Input/output error")]
+        assert rows_by_place(folder / ".plume-index") == before
+        assert update(folder, encoder, reported=reported).unreadable == reported and len(reported) == 1
+    assert update(folder, encoder).unreadable == [] and encoder.embedded == []
+
+
+def test_files_of_a_type_that_this_machine_does_not_read_keep_their_rows(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the extra with a decoder is not installed any more."""
+    update(folder, encoder)
+    known = listing.kind_by_suffix
+    monkeypatch.setattr(listing, "kind_by_suffix", lambda suffix: None if suffix == ".png" else known(suffix))
+    report = update(folder, encoder)
+    assert (report.num_items, report.kept_files, report.other_types) == (3, 1, {".png": 1})
+
+
+@contextmanager
+def changing_while_another_is_hashed(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> Iterator[None]:
+    """Calls `change` when the first file is read for its hash: the listing is over then."""
+    digest, changes = listing.hashlib.file_digest, [change]
+
+    def changing(file, name):
+        while changes:
+            changes.pop()()
+        return digest(file, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(listing.hashlib, "file_digest", changing)
+        yield
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+@pytest.mark.parametrize("name", ["whale.txt", "a_hashed_first.txt"])
+def test_a_file_that_changes_between_listing_and_hashing_keeps_its_items_and_is_read_by_the_next_update(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch, is_indexed: bool, name: str
+):
+    changed = folder / name
+    if is_indexed:
+        changed.write_text("The first text.")
+        age(folder)
+        update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index") if is_indexed else {}
+    changed.write_text("The second text.")
+    (folder / "a.txt").write_text("Another new one, hashed first where the name is behind it.")
+    age(folder)
+    reported: list[tuple[str, str]] = []
+    with changing_while_another_is_hashed(monkeypatch, lambda: changed.write_text("The third and last text.")):
+        update(folder, encoder, reported=reported)
+    assert reported == [(name, "it has changed since it was listed; run again")]
+    after = rows_by_place(folder / ".plume-index")
+    assert after.get((name, "")) == before.get((name, "")), "what was known stays, and nothing else is believed"
+    assert update(folder, encoder).unreadable == []
+    assert rows_by_place(folder / ".plume-index")[name, ""]["snippet"] == "The third and last text."
+
+
+def test_a_file_that_is_emptied_to_be_written_anew_is_not_taken_for_empty(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    (folder / "whale.txt").write_text("")
+    (folder / "a.txt").write_text("hashed first")
+    with changing_while_another_is_hashed(monkeypatch, lambda: (folder / "whale.txt").write_text("Filled again.")):
+        update(folder, encoder)
+    assert rows_by_place(folder / ".plume-index")["whale.txt", ""] == before["whale.txt", ""]
+    assert update(folder, encoder).unreadable == []
+
+
+def test_a_file_that_is_only_touched_while_it_is_read_is_read_by_the_next_update(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    from plume_embed.index import update as module
+
+    def touching(file, *arguments):
+        if file.path == "whale.txt":
+            os.utime(file.absolute, (LONG_AGO + 9, LONG_AGO + 9))
+        return read_items(file, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_items", touching)
+        assert update(folder, encoder).num_items == 2
+    report = update(folder, encoder)
+    assert (report.num_items, report.embedded, report.unreadable) == (3, 1, [])
+
+
+def test_a_file_that_changed_a_moment_before_a_long_run_is_hashed_again(
+    folder: Path, encoder: CountingEncoder, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """It can change once more within the tick of the clock, however long the run takes afterwards."""
+    now = time.time_ns()
+    os.utime(folder / "whale.txt", ns=(now, now))
+    with monkeypatch.context() as patch:
+        patch.setattr(look, "time", SimpleNamespace(time_ns=lambda: now + 10**11))
+        update(folder, encoder)
+    hashed.clear()
+    update(folder, encoder)
+    assert hashed == ["whale.txt"]
+
+
+@pytest.mark.parametrize(
+    ("after_listing", "is_sure"), [(-3, True), (-1, False), (0, False), (30, False), (61, False), (3600, True)]
+)
+def test_a_file_that_changed_in_a_long_listing_is_not_sure(
+    monkeypatch: pytest.MonkeyPatch, after_listing: int, is_sure: bool
+):
+    """The listing began a minute ago; a date far in the future is as good as any."""
+    listed_ns = LONG_AGO * 10**9
+    monkeypatch.setattr(look, "time", SimpleNamespace(time_ns=lambda: listed_ns + 60 * 10**9))
+    file = SourceFile("x.txt", Path("x.txt"), "text", 1, listed_ns + after_listing * 10**9)
+    row = look.row_of(file, 0, "text-x", 1, (), listed_ns)
+    assert row.mtime_ns == (file.mtime_ns if is_sure else 0)
+
+
+def denied(monkeypatch: pytest.MonkeyPatch, folder: Path, is_listed: bool) -> None:
+    """Takes the permissions of a folder away, as far as Python sees: root has them all.
+
+    Args:
+        is_listed (`bool`): The names in it can still be read, as with mode 444.
+    """
+
+    def guarded(function: Callable, is_itself: bool) -> Callable:
+        def refusing(path=".", *arguments, **options):
+            place = Path(os.fsdecode(path)) if not isinstance(path, int) else Path()
+            if folder in place.parents or (is_itself and place == folder):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *arguments, **options)
+
+        return refusing
+
+    for name in ("stat", "lstat", "listdir", "scandir"):
+        is_itself = name in ("listdir", "scandir") and not is_listed
+        monkeypatch.setattr(os, name, guarded(getattr(os, name), is_itself))
+    monkeypatch.setattr(io, "open", guarded(io.open, False))
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_subfolder_without_permission_keeps_its_items_and_the_others_are_updated(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch, is_listed: bool
+):
+    update(folder, encoder)
+    before = rows_by_place(folder / ".plume-index")
+    (folder / "new.txt").write_text("A new text.")
+    for prune in (False, True):
+        with monkeypatch.context() as patch:
+            denied(patch, folder / "sub", is_listed)
+            report = update(folder, encoder, prune=prune)
+        places = ["sub/noise.png", "sub/rose.md"] if is_listed else ["sub"]
+        assert sorted(report.unreadable) == [(place, "Permission denied") for place in places]
+        after = rows_by_place(folder / ".plume-index")
+        assert after.keys() == {*before, ("new.txt", "")} and all(after[place] == before[place] for place in before)
+    assert update(folder, encoder).unreadable == [] and encoder.embedded == []
+
+
+def test_a_new_subfolder_without_permission_leaves_the_others_readable(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        denied(patch, folder / "sub", is_listed=True)
+        assert update(folder, encoder).num_items == 1
+    assert update(folder, encoder).num_items == 3
