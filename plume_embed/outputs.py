@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def check_output(path: Path, option: str, inputs: Iterable[Path] = (), suffix: str | None = None) -> None:
+def check_output(path: Path | None, option: str, inputs: Iterable[Path] = (), suffix: str | None = None) -> None:
     """Refuses a file that cannot be written, or that must not be. Nothing is made.
 
     Args:
-        path (`Path`): The file; folders above it that are not there yet are those that the writer makes.
+        path (`Path`, *optional*): The file; folders above it that are not there yet are those that the writer makes.
+            `None`: nothing will be written.
         option (`str`): What gave it, such as "--json", for messages.
         inputs (`Iterable[Path]`): Files that are read, which it would replace.
         suffix (`str`, *optional*): The only one that it may have, such as ".jsonl": by it the file is read again.
@@ -17,6 +18,8 @@ def check_output(path: Path, option: str, inputs: Iterable[Path] = (), suffix: s
     Raises:
         ValueError: it is a folder or a device, an input, of another suffix, or in a folder that nobody can write to.
     """
+    if path is None:
+        return
     if path.exists() and not path.is_file():
         raise ValueError(f"{option} {path} is {'a folder' if path.is_dir() else 'no ordinary file'}; name a file.")
     if path.exists() and any(given.exists() and given.samefile(path) for given in inputs):

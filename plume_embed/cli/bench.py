@@ -42,8 +42,7 @@ def rollout(
     threads: _Threads = 1,
 ) -> None:
     """The rollout against a single pass, the released style and explicit chain of thought, on random weights."""
-    if json_file is not None:
-        check_output(json_file, "--json")
+    check_output(json_file, "--json")
     with heavy_imports():
         from plume_embed.bench.inputs import KINDS, SHAPES, random_model
         from plume_embed.bench.limits import measure_machine
@@ -90,8 +89,7 @@ def encode(
     threads: _Threads = 1,
 ) -> None:
     """Items to vectors with a real model: time of the processor, of the model, and of both overlapped."""
-    if json_file is not None:
-        check_output(json_file, "--json")
+    check_output(json_file, "--json")
     with heavy_imports():
         from plume_embed.bench.encode import encode_rows, padding_rows
         from plume_embed.encode.encoder import Encoder
@@ -111,8 +109,7 @@ def adapter(
     threads: _Threads = 1,
 ) -> None:
     """The adapter as two batched products against a loop over the experts."""
-    if json_file is not None:
-        check_output(json_file, "--json")
+    check_output(json_file, "--json")
     with heavy_imports():
         from plume_embed.bench.adapter import adapter_rows
         from plume_embed.bench.inputs import SHAPES, random_model

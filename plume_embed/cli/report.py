@@ -27,4 +27,4 @@ def report(
     for path in written:
         typer.echo(f"written: {path}")
     if "curve.png" not in {path.name for path in written}:
-        typer.echo("no curve: the run logged no loss; train with fewer --set logging_steps")
+        typer.echo("no curve: the run logged no loss; train with --set logging_steps=1")

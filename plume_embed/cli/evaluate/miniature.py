@@ -71,10 +71,8 @@ def miniature(
 
     Exits with 1 if a task failed.
     """
-    if json_to is not None:
-        check_output(json_to, "--json")
-    if plot is not None:
-        check_output(plot, "--plot")
+    check_output(json_to, "--json")
+    check_output(plot, "--plot")
     with heavy_imports():
         from plume_embed.evaluation.miniature import report as miniature_report
         from plume_embed.evaluation.miniature.run import evaluate, select

@@ -54,8 +54,7 @@ def pairs(
     Several models share a table. `train pairs` keeps what it held out in OUTPUT_DIR/held_out.jsonl.
     """
     sizes = _sizes(truncate)
-    if json_to is not None:
-        check_output(json_to, "--json", files)
+    check_output(json_to, "--json", files)
     with heavy_imports("Loading the model"):
         from plume_embed.quiet import quiet_libraries
         from plume_embed.training.data.pair_rows import read_pairs

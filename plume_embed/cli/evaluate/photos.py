@@ -36,8 +36,7 @@ def photos(
     trust_remote_code: TrustCodeOption = False,
 ) -> None:
     """Real photographs found by captions and sentences, and the other way round, beside stored peers and chance."""
-    if json_to is not None:
-        check_output(json_to, "--json")
+    check_output(json_to, "--json")
     with heavy_imports():
         from plume_embed.evaluation.photos import report as photos_report
         from plume_embed.evaluation.photos.benchmark import digest, read_tasks
