@@ -148,6 +148,21 @@ class PlumeModel(PreTrainedModel):
         self.adapter.check_config(self.config)
         return super().save_pretrained(save_directory, *args, **kwargs)
 
+    def _apply(self, fn, recurse=True):
+        """What `to`, `half`, `bfloat16` and the like do, except that constants, the frequencies of the rotary positions
+        among them, stay in float32: so they are when a model is loaded in another precision."""
+        constants = [
+            (module, name, module.get_buffer(name))
+            for module in self.modules()
+            for name in module._non_persistent_buffers_set
+        ]
+        super()._apply(fn, recurse)
+        for module, name, constant in constants:
+            cast = module.get_buffer(name)
+            if cast.dtype != constant.dtype:
+                setattr(module, name, constant.to(cast.device))
+        return self
+
     @property
     def family(self) -> BackboneFamily:
         """What is particular to the kind of backbone."""

@@ -1,8 +1,15 @@
-"""Where a command will write, looked at before its work: hours of it must not end in a name that cannot be."""
+"""Where a command will write, looked at before its work: hours of it must not end in a name that cannot be. And what
+`embed` has written, which no command reads as somebody's documents."""
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+
+from plume_embed.index.place import LOCK_NAME
+
+STAMP_FILE = "_plume.json"  # of a folder; readers of Parquet folders pass over names that begin with _
+PARTIAL = ".partial"  # of the folder that a run has beside its output
 
 
 def check_output(path: Path | None, option: str, inputs: Iterable[Path] = (), suffix: str | None = None) -> None:
@@ -36,3 +43,10 @@ def check_output(path: Path | None, option: str, inputs: Iterable[Path] = (), su
             pass
     except OSError as error:
         raise ValueError(f"{option} {path} cannot be written: {error.strerror or error}. Name another.") from error
+
+
+def holds_output(folder: Path) -> bool:
+    """Whether `embed` has made a folder, or LanceDB for it: it is an output, or what a run has beside one."""
+    if folder.suffix == ".lance":
+        return os.path.isdir(folder / "_versions")  # of pathlib, it would raise where a folder may not be entered
+    return os.path.isfile(folder / STAMP_FILE) or (folder.suffix == PARTIAL and os.path.isfile(folder / LOCK_NAME))

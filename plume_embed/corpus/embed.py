@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from plume_embed.atomic import write_json
 from plume_embed.corpus.local import run_local
-from plume_embed.corpus.output import PARTIAL, form_of, list_bad, rows_there, write_output
+from plume_embed.corpus.output import form_of, list_bad, rows_there, write_output
 from plume_embed.corpus.plan import MadeBy, Plan, make_plan
 from plume_embed.corpus.rows import BadRow, Slice, Source
 from plume_embed.corpus.shards import Job
@@ -22,6 +22,7 @@ from plume_embed.encode.batching import BATCH_SIZE
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.place import lock_file
 from plume_embed.index.table import BusyError, errors_named
+from plume_embed.outputs import PARTIAL
 from plume_embed.stored import check_utf8, read_json
 
 SHARD_ROWS = 256

@@ -6,13 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from plume_embed.corpus.output import holds_output
 from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
 from plume_embed.encode.prepare import Preparer
 from plume_embed.index.listing import list_folder
@@ -38,22 +36,13 @@ class FolderSource:
         return {"source": str(self.root.resolve()), "keep": []}
 
     def slices(self, size: int) -> Iterator[Draft]:
-        """See [`Source`]; `size` counts files. What `embed` itself has written there is passed over."""
+        """See [`Source`]; `size` counts files."""
         whole = hashlib.sha256()
         listing = list_folder(self.root)
-        is_output = cache(holds_output)
-
-        @cache
-        def is_own(folder: str) -> bool:
-            parts = (PurePosixPath(folder), *PurePosixPath(folder).parents)
-            return any(is_output(listing.root / part) for part in parts if part.name)
-
-        others = [(path, reason) for path, reason in listing.unreadable if not is_own(os.path.dirname(path))]
-        unreadable = [[printable(path), reason] for path, reason in others]
-        listed = [file for file in listing.files if not is_own(os.path.dirname(file.path))]
-        for start in range(0, max(len(listed), 1), size):
+        unreadable = [[printable(path), reason] for path, reason in listing.unreadable]
+        for start in range(0, max(len(listing.files), 1), size):
             files, closed = [], []
-            for file in listed[start : start + size]:
+            for file in listing.files[start : start + size]:
                 if os.access(file.absolute, os.R_OK):
                     files.append([file.path, file.kind, file.size, file.mtime_ns])
                 else:

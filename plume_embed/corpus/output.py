@@ -16,12 +16,10 @@ from plume_embed.corpus.media import MEDIA_KEYS
 from plume_embed.corpus.plan import Plan
 from plume_embed.corpus.rows import BadRow
 from plume_embed.corpus.shards import BAD_SCHEMA, METADATA_KEY, Job
-from plume_embed.index.place import LOCK_NAME
+from plume_embed.outputs import STAMP_FILE
 
-STAMP_FILE = "_plume.json"  # of a folder; readers of Parquet folders pass over names that begin with _
 BAD_FILE = "_bad.parquet"
 _ANYTHING_ELSE = "another input, model, precision or K"
-PARTIAL = ".partial"  # of the folder that a run has beside its output
 
 
 def form_of(out: Path) -> str:
@@ -34,13 +32,6 @@ def form_of(out: Path) -> str:
     if form == ".lance" and out.suffix != form:
         raise ValueError(f"A table of LanceDB has a name that ends in .lance; write to {out.with_suffix(form)}.")
     return form if form in (".parquet", ".lance") else ""
-
-
-def holds_output(folder: Path) -> bool:
-    """Whether `embed` has made a folder, or LanceDB for it: it is an output, or what a run has beside one."""
-    if folder.suffix == ".lance":
-        return os.path.isdir(folder / "_versions")  # of pathlib, it would raise where a folder may not be entered
-    return os.path.isfile(folder / STAMP_FILE) or (folder.suffix == PARTIAL and os.path.isfile(folder / LOCK_NAME))
 
 
 def is_of_output(schema: pa.Schema) -> bool:
@@ -90,8 +81,11 @@ def write_output(out: Path, job: Job, plan: Plan) -> int:
 
 
 def bad_file(out: Path) -> Path:
-    """Where an output's table of what could not be embedded is."""
-    return out / BAD_FILE if form_of(out) == "" else out.with_name(f"{out.stem}.bad.parquet")
+    """Where an output's table of what could not be embedded is: `x.bad.parquet`, for a table `x.lance.bad.parquet`."""
+    form = form_of(out)
+    if form == "":
+        return out / BAD_FILE
+    return out.with_name(f"{out.stem if form == '.parquet' else out.name}.bad.parquet")
 
 
 def list_bad(job: Job, plan: Plan) -> Iterator[BadRow]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import torch
 from transformers import AddedToken, PreTrainedConfig
 
 from plume_embed.atomic import to_disk
@@ -17,7 +18,7 @@ from plume_embed.model.prompt_plume import PLUME_TOKENS
 
 # What a new repository of the Hub holds when it has been cloned; none of it is written here.
 _OF_A_REPOSITORY = {".git", ".gitattributes"}
-_NAMED = 3  # files that an error names
+_NAMED = 3  # files or weights that an error names
 
 
 @contextmanager
@@ -79,7 +80,17 @@ def make_processor(backbone_config: PreTrainedConfig, source: str | Path, **attr
 
 
 def save_model(model: PlumeModel, processor: PlumeProcessor, folder: Path) -> None:
-    """Writes both."""
+    """Writes both.
+
+    Raises:
+        ValueError: a weight has values that are not finite: no vector of such a model would be one.
+    """
+    broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        raise ValueError(
+            f"Weights with values that are not finite: {', '.join(broken[:_NAMED])}{more}. Fetch or make them again."
+        )
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 

@@ -2,7 +2,8 @@
 
 The defaults count least, then `.plumeignore` files, the deeper ones more, then the patterns of the command line. As
 with git, the last rule that matches decides, "!" takes back, and nothing below an excluded folder can come back. What
-an index of this package is made of is left out whatever the rules say: it is nobody's document.
+an index of this package is made of, and what `embed` writes, is left out whatever the rules say: it is nobody's
+document.
 """
 
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from plume_embed.index.table import PARTS, holds_index
+from plume_embed.outputs import holds_output
 
 IGNORE_FILE = ".plumeignore"
 # What systems and tools keep beside people's own files. Hidden files and folders are left out anyway.
@@ -57,7 +59,7 @@ class Exclusions:
 
     def matches(self, path: str) -> bool:
         """As [`covers`], for a path of which no folder above is left out."""
-        if self._is_part_of_an_index(path):
+        if self._is_part_of_an_index(path) or (path.endswith("/") and holds_output(self.root / path)):
             return True
         decision = self._patterns.check_file(path).include
         if decision is None:

@@ -273,7 +273,7 @@ def test_rows_that_were_skipped_are_counted_again_with_the_remedy(
             main(["embed", f"{tmp_path}/in.jsonl", "--to", f"{tmp_path}/{out}", "--model", str(released_model_dir)])
         said = capsys.readouterr().out
         assert f"{new} embedded now; {1 - new} there already; 2 rows skipped" in said
-        bad = "out/_bad.parquet" if out == "out" else "out.bad.parquet"
+        bad = {"out": "out/_bad.parquet", "out.lance": "out.lance.bad.parquet"}.get(out, "out.bad.parquet")
         assert f"The reasons are in {tmp_path}/{bad}. To try these rows again, delete {tmp_path}/{out}" in said
 
 

@@ -15,10 +15,11 @@ from PIL import Image
 from small_files import write_pdf, write_picture
 
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
-from plume_embed.corpus.output import bad_file, holds_output
+from plume_embed.corpus.output import bad_file
 from plume_embed.corpus.sources import open_source
 from plume_embed.corpus.tables import _batches_between
 from plume_embed.encode.encoder import Encoder
+from plume_embed.outputs import holds_output
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +278,18 @@ def test_a_damaged_parquet_file_is_named(tmp_path: Path, encoder: Encoder, place
     (tmp_path / "in.parquet").write_text("PAR1 and nothing behind it")
     with pytest.raises(ValueError, match=r"in.parquet is no Parquet file, or not whole"):
         embed(source, tmp_path / "out.parquet", encoder)
+
+
+def test_every_output_of_one_folder_has_a_table_of_its_own_for_what_could_not_be_embedded(
+    tmp_path: Path, encoder: Encoder
+):
+    (tmp_path / "good.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{broken\n')
+    assert embed(tmp_path / "bad.jsonl", tmp_path / "x.parquet", encoder).num_bad == 1
+    assert embed(tmp_path / "bad.jsonl", tmp_path / "x.lance", encoder).num_bad == 1
+    assert embed(tmp_path / "good.jsonl", tmp_path / "y.parquet", encoder).num_bad == 0
+    assert sorted(path.name for path in tmp_path.glob("*.bad.parquet")) == ["x.bad.parquet", "x.lance.bad.parquet"]
+    assert embed(tmp_path / "bad.jsonl", tmp_path / "y.lance", encoder).num_bad == 1
+    (tmp_path / "y.parquet").unlink()
+    embed(tmp_path / "good.jsonl", tmp_path / "y.parquet", encoder)  # has no bad rows, and takes no other table away
+    assert pq.read_metadata(bad_file(tmp_path / "y.lance")).num_rows == 1

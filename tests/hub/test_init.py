@@ -140,6 +140,7 @@ def change_weights(folder, change):
         (cut, "model.safetensors is damaged: .* Fetch or make it again"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b""), "model.safetensors is damaged: "),
         (lambda folder: (folder / "model.safetensors").write_bytes(bytes(1000)), "model.safetensors is damaged: "),
+        (lambda folder: change_weights(folder, lambda t: t / 0), r"not finite: .*q_proj.weight.* Fetch or make them"),
         (lambda folder: change_weights(folder, lambda t: t[:-1]), r"layers.0.self_attn.q_proj.weight \(63, 64\), not "),
         (lambda folder: (folder / "tokenizer.json").unlink(), r"lacks tokenizer.json \(or vocab.json and merges.txt\)"),
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json is damaged or of another form"),

@@ -150,9 +150,10 @@ def test_an_index_with_a_visible_name_is_passed_over_and_what_lies_beside_its_ta
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("{}")
     (tmp_path / "x.index" / "letter.txt").write_text("put there by hand")
-    (tmp_path / "mine" / "folders.lance").rename(tmp_path / "mine" / "folders")  # no index
+    for name in ("folders", "items"):
+        (tmp_path / "mine" / f"{name}.lance").rename(tmp_path / "mine" / name)  # no index
     found = list_folder(tmp_path)
-    mine = ["folders/data/x.json", "items.lance/_versions/latest_version_hint.json", "snapshot.json"]
+    mine = ["folders/data/x.json", "items/_versions/latest_version_hint.json", "snapshot.json"]
     assert [file.path for file in found.files] == [*(f"mine/{name}" for name in mine), "x.index/letter.txt"]
     assert found.num_excluded == 6
     assert found.is_gone("x.index/snapshot.json"), "an earlier version indexed it"
@@ -172,3 +173,15 @@ def test_equal_bytes_have_equal_hashes_and_an_empty_file_has_none(tmp_path: Path
     assert a == b != c
     with pytest.raises(UnreadableError, match="^empty$"):
         content_hash(listed(tmp_path, "empty.txt"))
+
+
+def test_what_embed_has_written_is_passed_over_and_gone_where_it_was_indexed(tmp_path: Path):
+    for name in ("out/_plume.json", "killed.parquet.partial/.lock", "killed.parquet.partial/job.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "letters.partial").mkdir()
+    (tmp_path / "letters.partial" / "a.txt").write_text("somebody's own")
+    found = list_folder(tmp_path)
+    assert [file.path for file in found.files] == ["letters.partial/a.txt"] and found.num_excluded == 2
+    assert found.is_gone("out/_plume.json") and found.is_gone("killed.parquet.partial/job.json")
+    assert [file.path for file in list_folder(tmp_path / "out").files] == ["_plume.json"], "asked for by name"

@@ -2,12 +2,14 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from common import random_item
 from families import NAMES, make_tiny, tiny
 from load_families import items
 
@@ -75,3 +77,18 @@ def test_a_processor_of_another_backbone_is_refused(folders, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="backbone_settings.*tokens_per_second': 9"):
         PlumeProcessor.from_pretrained(tmp_path)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_was_cast_has_the_vectors_of_the_same_one_saved_and_loaded(name, dtype, tmp_path):
+    made = make_tiny(name)
+    batch = made.processor([random_item(random.Random(3)) or "x", "a longer text about a red bicycle near the lake"])
+    cast = made.model.to(dtype)
+    cast.save_pretrained(tmp_path)
+    loaded = PlumeModel.from_pretrained(tmp_path, dtype=dtype).eval()
+    both = (dict(model.named_buffers()) for model in (cast, loaded))
+    kinds, of_loaded = ({name: buffer.dtype for name, buffer in buffers.items()} for buffers in both)
+    assert kinds == of_loaded
+    assert torch.equal(cast(**batch).embeddings, loaded(**batch).embeddings)
