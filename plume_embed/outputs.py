@@ -6,10 +6,9 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from plume_embed.index.place import LOCK_NAME
-
 STAMP_FILE = "_plume.json"  # of a folder; readers of Parquet folders pass over names that begin with _
 PARTIAL = ".partial"  # of the folder that a run has beside its output
+LOCK_NAME = ".lock"  # in a folder that a command writes to
 
 
 def check_output(path: Path | None, option: str, inputs: Iterable[Path] = (), suffix: str | None = None) -> None:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from plume_embed.outputs import LOCK_NAME
+
 _SCHEMES = ("s3", "gs", "az")
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://.")
 
@@ -42,9 +44,6 @@ def place_of(text: str) -> Place:
 def resolved_folder(place: Place) -> Path | None:
     """The folder on this machine, or `None`."""
     return place.resolve() if isinstance(place, Path) else None
-
-
-LOCK_NAME = ".lock"
 
 
 def lock_file(place: Place) -> Path:
