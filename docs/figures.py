@@ -143,7 +143,14 @@ def scene_hops() -> dict[str, list[str]]:
     start, base = f"{100 * chance(held_out_queries())['start']:.1f} %", "training/scene_hops/checkpoint/training.json"
     difference = rows["full_distilled"]["difference_to_full"]
     held = read("training/ablations/results/scene_hops_held.json")["rows"]
-    step = {name: 100 * value for name, value in held["no_step_embedding"]["difference_to_full"].items()}
+    left_open = []
+    for name, said in (
+        ("no_shared_expert", "without the shared expert"),
+        ("top_1", "top-1"),
+        ("no_step_embedding", "without the step embedding"),
+    ):
+        mean, low, high = (f"{100 * held[name]['difference_to_full'][kind]:+.1f}" for kind in ("mean", "low", "high"))
+        left_open.append(f"{said} {mean} ({low} to {high})")
     plain = ("distilled", "full_rehearsed", "full_held", "full_steps_held", "full_embedding_held", "full_longer")
     named = [rows[name] for name in (*plain, "single_pass_longer")]
     by_seed = [hits_of(row) for row in (*named, *(held[name] for name in ("parallel", "no_adapter", "k_8", "k_4")))]
@@ -159,7 +166,7 @@ def scene_hops() -> dict[str, list[str]]:
             f"{written} with the rationale written out (means of {len(seeds)} seeds)",
             f"always naming the picture at the start to {start}",
             f"{follows:.1f} % of the queries get that one's answer, where {own:.1f} % are right with their own",
-            f"too wide to say ({step['mean']:+.1f}, {step['low']:+.1f} to {step['high']:+.1f})",
+            ", ".join(left_open),
             f"costs {-100 * held['no_adapter']['difference_to_full']['mean']:.1f} points on scene_hops",
             f"whose interval there is {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}",
             *by_seed,
