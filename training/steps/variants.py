@@ -89,7 +89,6 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
     """
     check_format(file)
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     points = []
     for name, row in shown_rows(results).items():
@@ -101,30 +100,38 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
     for cost, mean, low, high, _ in points:
         axes.errorbar(cost, mean, yerr=[[mean - low], [high - mean]], fmt="o", capsize=3, color="tab:blue")
     dearest = max(cost for cost, *_ in points)
-    for cost, mean, names in labels([(cost, mean, name) for cost, mean, _, _, name in points]):
-        place = {"xytext": (-7, 0), "ha": "right"} if cost == dearest else {"xytext": (7, 0), "ha": "left"}
-        axes.annotate(names, (cost, mean), textcoords="offset points", fontsize=7, va="center", **place)
+    for cost, hits, names in labels([(cost, mean, name) for cost, mean, _, _, name in points]):
+        style = {"textcoords": "offset points", "fontsize": 7, "ha": "left"}
+        if cost == dearest:  # nothing is to the right of it: a name a line
+            axes.annotate("\n".join(names), (cost, sum(hits) / len(hits)), xytext=(7, 0), va="center", **style)
+        else:  # slanting upwards, so that it ends above the next point
+            slant = {"rotation": 40, "rotation_mode": "anchor", "va": "bottom"}
+            axes.annotate(", ".join(names), (cost, max(hits)), xytext=(4, 4), **slant, **style)
     best = pareto([(cost, mean) for cost, mean, *_ in points])
     axes.plot(*zip(*best, strict=True), color="tab:grey", lw=1, drawstyle="steps-post")
     axes.set_xlabel("passes over the layers, a query")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xscale("log", base=2)  # most rows have few passes
+    axes.set_xticks(sorted({cost for cost, *_ in points}), minor=False)
+    axes.xaxis.set_major_formatter("{x:.0f}")
     axes.set_ylabel("Hit@1, %")
     axes.set_ylim(0, 110)
     axes.set_title("bars: Student's 95 % interval over seeds", fontsize=9, loc="right")
+    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     figure.savefig(file, dpi=150)
     return file
 
 
-def labels(points: list[tuple[float, float, str]], apart: float = 14.0) -> list[tuple[float, float, str]]:
-    """One label for all points of a cost that are less than so many percent from the first of them, a name a line."""
+def labels(points: list[tuple[float, float, str]], apart: float = 14.0) -> list[tuple[float, list[float], list[str]]]:
+    """All points of a cost that are less than so many percent from the best of them have one label: cost, accuracies
+    and names."""
     found: list[tuple[float, list[tuple[float, str]]]] = []
     for cost, accuracy, name in sorted(points, key=lambda point: (point[0], -point[1])):
         if found and found[-1][0] == cost and found[-1][1][0][0] - accuracy < apart:
             found[-1][1].append((accuracy, name))
         else:
             found.append((cost, [(accuracy, name)]))
-    return [(cost, sum(a for a, _ in own) / len(own), "\n".join(name for _, name in own)) for cost, own in found]
+    return [(cost, [accuracy for accuracy, _ in own], [name for _, name in own]) for cost, own in found]
 
 
 def pareto(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
