@@ -151,6 +151,8 @@ def scene_hops() -> dict[str, list[str]]:
     ):
         mean, low, high = (f"{100 * held[name]['difference_to_full'][kind]:+.1f}" for kind in ("mean", "low", "high"))
         left_open.append(f"{said} {mean} ({low} to {high})")
+    one, two, three, four = (f"{100 * held[f'jacobi_{count}']['mean']:.1f}" for count in range(1, 5))
+    sweeps = f"({one}, {two} and {three} % in the mean), four follow part of the first one ({four} %)"
     plain = ("distilled", "full_rehearsed", "full_held", "full_steps_held", "full_embedding_held", "full_longer")
     named = [rows[name] for name in (*plain, "single_pass_longer")]
     by_seed = [hits_of(row) for row in (*named, *(held[name] for name in ("parallel", "no_adapter", "k_8", "k_4")))]
@@ -169,6 +171,7 @@ def scene_hops() -> dict[str, list[str]]:
             ", ".join(left_open),
             f"costs {-100 * held['no_adapter']['difference_to_full']['mean']:.1f} points on scene_hops",
             f"whose interval there is {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}",
+            sweeps,
             *by_seed,
         ],
         "docs/results/scene_hops.md": [
@@ -176,6 +179,7 @@ def scene_hops() -> dict[str, list[str]]:
             f"cost {lost:.0f} points",
             f"comes to {start}",
             f"{100 * read(base)['hit_at_1']:.1f} % (`{base}`)",
+            sweeps,
             *by_seed,
         ],
     }
