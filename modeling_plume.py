@@ -152,9 +152,10 @@ class PlumeModel(PreTrainedModel):
         """What `to`, `half`, `bfloat16` and the like do, except that constants, the frequencies of the rotary positions
         among them, stay in float32: so they are when a model is loaded in another precision."""
         constants = [
-            (module, name, module.get_buffer(name))
+            (module, name, buffer)
             for module in self.modules()
-            for name in module._non_persistent_buffers_set
+            for name, buffer in module.named_buffers(recurse=False)
+            if name in module._non_persistent_buffers_set
         ]
         super()._apply(fn, recurse)
         for module, name, constant in constants:

@@ -64,3 +64,11 @@ def update(folder: Path, encoder: CountingEncoder, db: Path | None = None, repor
         on_unreadable=on_unreadable,
         options=UpdateOptions(**options),
     )
+
+
+def write_texts(folder: Path) -> Path:
+    """Makes a folder with one text in it and another one in a subfolder."""
+    (folder / "sub").mkdir(parents=True)
+    (folder / "whale.txt").write_text("The blue whale is the largest animal.")
+    (folder / "sub" / "rose.md").write_text("Roses grow in gardens.")
+    return folder

@@ -61,9 +61,9 @@ def embed(
     """Embed a corpus: rows with text, image and video (one or a list), and an id if you like; or the files of a folder.
 
     Paths are relative to the file's folder. It can be interrupted at any moment: run it again, with either engine, and
-    it continues. What cannot be embedded is listed with the reason in a Parquet file beside OUT. Rows are embedded as
-    queries are; give --documents for what is to be found by queries, or the vectors are not those of `index` where a
-    model has a K of its own for documents.
+    it continues. What cannot be embedded is listed with the reason in a Parquet file, beside OUT or in it where OUT is
+    a folder. Rows are embedded as queries are; give --documents for what is to be found by queries, or the vectors are
+    not those of `index` where a model has a K of its own for documents.
     """
     with extra("train"), heavy_imports("Loading the model"):
         from plume_embed.corpus.embed import EmbedOptions, embed_corpus

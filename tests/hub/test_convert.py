@@ -106,11 +106,15 @@ def test_a_tied_head_is_ignored_and_an_untied_one_kept_where_the_config_has_it(s
             lambda t: {k: v[0] if "fc1.weight" in k else v for k, v in t.items()},
             r"experts .* have not 2 axes: .*\(64,\)",
         ),
+        (
+            lambda t: {**t, "model.norm.weight": torch.full((64,), float("nan"))},
+            "not finite: backbone.language_model.norm.weight. Fetch or make them again",
+        ),
         (lambda t: {**t, EMBEDDING: torch.tensor(1.0)}, r"embed_tokens.weight of .* has shape \(\) and is no matrix"),
         (lambda t: {**t, EMBEDDING: t[EMBEDDING][:-20]}, "has ids up to 618, and the embedding matrix 599 rows"),
     ],
 )
-def test_a_tensor_that_is_missing_unexpected_or_misshaped_is_named(source, tmp_path, change, match):
+def test_a_tensor_that_is_missing_unexpected_misshaped_or_not_finite_is_named(source, tmp_path, change, match):
     rewrite(source, lambda tensors: {k: v.contiguous() for k, v in change(tensors).items()})
     with pytest.raises(ValueError, match=match):
         convert_released(source, tmp_path / "out")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from index_data import CountingEncoder, age
+from index_data import CountingEncoder, age, write_texts
 from small_files import write_picture
 
 from plume_embed.index import listing
@@ -22,10 +22,7 @@ def encoder(shared_encoder: CountingEncoder) -> CountingEncoder:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "whale.txt").write_text("The blue whale is the largest animal.")
-    (folder / "sub" / "rose.md").write_text("Roses grow in gardens.")
+    folder = write_texts(tmp_path / "folder")
     write_picture(folder / "sub" / "noise.png")
     age(folder)
     return folder

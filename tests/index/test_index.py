@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from filelock import FileLock
-from index_data import CountingEncoder, rows_by_place
+from index_data import CountingEncoder, rows_by_place, write_texts
 from PIL import Image
 from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
 
@@ -30,10 +30,7 @@ from plume_embed.index.update import UpdateReport, update_index
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six items: two texts, a picture, a video, a PDF of two pages."""
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "whale.txt").write_text("The blue whale is the largest animal.")
-    (folder / "sub" / "rose.md").write_text("Roses grow in gardens.")
+    folder = write_texts(tmp_path / "folder")
     write_picture(folder / "noise.png")
     write_video(folder / "clip.mp4")
     write_pdf(folder / "report.pdf", num_pages=2)

@@ -18,11 +18,6 @@ from plume_embed.index.update import UpdateReport, update_index
 FILES = ("snapshot.arrow", "snapshot.json")
 
 
-@pytest.fixture(scope="module")
-def encoder(released_model_dir: Path) -> CountingEncoder:
-    return CountingEncoder(released_model_dir)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "folder"

@@ -243,6 +243,15 @@ def test_rules_leave_files_out_and_are_remembered(folder: Path, encoder: Countin
         update(folder, encoder, exclude=("!",))
 
 
+def test_what_embed_has_written_leaves_an_index_that_an_earlier_version_read_it_into(
+    folder: Path, encoder: CountingEncoder
+):
+    assert update(folder, encoder).num_items == 3
+    (folder / "sub" / "_plume.json").write_text("{}")  # now it is an output, and always was for such a version
+    report = update(folder, encoder)
+    assert (report.num_items, report.removed_files) == (1, 2)
+
+
 # Searching
 
 
