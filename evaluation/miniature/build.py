@@ -29,7 +29,8 @@ from evaluation.miniature.sources.concepts import Concept, match_pictures, read_
 from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, FetchError, fetch
 from evaluation.miniature.sources.render import render_all
 from evaluation.miniature.stills import tasks as stills_tasks
-from plume_embed.evaluation.miniature.schema import Built, file_stem, write_media, write_pairs, write_tasks
+from plume_embed.atomic import write_json
+from plume_embed.evaluation.miniature.schema import SUMMARY, Built, file_stem, write_media, write_pairs, write_tasks
 
 # What is built from the stills, in this order: a name and a function `(Context) -> Built`, see `parts.py`.
 PARTS: dict[str, Part] = {
@@ -40,7 +41,6 @@ PARTS: dict[str, Part] = {
 }
 
 SHARD_ROWS = 2000
-SUMMARY = "build.json"
 
 FEATURES = Features(
     {
@@ -114,6 +114,10 @@ def make_context(out: Path, size: int, cache: Path, processes: int, options: Map
     }
     summary = read_summary(out)
     fits = all(summary.get(key) == value for key, value in version.items())
+    if not fits:
+        write_summary(out, {})  # a build that is killed from here on must not pass for the one before
+        for name, counts in summary.get("parts", {}).items():
+            remove_part(name, counts, out)
     stills: dict[str, dict[str, Still]] = {}
     for style, found in sources.items():
         drawn = [concept for concept in concepts if concept.hexcode in found]
@@ -144,7 +148,18 @@ def read_summary(out: Path) -> dict:
 
 def write_summary(out: Path, summary: dict) -> None:
     """Write `build.json`."""
-    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(out / SUMMARY, summary, indent=2)
+
+
+def remove_part(name: str, counts: dict, out: Path) -> None:
+    """Remove what a part wrote; `counts` as [`write_part`] returned it."""
+    for stem in counts["tasks"]:
+        for file in (out / "tasks").glob(f"{stem}.*.parquet"):
+            file.unlink()
+    for subset in counts["subsets"]:
+        (out / "train" / f"{subset}.parquet").unlink(missing_ok=True)
+    for file in (out / "media").glob(f"{name}-*.parquet"):
+        file.unlink()
 
 
 def write_part(name: str, built: Built, out: Path) -> dict:
@@ -155,12 +170,11 @@ def write_part(name: str, built: Built, out: Path) -> dict:
         `packages` (sha256 by name and version).
     """
     summary = read_summary(out)
-    old = summary.get("parts", {}).get(name, {"tasks": {}, "subsets": {}})
-    for stem in old["tasks"]:
-        for file in (out / "tasks").glob(f"{stem}.*.parquet"):
-            file.unlink()
-    for subset in old["subsets"]:
-        (out / "train" / f"{subset}.parquet").unlink(missing_ok=True)
+    parts = summary.get("parts", {})
+    if name in parts:  # first it is said to be gone: a build may be killed at any moment
+        others = {part: own for part, own in parts.items() if part != name}
+        write_summary(out, {**summary, "parts": others})
+        remove_part(name, parts[name], out)
     write_media(built.media, out, name)
     write_tasks(built.tasks, out)
     write_pairs(built.pairs, out)
@@ -178,8 +192,7 @@ def write_part(name: str, built: Built, out: Path) -> dict:
         "media": len(built.media),
         "media_bytes": sum(len(frame) for frames in built.media.values() for frame in frames),
     }
-    summary["parts"] = {**summary.get("parts", {}), name: counts}
-    write_summary(out, summary)
+    write_summary(out, {**summary, "parts": {**parts, name: counts}})
     return counts
 
 

@@ -19,6 +19,7 @@ _COLUMNS += (
     "limit_ms",
     "times_limit",
     "ratio_to_single_pass",
+    "ratio_to_batched",
     "times_ours",
     "times_model",
     "num_batches",
@@ -35,8 +36,12 @@ _COLUMNS += (
 )
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Machine, versions, commit and conditions."""
+def environment(device: torch.device, clock: str | None = None) -> dict[str, Any]:
+    """Machine, versions, commit and conditions.
+
+    Args:
+        clock: "cpu" or "wall", where it was not what `clock_of` chooses.
+    """
     return {
         "device": device_name(device),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -48,7 +53,7 @@ def environment(device: torch.device) -> dict[str, Any]:
             "transformers": transformers.__version__,
         },
         "commit": commit(),
-        "clock": {"cpu": "process CPU time", "wall": "wall time"}[clock_of(device)],
+        "clock": {"cpu": "process CPU time", "wall": "wall time"}[clock or clock_of(device)],
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 

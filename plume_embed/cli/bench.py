@@ -13,7 +13,9 @@ app = typer.Typer(
     name="bench", help="Measure the speed on this machine, side by side in one run.", no_args_is_help=True
 )
 
-_Threads = Annotated[int, typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured.")]
+_Threads = Annotated[
+    int, typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured, but by encode.")
+]
 _Shape = Annotated[
     str | None,
     typer.Option(help="Backbone: 12x512 (layers x width), or 2b as Qwen2-VL-2B. Default: 12x512, or 2b on CUDA."),
@@ -97,7 +99,7 @@ def encode(
     sizes, where = tuple(_sizes(batches)), _device(device, threads)
     encoder = Encoder(model, device=str(where))
     rows = encode_rows(encoder, batches=sizes) + padding_rows(encoder)
-    _finish({"benchmark": "encode", "model": encoder.folder.name}, rows, where, json_file)
+    _finish({"benchmark": "encode", "model": encoder.folder.name}, rows, where, json_file, clock="wall")
 
 
 @app.command(epilog="Example: plume-embed bench adapter --shape 2b --batches 1,32")
@@ -149,11 +151,13 @@ def _sizes(text: str) -> list[int]:
     return sizes
 
 
-def _finish(about: dict[str, Any], rows: list[dict[str, Any]], device, json_file: Path | None) -> None:
+def _finish(
+    about: dict[str, Any], rows: list[dict[str, Any]], device, json_file: Path | None, clock: str | None = None
+) -> None:
     from plume_embed.atomic import write_json
     from plume_embed.bench.report import environment, table
 
-    conditions = {**about, **environment(device)}
+    conditions = {**about, **environment(device, clock)}
     print(table(rows))
     print("\n" + ", ".join(f"{name}: {value}" for name, value in conditions.items()))
     if json_file is not None:

@@ -96,6 +96,11 @@ class Encoder(Preparer):
         return self.model.config.hidden_size
 
     @property
+    def dtype(self) -> str:
+        """What the weights are held in, one of [`DTYPES`] but "auto"."""
+        return self._weights.removeprefix("torch.")
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the configuration, the tokenizer, the prompt, the weights and the type they are computed in."""
         return self._fingerprint

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # latent, single and cot are how a model may be trained; anchor and state show what its latent steps add.
 PARADIGMS = ("latent", "single", "cot", "anchor", "state")
 _READ_OUTS: dict[str, ReadOut] = {"anchor": "anchor", "state": "state"}
+_PEER_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _CODE_AND_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".py", ".safetensors", ".bin", ".onnx"}
 
 
@@ -42,6 +43,7 @@ class Embedder(Protocol):
         fingerprint: Changes whenever the vectors may.
         num_latent_steps: K; None for a model that has none.
         paradigm: One of `PARADIGMS`.
+        dtype: What its weights are held in, such as `float32`.
         written: Counts of the rationales so far; None for a model that writes none.
     """
 
@@ -49,6 +51,7 @@ class Embedder(Protocol):
     fingerprint: str
     num_latent_steps: int | None
     paradigm: str
+    dtype: str
 
     @property
     def written(self) -> Written | None:
@@ -132,6 +135,7 @@ class PlumeEmbedder(_RaisesFirst):
         self.encoder = model if isinstance(model, Encoder) else Encoder(model, device=device, dtype=dtype)
         self.num_latent_steps: int | None = self.encoder.latent_steps(num_latent_steps)
         self.paradigm = "single" if paradigm == "latent" and not self.num_latent_steps else paradigm
+        self.dtype = self.encoder.dtype
         self._read_out: ReadOut = _READ_OUTS.get(paradigm, "embedding")
         self.name = _folder_name(self.encoder.folder) if Path(self.encoder.name).is_dir() else self.encoder.name
         self._writer = None
@@ -177,16 +181,21 @@ class SentenceTransformerEmbedder(_RaisesFirst):
         model: Folder or Hub id.
         device: Of the model.
         trust_remote_code: Whether code from the model's folder may run.
+        dtype: "auto" (as stored), "float32", "bfloat16" or "float16".
 
     Raises:
-        ValueError: there is no such model, or its weights are pickles.
+        ValueError: there is no such model or dtype, or its weights are pickles.
     """
 
     num_latent_steps: int | None = None
     paradigm = "single"
     written: Written | None = None
 
-    def __init__(self, model: str, device: str | None = None, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, model: str, device: str | None = None, trust_remote_code: bool = False, dtype: str = "auto"
+    ) -> None:
+        if dtype not in _PEER_DTYPES:
+            raise ValueError(f"The dtype of a peer is one of {', '.join(_PEER_DTYPES)}, got {dtype!r}.")
         from huggingface_hub import snapshot_download
         from sentence_transformers import SentenceTransformer
 
@@ -199,9 +208,18 @@ class SentenceTransformerEmbedder(_RaisesFirst):
             except (OSError, ValueError) as error:
                 raise ValueError(f"No model {model}: {str(error).splitlines()[0]}") from error
         refuse_pickled_weights(folder)
-        self._model = SentenceTransformer(str(folder), device=device, trust_remote_code=trust_remote_code)
+        self._model = SentenceTransformer(
+            str(folder),
+            device=device,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=None if dtype == "auto" else {"dtype": dtype},
+        )
         self.name = _folder_name(folder) if Path(model).expanduser().is_dir() else model
+        weights = next(self._model.parameters(), None)
+        self.dtype = "float32" if weights is None else str(weights.dtype).removeprefix("torch.")
         self.fingerprint = hash_folder(folder)
+        if dtype != "auto":
+            self.fingerprint = hashlib.sha256(f"{self.fingerprint} {dtype}".encode()).hexdigest()
 
     def embed_readable(
         self, inputs: Sequence[dict[str, Any]], batch_size: int
@@ -283,6 +301,27 @@ def latent_steps_of(paradigm: str, num_latent_steps: int | None = None) -> int |
 def read_out_label(paradigm: str | None, num_latent_steps: int | None) -> str | None:
     """How a column is called that K alone does not tell: `CoT`, `anchor`, `z(3)`; None for the others."""
     return {"cot": "CoT", "anchor": "anchor", "state": f"z({num_latent_steps})"}.get(paradigm or "")
+
+
+def column_name(embedder: Embedder) -> str:
+    """`plume-tiny K=8`, `plume-tiny single pass`, `CoT`, `anchor`, `z(3)`; a model without steps by its name alone."""
+    if embedder.num_latent_steps is None:
+        return embedder.name
+    steps = embedder.num_latent_steps
+    plain = "single pass" if embedder.paradigm == "single" else f"K={steps}"
+    return f"{embedder.name} {read_out_label(embedder.paradigm, steps) or plain}"
+
+
+def check_names(embedders: Sequence[Embedder]) -> None:
+    """Refuses models that a table could not tell apart.
+
+    Raises:
+        ValueError: two have one [`column_name`].
+    """
+    names = [column_name(embedder) for embedder in embedders]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"Two models would be called {name}; give their folders names of their own.")
 
 
 def _folder_name(folder: Path) -> str:

@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plume_embed.atomic import replacing
 from plume_embed.evaluation.embedders import read_out_label
 from plume_embed.evaluation.miniature.report import MEAN
+from plume_embed.evaluation.miniature.schema import META_TASKS, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # From this ratio of the slowest to the fastest model on, a linear axis would press the fast ones together.
 _FAR = 8
@@ -36,6 +41,24 @@ def check_format(file: Path) -> None:
     known = FigureCanvasAgg.get_supported_filetypes()
     if file.suffix.removeprefix(".") not in known:
         raise ValueError(f"A plot is one of {', '.join(sorted(known))}, got {file.name}.")
+
+
+def what_to_plot(chosen: Sequence[Task], everything: Sequence[Task]) -> str:
+    """What these tasks have a mean of: [`MEAN`] of all nine meta-tasks, or the only one that they are.
+
+    Raises:
+        ValueError: they have neither, and there is nothing to plot.
+    """
+    names = {task.meta for task in chosen}
+    whole = all(task in chosen for task in everything if task.meta in names)
+    if whole and names == {*META_TASKS}:
+        return MEAN
+    if whole and len(names) == 1:
+        return names.pop()
+    raise ValueError(
+        "--plot draws the mean of all nine meta-tasks, or one whole meta-task: leave --tasks out, and give --meta one "
+        "or none."
+    )
 
 
 def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = None, of: str = MEAN) -> Path:
@@ -107,8 +130,15 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
     axes.set_title("bars: 95 % intervals over queries", fontsize=9, loc="right")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(file, dpi=150)
+    save_figure(figure, file)
     return file
+
+
+def save_figure(figure: Figure, file: Path) -> None:
+    """Writes a figure, whole or not at all; its folder is made where there is none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 def _short(model: Mapping[str, Any], weights: str | None) -> str:

@@ -49,7 +49,8 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
         no curve, so no such files.
 
     Raises:
-        ValueError: no finished run, one without a whole model, or a file of it that is damaged.
+        ValueError: no finished run, one without a whole model, a file of it that is damaged, or `explicit` beside a
+            run without latent steps.
     """
     import matplotlib
 
@@ -57,6 +58,9 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     from plume_embed.training.diagnostics import expert_activation, explicit_cosines, latent_cosines
 
     recipe, model = _load(run_dir)
+    has_latents = model.config.num_latent_steps > 0 and recipe.curriculum.stages[-1] > 0
+    if explicit is not None and not has_latents:
+        raise ValueError(f"{run_dir} has no latent steps to set beside those of --explicit; leave it out.")
     points = _logged(run_dir)
     task = _task(recipe)
     queries = task.samples(10 * samples)
@@ -65,7 +69,7 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     out.mkdir(parents=True, exist_ok=True)
     numbers: dict = {"run": run_dir.name, "samples": len(some)}
     written = [_curve(points, out / "curve.png")] if points else []
-    if model.config.num_latent_steps > 0 and recipe.curriculum.stages[-1] > 0:
+    if has_latents:
         numbers["latent_cosine"] = _spread(latent_cosines(model, task.processor, some, target_steps))
         if explicit is not None:
             other, writer = _load(explicit)

@@ -230,9 +230,18 @@ class TestCommands:
 
     def test_adapter_and_help(self):
         result = self.run("adapter", "--shape", "test", "--batches", "1", "--device", "cpu")
-        assert result.exit_code == 0 and "adapter looped" in result.output
+        assert result.exit_code == 0 and "adapter looped" in result.output and "ratio_to_batched" in result.output
         for command in ("rollout", "encode", "adapter"):
             assert "Example: plume-embed bench" in self.run(command, "--help").output
+
+    def test_encode_says_that_it_measures_by_the_clock(self, tmp_path, released_model_dir, monkeypatch):
+        rows = [{"name": "model", "batch": 1, "ms_median": 1.0}]
+        monkeypatch.setattr("plume_embed.bench.encode.encode_rows", lambda *args, **options: rows)
+        monkeypatch.setattr("plume_embed.bench.encode.padding_rows", lambda *args: [])
+        file = tmp_path / "encode.json"
+        result = self.run("encode", "--model", str(released_model_dir), "--device", "cpu", "--json", str(file))
+        assert result.exit_code == 0 and "clock: wall time" in result.output
+        assert json.loads(file.read_text())["clock"] == "wall time"
 
     @pytest.mark.parametrize("options", [("--batches", "1,x"), ("--shape", "7b"), ("--batches", "0")])
     def test_a_wrong_option_is_an_expected_error(self, options):

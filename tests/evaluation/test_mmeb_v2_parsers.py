@@ -240,6 +240,9 @@ def test_videomme_embeds_the_option_without_its_letter_and_knows_it_by_the_whole
     assert query.item.text == f"{V} {QA} Q?\nA. Apples.\nB. Pears."
     assert keys(query) == ["A. Apples.", "B. Pears."] and texts(query) == ["Apples", "Pears"]
     assert query.labels == ("B. Pears.",)
+    for answer in ("", "AB", "E"):
+        with pytest.raises(ValueError, match="row 0"):
+            parse_rows("Video-MME", [row | {"answer": answer}], tmp_path)
 
 
 def test_nextqa_letters_the_question_but_ranks_the_raw_answers(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mmeb_v2_data import FIXTURES, task_named, write_frames, write_picture, write_table
 
+from plume_embed.cli.main import main
 from plume_embed.evaluation.distributed import Ranks
 from plume_embed.evaluation.embedders import InputError, PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
 from plume_embed.evaluation.mmeb_v2 import embeddings, report
@@ -172,11 +173,11 @@ def test_a_nan_embedding_stops_its_task_alone(benchmark_dir):
 
 def test_a_failed_task_leaves_no_score_of_an_earlier_run(benchmark_dir):
     benchmark_dir.run(names=["OK-VQA"])
-    file = benchmark_dir.out / "image/OK-VQA_gen_gen_score.json"
-    assert file.is_file()
+    files = [benchmark_dir.out / f"image/OK-VQA_gen_gen_{name}" for name in ("score.json", "pred.jsonl")]
+    assert all(file.is_file() for file in files)
     break_image(benchmark_dir)
     benchmark_dir.run(names=["OK-VQA"])
-    assert not file.exists()
+    assert not any(file.exists() for file in files)
 
 
 def test_no_average_is_taken_over_fewer_tasks():
@@ -211,11 +212,67 @@ def test_scores_of_two_versions_or_models_never_share_a_folder(benchmark_dir, ch
         benchmark_dir.run(names=NAMES[1:2], **changes)
 
 
+def test_stored_embeddings_of_two_folders_of_one_name_never_share_a_folder(benchmark_dir):
+    benchmark_dir.run()
+    (stored,) = (benchmark_dir.out / "embeddings").iterdir()
+    again = {"out": benchmark_dir.root / "again", "media_dir": None}
+    for folder in ("one", "two"):
+        shutil.copytree(stored, benchmark_dir.root / folder / "embeddings")
+    benchmark_dir.run(embeddings_dir=benchmark_dir.root / "one" / "embeddings", **again)
+    with pytest.raises(ValueError, match=r"is of another run \(model_fingerprint '.*/one/embeddings'\)"):
+        benchmark_dir.run(embeddings_dir=benchmark_dir.root / "two" / "embeddings", **again)
+
+
+def test_the_summary_is_of_all_tasks_that_the_folder_has_scores_of(benchmark_dir, released_model_dir):
+    def score(*names: str) -> dict:
+        where = ["--hub-dir", benchmark_dir.hub, "--media-dir", benchmark_dir.media, "--out", benchmark_dir.out]
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", "mmeb-v2", "--model", released_model_dir, "--tasks", ",".join(names), *map(str, where)])
+        assert end.value.code == (1 if "HMDB51" in names else 0)
+        return json.loads((benchmark_dir.out / "summary.json").read_text())
+
+    first = score("ImageNet-1K")
+    second = score("ViDoRe_docvqa")
+    assert list(second["scores"]) == ["ImageNet-1K", "ViDoRe_docvqa"]
+    assert second["scores"]["ImageNet-1K"] == first["scores"]["ImageNet-1K"]
+    assert second["incomplete"]["All 78"] == {"have": 2, "of": 78}
+    assert score("ImageNet-1K")["scores"] == second["scores"]
+    assert "| ViDoRe_docvqa |" in (benchmark_dir.out / "summary.md").read_text()
+    shutil.rmtree(benchmark_dir.media / "video-tasks")
+    assert list(score("HMDB51")["failed"]) == ["HMDB51"]
+    (left,) = [n for n in score("OK-VQA")["notes"] if n.startswith("Incomplete")]
+    assert "(3 of 78)" in left
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--embeddings-dir", "stored", "--latent-steps", "3", "--dtype", "float16"],
+            "--latent-steps, --dtype: for PLUME",
+        ),
+        (["--embeddings-dir", "stored", "--paradigm", "single"], "--paradigm: for PLUME .* on --embeddings-dir"),
+        (
+            ["--peer", "another", "--max-new-tokens", "8"],
+            "--max-new-tokens: for PLUME models, without effect on --peer",
+        ),
+    ],
+)
+def test_an_option_of_plume_models_is_refused_beside_others(options, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "mmeb-v2", "--tasks", "OK-VQA", *options])
+    assert re.search(said, capsys.readouterr().err)
+
+
 def test_a_second_run_embeds_nothing(benchmark_dir):
     benchmark_dir.run()
     first, again = scores_in(benchmark_dir.out), HashEmbedder()
     benchmark_dir.run(again)
     assert again.embedded == 0 and scores_in(benchmark_dir.out) == first
+    for file in benchmark_dir.out.glob("embeddings/*/OK-VQA.npz"):
+        file.unlink()
+    assert [outcome.failure for outcome in benchmark_dir.run(again)] == [None] * 4
+    assert again.embedded > 0 and scores_in(benchmark_dir.out) == first
 
 
 def test_changed_media_and_another_model_are_embedded_again(benchmark_dir):
@@ -452,8 +509,6 @@ def test_two_processes_give_the_vectors_and_scores_of_one_and_share_a_failure(
 
 
 def test_a_preflight_names_a_missing_folder_once(benchmark_dir, capsys: pytest.CaptureFixture):
-    from plume_embed.cli.main import main
-
     def check(media: Path) -> tuple[int, str, str]:
         command = ["evaluate", "mmeb-v2", "--check", "--hub-dir", str(benchmark_dir.hub), "--media-dir", str(media)]
         with pytest.raises(SystemExit) as end:

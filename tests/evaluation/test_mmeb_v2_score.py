@@ -98,4 +98,13 @@ def test_a_collapsed_model_is_betrayed_by_its_ties():
     queries, candidates = unit([1, 0], [1, 0]), unit([1, 1], [1, 1])
     assert score(predict(pool, queries, candidates))["hit@1"] == 0.5
     assert count_ties(pool, queries, candidates) == 2
+    for count in (3, 5, 13, 98):
+        for task in (LOCAL, GLOBAL):
+            keys = [f"{number:02d}" for number in range(count)]
+            asked = Query(Item("q"), tuple(Candidate(key, Item(key)) for key in keys), (keys[-1],))
+            everything = make_pool(task, "fixed", [asked] * 20, [])
+            rows = np.random.default_rng(count).normal(size=(21, 256))
+            one, alike = unit(*rows[:20]), unit(*[rows[20]] * count)
+            assert count_ties(everything, one, alike) == 20
+            assert {tuple(found.keys) for found in predict(everything, one, alike)} == {tuple(keys[:10])}
     assert count_ties(pool, queries, unit([1, 0], [1, 1])) == 0

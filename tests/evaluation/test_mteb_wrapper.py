@@ -231,6 +231,9 @@ def test_the_meta_names_modalities_and_a_revision_of_the_weights(model):
     meta = model.mteb_model_meta
     assert meta.modalities == ["text", "image", "video"] and meta.name == "plume-embed/PLUME"
     assert meta.revision == model.model.fingerprint[:16]
+    bare = PlumeMteb(model.model, use_instructions=False).mteb_model_meta
+    assert bare.revision != meta.revision  # mteb would give the scores of the one for those of the other
+    assert PlumeMteb(model.model, revision="1", use_instructions=False).mteb_model_meta.revision != "1"
 
 
 @pytest.mark.parametrize("family", [name for name in NAMES if name != "qwen2_vl"])

@@ -39,10 +39,11 @@ def data(tmp_path: Path) -> Path:
 class OneHot:
     """An embedder that sees which picture it is, and knows which caption belongs to which."""
 
-    name, num_latent_steps, paradigm = "one-hot", 8, "latent"
+    num_latent_steps, paradigm, dtype = 8, "latent", "float32"
 
     def __init__(self, wrong: bool = False):
         self.wrong, self.batches = wrong, []
+        self.name, self.fingerprint = ("wrong", "w") if wrong else ("one-hot", "o")
 
     @property
     def documents(self):
@@ -85,6 +86,10 @@ def test_a_tie_counts_as_the_last_place_and_the_best_right_candidate_counts():
     task = RankingTask("", [{}] * 2, [{}] * 4, [[0], [1, 3]])
     same = np.ones((1, 1), dtype=np.float32)
     assert task.ranks(same.repeat(2, 0), same.repeat(4, 0)).tolist() == [4, 3]
+    one = np.random.default_rng(0).normal(size=(1, 256)).astype(np.float32)
+    for count in (3, 13, 98, 403):  # at the end of a matrix product rows are summed in another order
+        collapsed = RankingTask("", [{}], [{}] * count, [[count - 1]])
+        assert collapsed.ranks(one, one.repeat(count, 0)).tolist() == [count]
     candidates = np.eye(4, dtype=np.float32)
     queries = np.array([[0.1, 0.9, 0.2, 0.0], [0.5, 0.1, 0.0, 0.4]], dtype=np.float32)
     assert task.ranks(queries, candidates).tolist() == [3, 2]
@@ -120,6 +125,24 @@ def test_stored_peers_rank_what_they_have_vectors_for(data):
     assert peer.ranks["sentences -> photos"].tolist() == [1, 1, 1]
 
 
+def test_stored_peers_are_found_however_the_folder_is_named(data, monkeypatch):
+    (data / "peers").mkdir()
+    files = [entry["file"] for entry in json.loads((data / "photos.json").read_text())["sentences"]]
+    keys = ["text: a red boat", "text: my cat", "text: a pet", *(f"image: {file}" for file in files)]
+    np.savez(data / "peers" / "peer.npz", keys=keys, vectors=np.eye(2, dtype=np.float32)[[0, 1, 1, 0, 1]])
+    monkeypatch.chdir(data)
+    for folder in (Path(), Path("peers/..")):
+        (peer,) = stored_peers(read_tasks(folder), folder)
+        assert set(peer.ranks) == {"sentences -> photos", "photos -> sentences"}
+
+
+def test_models_that_a_table_could_not_tell_apart_are_refused_before_they_embed(data):
+    embedders = [OneHot(), OneHot()]
+    with pytest.raises(ValueError, match="Two models would be called one-hot K=8"):
+        evaluate(read_tasks(data), embedders, batch_size=2)
+    assert not embedders[0].batches
+
+
 def test_intervals_hold_the_value_and_the_table_names_every_model():
     ranks = np.array([1, 2, 3, 50, 1, 7, 12, 1])
     tasks = [RankingTask("t", [{}] * 8, [{}] * 60, [[0]] * 8)]
@@ -140,6 +163,10 @@ def test_reports_of_several_runs_are_joined_with_peers_last_and_other_benchmarks
     assert [model["model"] for model in found["models"]] == ["first", "second", "peer"]
     with pytest.raises(ValueError, match="different benchmarks"):
         report.joined([one("first"), one("second", "c")])
+    first, other = one("first"), one("first")
+    first["models"][0]["fingerprint"], other["models"][0]["fingerprint"] = "a", "b"
+    with pytest.raises(ValueError, match=r"first \(K = 8\) has other weights or another precision"):
+        report.joined([first, other])
 
 
 def test_the_digest_changes_with_a_pixel(data):

@@ -254,6 +254,18 @@ class TestGrid:
         write_archive(archive, [("no_anchor", 0, {"a": 3}), ("full", 1, {"a": 4})])
         assert read_archive(archive) == {("full", 0): {"a": 1}, ("full", 1): {"a": 4}, ("no_anchor", 0): {"a": 3}}
 
+    @pytest.mark.parametrize("asked", [{"task": "hops_mixed"}, {"settings": ["loss.distil=1.0"]}])
+    def test_results_of_another_task_or_other_settings_are_not_written_over(self, asked, tmp_path):
+        to = tmp_path / "results.json"
+        options = {"rows": "full", "seeds": "0", "out": tmp_path / "runs", "to": to, "collect_only": True}
+        with pytest.raises(SystemExit) as end:
+            ablations.main(**options)
+        assert end.value.code == 0
+        before = to.read_bytes()
+        with pytest.raises(ValueError, match=r"results.json holds results of --task hops; ask with these"):
+            ablations.main(**(options | asked))
+        assert to.read_bytes() == before
+
     def test_a_folder_with_a_run_of_another_recipe_is_refused(self, tmp_path):
         grid = self.grid(tmp_path, ("single_pass",))
         run_one(grid.recipe("single_pass", 3), None)

@@ -15,13 +15,14 @@ from common import random_item
 from typer.testing import CliRunner
 
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.evaluation.miniature.schema import Query, Side, Task, write_media, write_tasks
 from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import summarise
 from training.hops import hops, mixed
 from training.steps import cost, curve, summary, tables, variants
 from training.steps import diagnose as script
 from training.steps.diagnose import diagnose, hits, mean_of
-from training.steps.sets import DiagnosticSet, Loaded, named_pictures
+from training.steps.sets import DiagnosticSet, Loaded, named_pictures, of_checkpoint, others_in_pools, sampled
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -53,6 +54,38 @@ def test_a_hit_is_the_nearest_candidate_among_the_right_ones_and_its_interval_ho
     assert low < mean == 0.5 < high
 
 
+def test_a_query_is_ranked_among_the_candidates_of_its_own_pool_and_chance_is_the_pools(released_model_dir):
+    queries, candidates = torch.eye(3), torch.eye(3)[[1, 0, 2]]
+    assert hits(queries, candidates, [[0], [1], [0]]).tolist() == [0, 0, 0]
+    assert hits(queries, candidates, [[0], [1], [0]], [[0, 2], [1, 2], [0, 2]]).tolist() == [1, 1, 0]
+    model = PlumeModel.from_pretrained(released_model_dir, num_latent_steps=2).eval()
+    rng = random.Random(1)
+    items = [random_item(rng) for _ in range(4)]
+    asked = DiagnosticSet("in pools", items, items, [[0], [1], [0], [1]], 2, pools=[[0, 2], [1, 2, 3], [0], [1]])
+    found = diagnose(Loaded("random", model, PlumeProcessor.from_pretrained(released_model_dir), [asked]), asked)
+    assert found["pool"] == [1, 3] and found["chance"] == pytest.approx((1 / 2 + 1 / 3 + 1 + 1) / 4)
+    assert found["read_outs"]["embedding"]["embedding"][0] == 1.0  # of two the pool leaves the right one alone
+
+
+def test_the_miniatures_tasks_keep_their_pools_and_a_sample_is_drawn_from_all_of_them(tmp_path):
+    sides = tuple(Side(text=word) for word in ("a red clip", "a blue clip", "a green clip", "a black clip"))
+    queries = (Query(Side(text="green"), (2,), (1, 2, 3)), Query(Side(text="red"), (0,), (0, 1)))
+    write_tasks([Task("V-RET/text to clip hard", "known", queries, sides)], tmp_path)
+    write_media({"clips/unused": [b""]}, tmp_path, "clips")  # a miniature without media would be refused
+    loaded = of_checkpoint(ROOT / "checkpoints" / "plume-tiny", ROOT / "examples", tmp_path, None, 2)
+    (asked,) = [found for found in loaded.sets if found.name == "V-RET/text to clip hard"]
+    assert asked.pools == [[1, 2, 3], [0, 1]] and asked.gold == [[2], [0]]
+    assert asked.others == [1, 0]  # neither's answer is in the other's pool
+    assert len(sampled(1000, 10)) == 10 and sampled(1000, 10) != list(range(10)) and sampled(3, 10) == [0, 1, 2]
+
+
+def test_latents_come_from_a_query_whose_answer_can_be_found_in_ones_own_pool():
+    gold, pools = [[0], [1], [2], [0]], [[0, 2, 3], [1, 0], [2], [0, 1, 2]]
+    assert others_in_pools(gold, pools) == [2, 3, 3, 1]
+    with pytest.raises(ValueError, match="no other with another answer"):
+        others_in_pools([[0], [0]], [[0, 1], [0, 1]])
+
+
 def test_the_depth_of_a_query_is_the_place_of_its_last_press():
     rng = random.Random(3)
     for query in [hops.draw(rng) for _ in range(40)] + [mixed.draw(rng) for _ in range(40)]:
@@ -78,10 +111,15 @@ def test_the_command_keeps_what_it_has_found(released_model_dir, tmp_path, monke
     app, command = CliRunner(), typer.Typer()
     command.command()(script.main)
     assert app.invoke(command, arguments, catch_exceptions=False).exit_code == 0
-    (key,) = json.loads(to.read_text())
+    ((key, found),) = json.loads(to.read_text()).items()
     assert key == "names -> pictures/released_tiny"
-    monkeypatch.setattr(script, "diagnose", lambda *_: pytest.fail("it was there"))
+    with monkeypatch.context() as patch:
+        patch.setattr(script, "diagnose", lambda *_: pytest.fail("it was there"))
+        assert app.invoke(command, arguments, catch_exceptions=False).exit_code == 0
+    (pictures / "canyon.jpg").rename(pictures / "a valley.jpg")
     assert app.invoke(command, arguments, catch_exceptions=False).exit_code == 0
+    (again,) = json.loads(to.read_text()).values()
+    assert again["digest"] != found["digest"] and again["weights"] == found["weights"]
 
 
 def test_a_run_that_the_file_has_need_not_be_there(tmp_path, entry, capsys):

@@ -309,7 +309,8 @@ MIRRORS: dict[str, tuple[Damage, str]] = {
 
 def evaluate_mirror(capsys, folder: Path, tasks: str, *more: object):
     where = ("--hub-dir", folder / "hub", "--media-dir", folder / "media", "--out", folder / "out")
-    return call(capsys, "evaluate", "mmeb-v2", "--tasks", tasks, *where, "--latent-steps", 1, *more)
+    steps = () if "--embeddings-dir" in more else ("--latent-steps", 1)
+    return call(capsys, "evaluate", "mmeb-v2", "--tasks", tasks, *where, *steps, *more)
 
 
 @pytest.mark.parametrize("name", part_slow(list(MIRRORS), 6))

@@ -120,6 +120,32 @@ def test_a_part_replaces_its_own_files_and_leaves_the_others(small: Path, monkey
     assert changed == {"build.json", *(f"tasks/I-CLS-other-known.{kind}.parquet" for kind in ("queries", "candidates"))}
 
 
+def test_a_build_that_was_killed_passes_for_none(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder.build(small / "one", 28, processes=1)
+    before = files(small / "one")
+    write = builder.write_shards
+
+    def killed(records, out, style):
+        write(records, out, style)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "write_shards", killed)
+        with pytest.raises(KeyboardInterrupt):
+            builder.build(small / "one", 56, processes=1)
+    builder.build(small / "one", 28, processes=1)  # draws anew: the stills of a style are of 56 pixels now
+    assert files(small / "one") == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "write_pairs", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            builder.build(small / "one", 28, processes=1, parts=["more"])
+    with pytest.raises(ValueError, match="its build has not ended. Run `make miniature` again"):
+        read_tasks(small / "one")
+    builder.build(small / "one", 28, processes=1)
+    assert {task.name for task in read_tasks(small / "one")} >= {"I-CLS/more", "I-GD/phrase to crop"}
+
+
 def test_an_unknown_part_is_refused_with_the_names_there_are(small: Path) -> None:
     with pytest.raises(ValueError, match="no part nonsense; choose from scenes, more"):
         builder.build(small / "one", 28, parts=["nonsense"])

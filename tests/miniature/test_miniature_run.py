@@ -13,7 +13,7 @@ from PIL import Image as Picture
 from typer.testing import CliRunner
 
 from plume_embed.cli.evaluate.app import app
-from plume_embed.cli.evaluate.contestants import model_and_steps, parse_steps
+from plume_embed.cli.evaluate.contestants import ModelOptions, load_contestants, model_and_steps, parse_steps
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
 from plume_embed.evaluation.miniature import report as miniature_report
 from plume_embed.evaluation.miniature import run as miniature_run
@@ -34,7 +34,7 @@ NAMES = tuple(COLOURS)
 class ColourEmbedder:
     """The mean colour of what is shown, else the colour that the text ends in; counts what it embeds."""
 
-    fingerprint, num_latent_steps, paradigm, written = "c", 2, "latent", None
+    fingerprint, num_latent_steps, paradigm, written, dtype = "c", 2, "latent", None, "float32"
 
     def __init__(self, takes: tuple[str, ...] = ("text", "image", "video"), name: str = "colours") -> None:
         self.takes, self.name, self.seen = takes, name, []
@@ -500,6 +500,12 @@ def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, rele
     where[3] = f"{released_model_dir}@0"
     command(*where, str(tmp_path / "fourth.json"))
     assert len(list((tmp_path / "kept").iterdir())) == 3
+    redrawn = tmp_path / "redrawn"
+    shutil.copytree(data, redrawn)
+    write_media({f"crop/{name}": [png(name, 56)] for name in NAMES}, redrawn, "crop")
+    where[1] = str(redrawn)
+    command(*where, str(tmp_path / "fifth.json"))
+    assert len(list((tmp_path / "kept").iterdir())) == 4
 
 
 def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and_length(
@@ -522,8 +528,48 @@ def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and
 
 
 def test_two_columns_of_one_name_are_refused(data):
-    with pytest.raises(ValueError, match="Two columns would be called colours K=2"):
+    with pytest.raises(ValueError, match="Two models would be called colours K=2"):
         run(data, ColourEmbedder(), ColourEmbedder())
+
+
+def test_a_folder_whose_name_ends_as_steps_do_is_a_folder(data, released_model_dir, tmp_path):
+    folder = tmp_path / "plume@2"
+    shutil.copytree(released_model_dir, folder)
+    assert model_and_steps(str(folder)) == (str(folder), None)
+    assert model_and_steps(f"{folder}@0") == (str(folder), "0")
+
+
+def test_the_dtype_reaches_peers_and_is_said_of_each_where_they_differ(released_model_dir):
+    options = ModelOptions("cpu", "auto")
+    found, conditions = load_contestants([str(released_model_dir)], [], [("latent", 2), ("single", None)], options)
+    assert [embedder.dtype for embedder in found] == ["float32"] * 2 and conditions["dtype"] == "float32"
+    peer = SentenceTransformerEmbedder(str(released_model_dir), "cpu", trust_remote_code=True, dtype="bfloat16")
+    whole = SentenceTransformerEmbedder(str(released_model_dir), "cpu", trust_remote_code=True)
+    assert (peer.dtype, whole.dtype) == ("bfloat16", "float32") and peer.fingerprint != whole.fingerprint
+    with pytest.raises(ValueError, match="dtype of a peer is one of auto, float32, bfloat16, float16, got 'int8'"):
+        SentenceTransformerEmbedder(str(released_model_dir), "cpu", True, "int8")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--meta", "I-CLS,I-QA"], "mean of all nine meta-tasks, or one whole"),
+        (["--tasks", "I-RET/text to picture", "--meta", "V-RET"], "No task has both"),
+        (["--tasks", "I-QA/colour", "--tasks", "V-QA/colour"], "mean of all nine meta-tasks, or one whole"),
+        (["--latency-rounds", "0"], "give --latency-rounds a number from 1"),
+    ],
+)
+def test_a_plot_that_could_only_fail_is_refused_before_a_model_is_loaded(data, tmp_path, options, said):
+    where = ["--data", str(data), "--model", str(tmp_path / "none"), "--plot", str(tmp_path / "figure.svg")]
+    result = CliRunner().invoke(app, ["miniature", *where, *options])
+    assert isinstance(result.exception, ValueError) and said in str(result.exception)
+
+
+def test_a_plot_of_one_meta_task_is_drawn_into_a_folder_that_is_new(data, released_model_dir, tmp_path):
+    where = ["--data", str(data), "--model", str(released_model_dir), "--device", "cpu", "--resamples", "20"]
+    out = tmp_path / "new" / "folder" / "figure.svg"
+    printed = command(*where, "--meta", "I-CLS", "--latency-rounds", "1", "--steps", "0,2", "--plot", str(out))
+    assert "<!-- I-CLS, % -->" in out.read_text() and f"written: {out}" in printed.replace("\n", "")
 
 
 def test_a_model_that_writes_no_rationale_fails_in_one_clear_sentence_and_the_others_go_on(data, released_model_dir):

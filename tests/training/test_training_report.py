@@ -69,6 +69,8 @@ def test_a_report_has_its_pictures_and_numbers(runs, tmp_path):
 def test_a_single_pass_has_a_curve_only(runs, tmp_path):
     files = write_report(runs["single"], tmp_path, samples=5)
     assert [path.name for path in files] == ["curve.png", "report.json"]
+    with pytest.raises(ValueError, match="no latent steps to set beside those of --explicit"):
+        write_report(runs["single"], tmp_path, runs["explicit"], samples=5)
 
 
 def test_cosines_are_those_of_the_states_and_the_target_one_at_a_time(runs):

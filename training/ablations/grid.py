@@ -214,6 +214,20 @@ def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
                 yield row, seed, results
 
 
+def check_results_file(path: Path, grid: Grid) -> None:
+    """Refuses a results file of other runs, which would be written anew without them.
+
+    Raises:
+        ValueError: it is of another task, or of rows with other settings.
+    """
+    if not path.is_file():
+        return
+    held = json.loads(path.read_text())
+    if (held["task"], held["settings"]) != (grid.task, list(grid.settings)):
+        said = " ".join(["--task", held["task"], *(f"--set {setting}" for setting in held["settings"])])
+        raise ValueError(f"{path} holds results of {said}; ask with these, or give another --json.")
+
+
 def main(
     task: Annotated[str, typer.Option(help="The recipe that all rows change: hops, hops_mixed, scene_hops.")] = "hops",
     seeds: Annotated[str, typer.Option(help="Seeds, the same for every row.")] = "0,1,2,3,4",
@@ -234,6 +248,8 @@ def main(
     names = rows_called(rows)
     numbers = tuple(int(seed) for seed in seeds.split(","))
     grid = Grid(task, tuple(names), numbers, out, tuple(settings or ()), None if to is None else archive_of(to))
+    if to is not None:
+        check_results_file(to, grid)
     console, failed = Console(markup=False, highlight=False, soft_wrap=True), []
 
     def collect() -> dict:

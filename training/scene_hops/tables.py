@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plume_embed.evaluation.tradeoff import check_format
+from plume_embed.evaluation.tradeoff import check_format, save_figure
 from training.scene_hops import scenes
 from training.scene_hops.scenes import FAMILIES, MAX_HOPS
 
@@ -71,7 +71,7 @@ def write_plot(results: Mapping[str, Any], file: Path) -> Path:
     axes.set_ylim(0, 103)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower left", fontsize=8)
-    figure.savefig(file, dpi=150)
+    save_figure(figure, file)
     return file
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from plume_embed.atomic import write_json
-from plume_embed.evaluation.tradeoff import check_format
+from plume_embed.evaluation.tradeoff import check_format, save_figure
 from training.ablations.rows import recipe_of, row_named
 from training.steps.diagnose import RESULTS
 from training.steps.tables import Entry, groups
@@ -114,7 +114,7 @@ def write_plot(results: dict[str, Entry], ablations: list[dict[str, Any]], file:
     left.set_title("all queries", fontsize=9)
     right.set_title("queries whose last press is one of the first K", fontsize=9)
     left.legend(fontsize=8)
-    figure.savefig(file, dpi=150)
+    save_figure(figure, file)
     return file
 
 

@@ -3,7 +3,8 @@
     python -m training.steps.diagnose --run .data/ablations/hops/full-0 --run .data/ablations/hops_mixed/full-0
     python -m training.steps.diagnose --checkpoint checkpoints/plume-tiny --miniature .data/miniature
 
-What the JSON has already is kept, an entry a model and set; a table of it is made by `training.steps.tables`.
+What the JSON has already of the same weights and items is kept, an entry a model and set; a table of it is made by
+`training.steps.tables`.
 """
 
 import json
@@ -38,25 +39,30 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
     steps = model.config.num_latent_steps
     queries = record(model, processor, asked.queries, steps)
     candidates = record(model, processor, asked.candidates, asked.document_latent_steps)
-    own = hits(queries.embeddings, candidates.embeddings, asked.gold)
+    own = hits(queries.embeddings, candidates.embeddings, asked.gold, asked.pools)
     others = other_queries([gold[0] for gold in asked.gold]) if asked.others is None else torch.tensor(asked.others)
     embedded = embed_with(model, processor, asked.queries, replaced(queries.inputs, others))
     causal = {}
     for name, embeddings in embedded.items():
-        found = hits(embeddings, candidates.embeddings, asked.gold)
-        follows = hits(embeddings, candidates.embeddings, [asked.gold[other] for other in others.tolist()])
+        found = hits(embeddings, candidates.embeddings, asked.gold, asked.pools)
+        moved = [asked.gold[other] for other in others.tolist()]
+        follows = hits(embeddings, candidates.embeddings, moved, asked.pools)
         causal[name] = {
             "hit": mean_of(found),
             "difference": mean_of(found - own),
             "follows": float(follows.mean()),
             "cosine": float((embeddings * queries.embeddings).sum(dim=1).mean()),
         }
+    pools = asked.pools or [range(len(asked.candidates))] * len(asked.queries)
     return {
         "model": loaded.name,
+        "weights": loaded.weights,
         "set": asked.name,
+        "digest": asked.digest,
         "queries": len(asked.queries),
         "candidates": len(asked.candidates),
-        "chance": float(np.mean([len(gold) / len(asked.candidates) for gold in asked.gold])),
+        "pool": [min(map(len, pools)), max(map(len, pools))],
+        "chance": float(np.mean([len(gold) / len(pool) for gold, pool in zip(asked.gold, pools, strict=True)])),
         "num_latent_steps": steps,
         "document_latent_steps": asked.document_latent_steps,
         "read_outs": _read_outs(queries, candidates, asked),
@@ -69,9 +75,9 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
 def _read_outs(queries: Any, candidates: Any, asked: DiagnosticSet) -> dict[str, dict[str, Any]]:
     of_candidates, found = candidates.read_outs(), {}
     for name, read in queries.read_outs().items():
-        found[name] = {"embedding": mean_of(hits(read, candidates.embeddings, asked.gold))}
+        found[name] = {"embedding": mean_of(hits(read, candidates.embeddings, asked.gold, asked.pools))}
         if name in of_candidates:
-            found[name]["same"] = mean_of(hits(read, of_candidates[name], asked.gold))
+            found[name]["same"] = mean_of(hits(read, of_candidates[name], asked.gold, asked.pools))
     return found
 
 
@@ -81,7 +87,7 @@ def _after_step(queries: Any, candidates: Any, asked: DiagnosticSet) -> dict[str
     columns = []
     for k in range(queries.after_step.shape[1]):
         of_candidates = candidates.after_step[:, min(k, asked.document_latent_steps)]
-        columns.append(hits(queries.after_step[:, k], of_candidates, asked.gold))
+        columns.append(hits(queries.after_step[:, k], of_candidates, asked.gold, asked.pools))
         found["hit"].append(mean_of(columns[-1]))
     depths = np.array(asked.depths or ())
     for depth in sorted(set(depths.tolist())):
@@ -93,9 +99,20 @@ def _after_step(queries: Any, candidates: Any, asked: DiagnosticSet) -> dict[str
     return found
 
 
-def hits(queries: torch.Tensor, candidates: torch.Tensor, gold: Sequence[Sequence[int]]) -> np.ndarray:
-    """Whether each query's nearest candidate is right, [Q] of 0.0 and 1.0."""
-    best = (queries @ candidates.T).argmax(dim=1).tolist()
+def hits(
+    queries: torch.Tensor,
+    candidates: torch.Tensor,
+    gold: Sequence[Sequence[int]],
+    pools: Sequence[Sequence[int]] | None = None,
+) -> np.ndarray:
+    """Whether each query's nearest candidate, of its pool where there are pools, is right, [Q] of 0.0 and 1.0."""
+    scores = queries @ candidates.T  # [Q, C]
+    if pools is not None:
+        outside = torch.ones_like(scores, dtype=torch.bool)
+        for row, pool in zip(outside, pools, strict=True):
+            row[list(pool)] = False
+        scores = scores.masked_fill(outside, float("-inf"))
+    best = scores.argmax(dim=1).tolist()
     return np.array([float(one in right) for one, right in zip(best, gold, strict=True)])
 
 
@@ -124,7 +141,8 @@ def main(
     loaders = []
     for folder in run or []:
         keys = [f"{name}/{folder.name}" for name in sets_of_run(folder)]
-        if all(key in results for key in keys) and not anew:  # the run need not be here: it may have ended elsewhere
+        is_here, is_known = (folder / "results.json").is_file(), all(key in results for key in keys)
+        if not is_here and is_known and not anew:  # it has ended elsewhere
             for key in keys:
                 typer.echo(_line(key, results[key]))
         else:
@@ -135,7 +153,9 @@ def main(
         loaded = load()
         for asked in loaded.sets:
             key = f"{asked.name}/{loaded.name}"
-            if key not in results or anew:
+            known = results.get(key, {})
+            is_same = (known.get("weights"), known.get("digest")) == (loaded.weights, asked.digest)
+            if anew or not is_same:
                 results[key] = diagnose(loaded, asked)
                 write_json(to, dict(sorted(results.items())))
             typer.echo(_line(key, results[key]))

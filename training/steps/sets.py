@@ -1,15 +1,19 @@
 """What the diagnostics are run on: a model with queries, candidates and right answers."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plume_embed.encode.encoder import load_model
+import numpy as np
+
+from plume_embed.encode.encoder import fingerprint, load_model
 from plume_embed.evaluation.miniature.media import MediaStore
 from plume_embed.evaluation.miniature.schema import Task as MiniatureTask
-from plume_embed.evaluation.miniature.schema import read_tasks
+from plume_embed.evaluation.miniature.schema import digest_of, read_tasks
+from plume_embed.evaluation.photos.benchmark import digest as digest_of_photographs
 from plume_embed.evaluation.photos.benchmark import read_tasks as read_photograph_tasks
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
@@ -43,6 +47,9 @@ class DiagnosticSet:
         depths (`list[int]`, *optional*): For each query how many steps of the rationale its answer needs.
         others (`list[int]`, *optional*): For each query the one, with another answer, whose latents it is given.
             `None`: the next one with another answer.
+        pools (`list[list[int]]`, *optional*): For each query the candidates that it is ranked against, its right ones
+            among them. `None`: all of them.
+        source (`str`): A hash of what the items were made of.
     """
 
     name: str
@@ -52,16 +59,25 @@ class DiagnosticSet:
     document_latent_steps: int
     depths: list[int] | None = None
     others: list[int] | None = None
+    pools: list[list[int]] | None = None
+    source: str = ""
+
+    @property
+    def digest(self) -> str:
+        """What changes when a figure of the set may: results of two digests do not compare."""
+        facts = (self.gold, self.document_latent_steps, self.depths, self.others, self.pools, self.source)
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with what it is diagnosed on."""
+    """A model, the fingerprint of its files, and what it is diagnosed on."""
 
     name: str
     model: PlumeModel
     processor: PlumeProcessor
     sets: list[DiagnosticSet]
+    weights: str = ""
 
 
 def sets_of_run(folder: Path) -> list[str]:
@@ -104,7 +120,7 @@ def of_run(folder: Path, count: int) -> Loaded:
         )
     model = task.make_model()
     load_weights(model, folder / "model")
-    return Loaded(folder.name, model.eval(), task.processor, found)
+    return Loaded(folder.name, model.eval(), task.processor, found, fingerprint(folder / "model"))
 
 
 def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photographs: Path | None, count: int) -> Loaded:
@@ -115,7 +131,7 @@ def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photogra
             whose file names are what they show.
         miniature (`Path`, *optional*): What `make miniature` wrote.
         photographs (`Path`, *optional*): What `make photos` wrote: captions to photographs.
-        count (`int`): Most queries of a task.
+        count (`int`): Most queries of a task; of more a sample is drawn.
     """
     model = load_model(folder).eval()
     of_documents = model.config.document_latent_steps
@@ -127,8 +143,16 @@ def of_checkpoint(folder: Path, pictures: Path, miniature: Path | None, photogra
         sets += [_of_miniature(task, store, steps, count) for task in tasks]
     if photographs is not None:
         task = next(task for task in read_photograph_tasks(photographs) if task.name == PHOTOGRAPH_TASK)
-        sets.append(DiagnosticSet(task.name, task.queries[:count], task.candidates, task.gold[:count], steps))
-    return Loaded(folder.name, model, PlumeProcessor.from_pretrained(folder), sets)
+        rows = sampled(len(task.queries), count)
+        queries, gold = ([given[row] for row in rows] for given in (task.queries, task.gold))
+        source = f"{digest_of_photographs(photographs)} {rows}"
+        sets.append(DiagnosticSet(task.name, queries, task.candidates, gold, steps, source=source))
+    return Loaded(folder.name, model, PlumeProcessor.from_pretrained(folder), sets, fingerprint(folder))
+
+
+def sampled(total: int, count: int) -> list[int]:
+    """`count` of `total` numbers, drawn by a fixed seed, ascending; all of them if there are no more."""
+    return sorted(np.random.default_rng(0).choice(total, size=min(count, total), replace=False).tolist())
 
 
 def named_pictures(folder: Path, steps: int) -> DiagnosticSet:
@@ -140,15 +164,42 @@ def named_pictures(folder: Path, steps: int) -> DiagnosticSet:
     else:
         files = sorted(file for file in folder.iterdir() if file.suffix in (".jpg", ".png"))
         names = [file.stem.replace("_", " ") for file in files]
-    return DiagnosticSet("names -> pictures", names, files, [[n] for n in range(len(files))], steps)
+    source = hashlib.sha256(json.dumps(names).encode())
+    for file in files:
+        source.update(file.read_bytes())
+    gold = [[n] for n in range(len(files))]
+    return DiagnosticSet("names -> pictures", names, files, gold, steps, source=source.hexdigest())
 
 
 def _of_miniature(task: MiniatureTask, store: MediaStore, steps: int, count: int) -> DiagnosticSet:
-    queries = task.queries[:count]
+    rows = sampled(len(task.queries), count)
+    queries = [task.queries[row] for row in rows]
+    pools = [list(query.pool or range(len(task.candidates))) for query in queries]
     return DiagnosticSet(
         name=task.name,
         queries=[store.model_input(query.side) for query in queries],
         candidates=[store.model_input(side) for side in task.candidates],
         gold=[list(query.positives) for query in queries],
         document_latent_steps=steps,
+        others=others_in_pools([query.positives for query in queries], pools),
+        pools=pools,
+        source=f"{digest_of([task])} {rows}",
     )
+
+
+def others_in_pools(gold: Sequence[Sequence[int]], pools: Sequence[Sequence[int]]) -> list[int]:
+    """For each query the place of the next one, cyclically, whose first right candidate is a wrong one of its own pool,
+    so that its answer can move along; where there is none, of the next one with another answer.
+
+    Raises:
+        ValueError: a query has no other with another answer.
+    """
+    found = []
+    for place, (own, pool) in enumerate(zip(gold, pools, strict=True)):
+        behind = [(place + step) % len(gold) for step in range(1, len(gold))]
+        different = [other for other in behind if gold[other][0] not in own]
+        if not different:
+            raise ValueError("A query has no other with another answer to borrow from.")
+        inside = set(pool)
+        found.append(next((other for other in different if gold[other][0] in inside), different[0]))
+    return found

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plume_embed.evaluation.tradeoff import check_format
+from plume_embed.evaluation.tradeoff import check_format, save_figure
 from plume_embed.training.recipe import Recipe
 from training.ablations.rows import ROWS, recipe_of, row_named
 from training.ablations.tables import interval, shown_parts
@@ -118,7 +118,7 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
     axes.set_title("bars: Student's 95 % interval over seeds", fontsize=9, loc="right")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=150)
+    save_figure(figure, file)
     return file
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def parse_steps(steps: str) -> list[Variant]:
 
 
 def model_and_steps(given: str | None) -> tuple[str | None, str | None]:
-    """`DIR@STEPS` as the model and its steps; an @ within a folder's name is none of these."""
+    """`DIR@STEPS` as the model and its steps; an @ within the name of a folder that is there is none of these."""
+    if given is not None and Path(given).expanduser().is_dir():
+        return given, None
     name, at, steps = (given or "").rpartition("@")
     if at and re.fullmatch(r"(cot|anchor|z?\d+)(,(cot|anchor|z?\d+))*", steps):
         return name, steps
@@ -53,9 +56,12 @@ def load_contestants(
 
     Returns:
         The models in order, and what a latency depends on besides them.
+
+    Raises:
+        ValueError: a model that cannot be loaded, or two that a table could not tell apart.
     """
     from plume_embed.encode.encoder import Encoder
-    from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder
+    from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, check_names, column_name
 
     embedders: list[Embedder] = []
     conditions: dict[str, str | int] = {}
@@ -64,7 +70,13 @@ def load_contestants(
         for paradigm, number in variants if own is None else parse_steps(own):
             embedders.append(PlumeEmbedder(encoder, paradigm, number, max_new_tokens=options.max_new_tokens))
         conditions = conditions_of(encoder)
-    embedders += [SentenceTransformerEmbedder(name, options.device, options.trust_remote_code) for name in peers]
+    embedders += [
+        SentenceTransformerEmbedder(name, options.device, options.trust_remote_code, options.dtype) for name in peers
+    ]
+    check_names(embedders)
+    of_each = {column_name(embedder): embedder.dtype for embedder in embedders}
+    alike = len({*of_each.values()}) == 1
+    conditions["dtype"] = embedders[0].dtype if alike else ", ".join(f"{n}: {d}" for n, d in of_each.items())
     return embedders, conditions
 
 
@@ -76,7 +88,6 @@ def conditions_of(encoder: "Encoder") -> dict[str, Any]:
     is_cuda = encoder.device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(encoder.device) if is_cuda else encoder.device.type,
-        "dtype": str(encoder.model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

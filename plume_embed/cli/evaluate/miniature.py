@@ -78,7 +78,7 @@ def miniature(
         from plume_embed.evaluation.miniature.run import evaluate, select
         from plume_embed.evaluation.miniature.schema import read_tasks
         from plume_embed.evaluation.miniature.store import ScoreStore
-        from plume_embed.evaluation.tradeoff import check_format
+        from plume_embed.evaluation.tradeoff import check_format, what_to_plot, write_plot
         from plume_embed.quiet import quiet_libraries
 
         quiet_libraries()
@@ -87,6 +87,9 @@ def miniature(
         check_format(plot)
     everything = read_tasks(data)
     chosen = select(everything, tasks or None, None if meta is None else meta.split(","))
+    of = None if plot is None else what_to_plot(chosen, everything)
+    if plot is not None and not latency_rounds:
+        raise ValueError("--plot draws a score against a latency: give --latency-rounds a number from 1.")
     options = ModelOptions(device, dtype, max_new_tokens, trust_remote_code)
     embedders, conditions = load_contestants(model or [None], peer or [], variants, options)
     kept = None if keep is None else ScoreStore(keep, data, chosen)
@@ -97,9 +100,11 @@ def miniature(
     conditions |= {"batch_size": batch_size, "latency_rounds": latency_rounds}
     report = miniature_report.as_dict(*found, everything, conditions, resamples)
     _print(report)
-    _write(report, json_to, plot)
+    _write(report, json_to)
     if any(result["failed"] for result in report["models"]):
         raise typer.Exit(1)
+    if plot is not None and of is not None:
+        make_console().print(f"written: {write_plot(report, plot, of=of)}")
 
 
 def _variants(steps: str | None, paradigm: str, latent_steps: int | None) -> list[Variant]:
@@ -122,12 +127,7 @@ def _print(report: dict[str, Any]) -> None:
         console.print(f"- {error_line(line)}")
 
 
-def _write(report: dict[str, Any], json_to: Path | None, plot: Path | None) -> None:
-    from plume_embed.evaluation.tradeoff import write_plot
-
-    console = make_console()
+def _write(report: dict[str, Any], json_to: Path | None) -> None:
     if json_to is not None:
         write_json(json_to, report)
-        console.print(f"written: {json_to}")
-    if plot is not None:
-        console.print(f"written: {write_plot(report, plot)}")
+        make_console().print(f"written: {json_to}")

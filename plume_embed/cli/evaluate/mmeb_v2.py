@@ -66,7 +66,8 @@ def mmeb_v2(
 ) -> None:
     """Score a model on MMEB-v2, or stored embeddings without a model.
 
-    It can be interrupted at any moment: run it again and it continues. Exits with 1 if a task failed.
+    It can be interrupted at any moment: run it again and it continues. The summary is of all tasks that OUT has scores
+    of. Exits with 1 if a task failed.
     """
     with heavy_imports():
         from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
@@ -80,11 +81,22 @@ def mmeb_v2(
     latent_steps_of(paradigm, latent_steps)
     if sum(given is not None for given in (model, peer, embeddings_dir)) > 1:
         raise ValueError("Give one of --model, --peer and --embeddings-dir.")
+    if peer is not None or embeddings_dir is not None:
+        of_plume = {
+            "--paradigm": paradigm != "latent",
+            "--latent-steps": latent_steps is not None,
+            "--max-new-tokens": max_new_tokens is not None,
+            "--dtype": dtype != "auto" and peer is None,
+        }
+        given = [name for name, is_given in of_plume.items() if is_given]
+        if given:
+            instead = "--peer" if peer is not None else "--embeddings-dir"
+            raise ValueError(f"{', '.join(given)}: for PLUME models, without effect on {instead}; leave it out.")
     if check:
         raise typer.Exit(_check(chosen, version, hub_dir, media_dir))
     embedder: Embedder | None = None
     if peer is not None:
-        embedder = SentenceTransformerEmbedder(peer, device, trust_remote_code)
+        embedder = SentenceTransformerEmbedder(peer, device, trust_remote_code, dtype)
     elif embeddings_dir is None:
         embedder = PlumeEmbedder(model, paradigm, latent_steps, device, dtype, max_new_tokens)
     outcomes = _evaluate(chosen, Settings(version, media_dir, out, hub_dir, embeddings_dir, batch_size), embedder)
@@ -159,9 +171,9 @@ def _summarize(
     outcomes: "list[Outcome]",
 ) -> None:
     from plume_embed.evaluation.mmeb_v2 import report
-    from plume_embed.evaluation.mmeb_v2.run import stamp_of
+    from plume_embed.evaluation.mmeb_v2.run import stamp_of, with_earlier
 
-    stamp = stamp_of(settings, embedder)
+    stamp, outcomes = stamp_of(settings, embedder), with_earlier(settings.out, outcomes)
     column = report.run_column(outcomes, stamp)
     lines = report.notes(outcomes, column)
     write_json(settings.out / "summary.json", report.summary_json(outcomes, column, stamp))

@@ -31,6 +31,11 @@ class MediaError(ValueError):
     """A medium that is not there or cannot be decoded; the message names it."""
 
 
+def files_of_media(data: Path) -> list[Path]:
+    """All files with pictures and videos of a miniature: the stills', then the others."""
+    return [*sorted(data.glob("*.parquet")), *sorted((data / "media").glob("*.parquet"))]
+
+
 class MediaStore:
     """Pictures and videos by id: `STYLE/HEXCODE` from the stills, everything else from `media/*.parquet`.
 
@@ -45,11 +50,10 @@ class MediaStore:
     """
 
     def __init__(self, data: Path) -> None:
-        self._stills = sorted(data.glob("*.parquet"))
-        media = sorted((data / "media").glob("*.parquet"))
-        if not self._stills and not media:
+        self._files = files_of_media(data)
+        self._stills = [file for file in self._files if file.parent == data]
+        if not self._files:
             raise FileNotFoundError(f"{data} holds neither stills nor media: run `make miniature`.")
-        self._files = [*self._stills, *media]
         self._places: dict[str, tuple[int, int]] = {}
         for number, file in enumerate(self._files):
             for row, name in enumerate(_ids(file, is_stills=number < len(self._stills))):

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plume_embed.encode.rationale import Written
-from plume_embed.evaluation.embedders import Embedder, read_out_label
+from plume_embed.evaluation.embedders import Embedder, check_names, column_name
 from plume_embed.evaluation.latency import NUM_ITEMS, ROUNDS, ms_per_item
 from plume_embed.evaluation.miniature import thumbnails
 from plume_embed.evaluation.miniature.media import MediaError, MediaStore, kinds
 from plume_embed.evaluation.miniature.schema import META_TASKS, Side, Task, read_tasks
 from plume_embed.evaluation.miniature.score import query_scores
+from plume_embed.evaluation.similarity import similarities
 
 if TYPE_CHECKING:
     from plume_embed.evaluation.miniature.store import ScoreStore
@@ -105,10 +106,7 @@ def evaluate(
         FileNotFoundError: no miniature at `data`.
         ValueError: two columns would have one name.
     """
-    names = [column_name(embedder) for embedder in embedders]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"Two columns would be called {name}; give the models' folders names of their own.")
+    check_names(embedders)
     tasks = list(read_tasks(data) if tasks is None else tasks)
     store = MediaStore(data)
     contestants = []
@@ -124,15 +122,6 @@ def evaluate(
     if with_pixels:
         contestants.append(_pixels(tasks, store))
     return tasks, contestants
-
-
-def column_name(embedder: Embedder) -> str:
-    """`plume-tiny K=8`, `plume-tiny single pass`, `CoT`, `anchor`, `z(3)`; a model without steps by its name alone."""
-    if embedder.num_latent_steps is None:
-        return embedder.name
-    steps = embedder.num_latent_steps
-    plain = "single pass" if embedder.paradigm == "single" else f"K={steps}"
-    return f"{embedder.name} {read_out_label(embedder.paradigm, steps) or plain}"
 
 
 def _contest(
@@ -276,9 +265,9 @@ def _similarities(task: Task, asked: _Embedded, answers: _Embedded) -> Iterator[
             if side in embedded.failures:
                 raise ValueError(f"{what} {number}: {embedded.failures[side]}")
     candidates = np.stack([answers.vectors[side] for side in task.candidates])  # [N, D]
-    for query in task.queries:
-        pool = candidates[list(query.pool)] if query.pool else candidates  # [P, D]
-        yield pool @ asked.vectors[query.side]
+    found = similarities(np.stack([asked.vectors[side] for side in queries]), candidates)  # [Q, N]
+    for query, row in zip(task.queries, found, strict=True):
+        yield row[list(query.pool)] if query.pool else row
 
 
 def _score(task: Task, similarities: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ Below the folder that `python -m evaluation.miniature.build` writes:
     tasks/TASK.queries.parquet     QUERIES: what is asked, in which pool, what is correct
     tasks/TASK.candidates.parquet  SIDE: what can be found; a query's pool and positives number its rows
     train/SUBSET.parquet           PAIRS: what may be trained on, with rationales
+    build.json                     versions, and by part what it wrote
 
 A medium is named by an id: `STYLE/HEXCODE` for a still, `GROUP/...` for the rest. So a picture is stored once however
 many queries, pools and pairs it is part of, and training reads the same files without importing this package.
@@ -22,13 +23,14 @@ from pathlib import Path
 
 from datasets import Dataset, Features, Image, List, Value
 
-from plume_embed.stored import naming, read_rows
+from plume_embed.stored import naming, read_json, read_rows
 
 # The paper's nine families of tasks, in the order of the results table.
 META_TASKS = ("I-CLS", "I-QA", "I-RET", "I-GD", "V-CLS", "V-QA", "V-RET", "V-MRET", "VisDoc")
 # The metric that counts in the mean: as in MMEB-v2, Hit@1 for pictures and videos, NDCG@5 for documents.
 METRICS = {task: "ndcg@5" if task == "VisDoc" else "hit@1" for task in META_TASKS}
 
+SUMMARY = "build.json"  # what a build writes about itself, last of all
 _REMEDY = "Run `make miniature` again."
 
 _SIDE = {"text": Value("string"), "image": Value("string"), "video": Value("string")}
@@ -182,11 +184,17 @@ def read_tasks(data: Path) -> list[Task]:
 
     Raises:
         FileNotFoundError: there are none, or one lacks its queries or candidates.
-        ValueError: a file that is damaged or of an older build.
+        ValueError: a file that is damaged or of an older build, or a build that was interrupted.
     """
     stems = sorted({file.name.split(".")[0] for file in (data / "tasks").glob("*.parquet")})
     if not stems:
         raise FileNotFoundError(f"{data / 'tasks'} holds no tasks: run `make miniature`.")
+    if (data / SUMMARY).is_file():
+        parts = read_json(data / SUMMARY, _REMEDY).get("parts", {})
+        if {stem for part in parts.values() for stem in part["tasks"]} != {*stems}:
+            raise ValueError(
+                f"{data} lacks tasks or has others than {SUMMARY} names: its build has not ended. {_REMEDY}"
+            )
     tasks = [_read_task(data / "tasks", stem) for stem in stems]
     return sorted(tasks, key=lambda task: (META_TASKS.index(task.meta), task.name, task.concepts))
 

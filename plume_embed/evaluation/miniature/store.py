@@ -12,6 +12,7 @@ import numpy as np
 from plume_embed.atomic import write_json
 from plume_embed.encode.rationale import Written
 from plume_embed.evaluation.embedders import Embedder
+from plume_embed.evaluation.miniature.media import files_of_media
 from plume_embed.evaluation.miniature.run import Contestant
 from plume_embed.evaluation.miniature.schema import Task, digest_of
 from plume_embed.stored import naming, read_json
@@ -33,9 +34,11 @@ class ScoreStore:
 
     def __init__(self, folder: Path, data: Path, tasks: Sequence[Task]) -> None:
         self.folder = folder
-        build = data / "build.json"
-        parts = [digest_of(tasks), build.read_text() if build.is_file() else ""]
-        self._of = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        found = hashlib.sha256(digest_of(tasks).encode())
+        for file in files_of_media(data):
+            with file.open("rb") as opened:
+                found.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        self._of = found.hexdigest()
 
     def _file(self, embedder: Embedder) -> Path:
         key = f"{embedder.name}\n{embedder.fingerprint}\n{embedder.paradigm}\n{embedder.num_latent_steps}\n{self._of}"

@@ -17,6 +17,7 @@ from PIL import Image
 from plume_embed.evaluation.miniature.media import MediaStore, kinds
 from plume_embed.evaluation.miniature.schema import Side, Task
 from plume_embed.evaluation.miniature.stills import SPLITS, TRAIN_STYLES, label_text
+from plume_embed.evaluation.similarity import similarities
 
 NAME = "16x16 thumbnails"
 SIDE = 16
@@ -67,7 +68,7 @@ class Thumbnails:
         return None
 
     def _picture_to_picture(self, task: Task) -> NDArray[np.float32]:
-        return self._of_sides([query.side for query in task.queries]) @ self._of_sides(task.candidates).T
+        return similarities(self._of_sides([query.side for query in task.queries]), self._of_sides(task.candidates))
 
     def _text_to_picture(self, task: Task) -> NDArray[np.float32]:
         """The text is looked up among the labels of the training styles, held-out ones too: a generous baseline."""
@@ -76,7 +77,7 @@ class Thumbnails:
         candidates = self._of_sides(task.candidates)
         for number, query in enumerate(task.queries):
             if query.side.text in found:
-                result[number] = candidates @ self._of(found[query.side.text])
+                result[number] = similarities(self._of(found[query.side.text])[None], candidates)[0]
         return result
 
     def _picture_to_label(self, task: Task) -> NDArray[np.float32]:

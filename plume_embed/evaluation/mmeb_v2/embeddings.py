@@ -76,7 +76,8 @@ class EmbeddingCache:
         name, items = pool.task.name, pool.items
         digest = self.ranks.together(lambda: digest_of(items, self.media_dir))
         record = self.folder / f"{name}.json"
-        if not self.ranks.together(lambda: _is_finished(record, digest)):
+        files = stored_files(self.folder, name)
+        if not self.ranks.together(lambda: _is_finished(record, digest) and all(file.is_file() for file in files)):
             parts = self.folder / f"{name}.parts"
             self.ranks.together(lambda: self._prepare(parts, digest) if self.ranks.is_main else None)
             self.ranks.together(lambda: self._embed(pool, items, parts, batch_size, on_progress))
@@ -139,13 +140,19 @@ class EmbeddingCache:
         timed = [part for part in loaded if part[3]] or loaded
         seconds = float(sum(part[1] for part in timed)) / sum(len(part[0]) for part in timed)
         count = len(pool.queries)
-        _save_whole(self.folder / f"{pool.task.name}.npz", qry=vectors[:count], cand=vectors[count:])
-        write_json(self.folder / f"{pool.task.name}_cand_keys.json", pool.keys, indent=None)
+        file, keys_file = stored_files(self.folder, pool.task.name)
+        _save_whole(file, qry=vectors[:count], cand=vectors[count:])
+        write_json(keys_file, pool.keys, indent=None)
         # Last: its presence says that the two others are whole.
         num_cut = None if self.embedder.written is None else int(sum(part[2] for part in loaded))
         facts = facts | {"num_items": len(vectors), "ms_per_item": 1000 * seconds, "num_cut": num_cut}
         write_json(record, facts | {"model": self.embedder.name}, indent=None)
         shutil.rmtree(parts)
+
+
+def stored_files(folder: Path, task: str) -> tuple[Path, Path]:
+    """Where a task's stored embeddings lie: its vectors, and the keys of its candidates."""
+    return folder / f"{task}.npz", folder / f"{task}_cand_keys.json"
 
 
 def load_stored(folder: Path, pool: Pool) -> Embeddings:
@@ -154,8 +161,7 @@ def load_stored(folder: Path, pool: Pool) -> Embeddings:
     Raises:
         ValueError: files missing or broken, or not of this task: another number of queries, other keys.
     """
-    name = pool.task.name
-    file, keys_file = folder / f"{name}.npz", folder / f"{name}_cand_keys.json"
+    file, keys_file = stored_files(folder, pool.task.name)
     for needed in (file, keys_file):
         if not needed.is_file():
             raise ValueError(f"no stored embeddings: {needed} is missing")

@@ -192,7 +192,8 @@ def _nextqa(subset: str, row: dict) -> tuple[str, str, Iterable[Candidate], str]
 def _videomme(subset: str, row: dict) -> tuple[str, str, Iterable[Candidate], str]:
     options = list(row["options"] or ())
     question = "\n".join([row["question"], *options])
-    return row["videoID"], question, map(_lettered, options), _at(options, "ABCD".find(row["answer"]))
+    number = "ABCD".find(row["answer"]) if len(row["answer"]) == 1 else -1
+    return row["videoID"], question, map(_lettered, options), _at(options, number)
 
 
 def _egoschema(subset: str, row: dict) -> tuple[str, str, Iterable[Candidate], str]:

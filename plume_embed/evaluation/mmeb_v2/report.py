@@ -93,7 +93,7 @@ def published_columns() -> list[Column]:
 
 
 def run_column(outcomes: Sequence[Outcome], stamp: Mapping[str, Any]) -> Column:
-    """This run's headline scores."""
+    """The headline scores of these outcomes."""
     scores = {o.task.name: 100 * o.scores[o.task.score_key] for o in outcomes if o.scores is not None}
     return Column(stamp["model"], stamp["benchmark_version"], scores)
 
@@ -171,7 +171,7 @@ def summary_markdown(column: Column, lines: Sequence[str]) -> str:
 
 
 def summary_json(outcomes: Sequence[Outcome], column: Column, stamp: Mapping[str, Any]) -> dict[str, Any]:
-    """The run for a program: the stamp, scores in percent, averages (null where incomplete), failures."""
+    """The outcomes for a program: the stamp, scores in percent, averages (null where incomplete), failures."""
     means = {name: average(column, tasks) for name, tasks in groups().items()}
     timed = [o.scores["ms_per_item"] for o in outcomes if o.scores and o.scores["ms_per_item"] is not None]
     return {

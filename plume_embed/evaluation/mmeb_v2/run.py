@@ -17,7 +17,7 @@ from plume_embed.evaluation.mmeb_v2.media import Media
 from plume_embed.evaluation.mmeb_v2.parsers import parse
 from plume_embed.evaluation.mmeb_v2.rows import Rows
 from plume_embed.evaluation.mmeb_v2.score import Prediction, count_ties, predict, score
-from plume_embed.evaluation.mmeb_v2.tasks import Task, Variant
+from plume_embed.evaluation.mmeb_v2.tasks import Task, Variant, load_tasks
 from plume_embed.stored import read_json
 
 BENCHMARK = "MMEB-v2"
@@ -93,7 +93,8 @@ def evaluate(
         except SharedFailureError as error:
             outcome = Outcome(task, failure=str(error))
             if ranks.is_main:  # what an earlier run wrote must not pass for this one's
-                score_file(settings.out, task).unlink(missing_ok=True)
+                for file in (score_file(settings.out, task), predictions_file(settings.out, task)):
+                    file.unlink(missing_ok=True)
         outcomes.append(outcome)
         on_outcome(outcome)
     return outcomes
@@ -142,7 +143,7 @@ def _score(pool: Pool, vectors: Embeddings, out: Path, stamp: dict[str, Any]) ->
     }
     file = score_file(out, pool.task)
     file.parent.mkdir(parents=True, exist_ok=True)
-    _write_predictions(file.with_name(f"{pool.task.name}_gen_gen_pred.jsonl"), predictions)
+    _write_predictions(predictions_file(out, pool.task), predictions)
     write_json(file, scores)
     return scores
 
@@ -160,6 +161,29 @@ def score_file(out: Path, task: Task) -> Path:
     return out / task.modality / f"{task.name}_gen_gen_score.json"
 
 
+def predictions_file(out: Path, task: Task) -> Path:
+    """A task's rankings, beside its scores."""
+    return out / task.modality / f"{task.name}_gen_gen_pred.jsonl"
+
+
+def with_earlier(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """These outcomes, and those that earlier runs of other tasks have left in their folder, in the benchmark's order.
+
+    Args:
+        out: Where [`evaluate`] wrote; it has refused scores of another benchmark version or model there.
+        outcomes: Of this run.
+    """
+    own = {outcome.task.name: outcome for outcome in outcomes}
+    found = []
+    for task in load_tasks():
+        file = score_file(out, task)
+        if task.name in own:
+            found.append(own[task.name])
+        elif file.is_file():
+            found.append(Outcome(task, read_json(file, "Remove it: the task is then scored again.")))
+    return found
+
+
 def cache_name(variant: str, embedder: Embedder) -> str:
     """The cache folder of a model in a benchmark version, readable and unmistakable."""
     model = "".join(character if character.isalnum() else "-" for character in embedder.name)
@@ -170,7 +194,8 @@ def stamp_of(settings: Settings, embedder: Embedder | None) -> dict[str, Any]:
     """What every score file says about its origin."""
     if embedder is None:
         assert settings.embeddings_dir is not None
-        facts = (f"stored embeddings {settings.embeddings_dir.resolve().name}", None, None, None)
+        folder = settings.embeddings_dir.resolve()  # as a fingerprint: two folders may have one name
+        facts = (f"stored embeddings {folder.name}", str(folder), None, None)
     else:
         facts = (embedder.name, embedder.fingerprint, embedder.paradigm, embedder.num_latent_steps)
     return dict(zip(STAMP, (BENCHMARK, settings.variant, *facts), strict=True))

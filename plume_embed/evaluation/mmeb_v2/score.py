@@ -8,7 +8,7 @@ old order, so that grades change owners. The plain key holds the right value (eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from plume_embed.evaluation.metrics import by_query
 from plume_embed.evaluation.metrics.ranking import CUTOFFS, GAINS
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
 from plume_embed.evaluation.mmeb_v2.items import Key
+from plume_embed.evaluation.similarity import similarities
 
 UPSTREAM_ORDER = "_upstream_order"
 _NORM_TOLERANCE = 1e-2
@@ -56,17 +57,9 @@ def predict(pool: Pool, queries: NDArray[np.float32], candidates: NDArray[np.flo
     if queries.shape[1] != candidates.shape[1]:
         raise ValueError(f"queries have {queries.shape[1]} dimensions, candidates {candidates.shape[1]}")
     keys, most = pool.keys, max(CUTOFFS)
-    if pool.task.is_global:
-        order = np.argsort(-(queries @ candidates.T), axis=1, kind="stable")[:, :most]  # [Q, 10]
-        best: Iterable[Sequence[int]] = order.tolist()
-    else:
-        best = (
-            query.candidates[np.argsort(-(vector @ candidates[query.candidates].T), kind="stable")[:most]].tolist()
-            for query, vector in zip(pool.queries, queries, strict=True)
-        )
     return [
-        Prediction([keys[number] for number in numbers], query.labels, query.grades)
-        for query, numbers in zip(pool.queries, best, strict=True)
+        Prediction([keys[own[place]] for place in np.argsort(-found, kind="stable")[:most]], query.labels, query.grades)
+        for query, (own, found) in zip(pool.queries, _in_pools(pool, queries, candidates), strict=True)
     ]
 
 
@@ -110,12 +103,23 @@ def count_ties(pool: Pool, queries: NDArray[np.float32], candidates: NDArray[np.
     a perfect score: a number above zero is a warning.
     """
     keys, ties = pool.keys, 0
-    for query, vector in zip(pool.queries, queries, strict=True):
-        own = np.arange(len(keys)) if query.candidates is None else query.candidates
-        similarity = candidates[own] @ vector
+    for query, (own, found) in zip(pool.queries, _in_pools(pool, queries, candidates), strict=True):
         correct = np.fromiter((keys[number] in query.labels for number in own), dtype=bool, count=len(own))
-        ties += bool(correct.any() and (similarity[~correct] == similarity[correct].max()).any())
+        ties += bool(correct.any() and (found[~correct] == found[correct].max()).any())
     return ties
+
+
+def _in_pools(
+    pool: Pool, queries: NDArray[np.float32], candidates: NDArray[np.float32]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """For each query the numbers of its candidates, [P], and its similarity to them, [P]."""
+    if pool.task.is_global:
+        everything = np.arange(len(candidates))
+        yield from ((everything, found) for found in similarities(queries, candidates))
+        return
+    for query, vector in zip(pool.queries, queries, strict=True):
+        own = np.asarray(query.candidates)
+        yield own, similarities(vector[None], candidates[own])[0]
 
 
 def _ids(keys: Sequence[Key]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plume_embed.evaluation.similarity import similarities
 from plume_embed.stored import naming, read_json
 
 FILE = "photos.json"
@@ -41,11 +42,11 @@ class RankingTask:
 
     def ranks(self, query_vectors: NDArray[np.float32], candidate_vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         """The rank of each query's best right candidate, from 1; of a tie the last place counts. [Q]"""
-        similarities = query_vectors @ candidate_vectors.T  # [Q, C]
+        found = similarities(query_vectors, candidate_vectors)  # [Q, C]
         ranks = np.empty(len(self.gold), dtype=np.int64)
         for query, gold in enumerate(self.gold):
-            wrong = np.delete(similarities[query], gold)
-            ranks[query] = 1 + (wrong >= similarities[query, gold].max()).sum()
+            wrong = np.delete(found[query], gold)
+            ranks[query] = 1 + (wrong >= found[query, gold].max()).sum()
         return ranks
 
     def chance_ranks(self) -> NDArray[np.float64]:

@@ -36,12 +36,14 @@ class Contestant:
         num_latent_steps: K; None for a model that has none.
         ranks: By the name of the task, [Q].
         paradigm: See `Embedder`; None for a model that has no steps.
+        fingerprint: See `Embedder`; None for stored vectors.
     """
 
     name: str
     num_latent_steps: int | None
     ranks: dict[str, NDArray[np.int64]]
     paradigm: str | None = None
+    fingerprint: str | None = None
 
 
 def as_dict(
@@ -53,6 +55,7 @@ def as_dict(
             "model": contestant.name,
             "num_latent_steps": contestant.num_latent_steps,
             "paradigm": contestant.paradigm,
+            "fingerprint": contestant.fingerprint,
             "scores": {
                 t.name: _scores(contestant.ranks[t.name], resamples) for t in tasks if t.name in contestant.ranks
             },
@@ -139,7 +142,7 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
     """One report of the models of several; of a model that is in more than one, the first counts.
 
     Raises:
-        ValueError: they are of different benchmarks.
+        ValueError: they are of different benchmarks, or have different models of one name.
     """
     benchmarks = {report["conditions"]["benchmark"] for report in reports}
     if len(benchmarks) > 1:
@@ -147,7 +150,12 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
     models: dict[str, dict[str, Any]] = {}
     for report in reports:
         for model in report["models"]:
-            models.setdefault(_name(model), model)
+            first = models.setdefault(_name(model), model)
+            if first.get("fingerprint") != model.get("fingerprint"):  # version 0.1 wrote none
+                raise ValueError(
+                    f"{_name(model)} has other weights or another precision in another of these reports; give the "
+                    "models' folders names of their own, and evaluate again."
+                )
     peers = {_name(model) for model in reports[0]["models"] if model["num_latent_steps"] is None}
     ordered = sorted(models.items(), key=lambda item: item[0] in peers)  # stable: otherwise as they come
     return reports[0] | {"models": [model for _, model in ordered]}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plume_embed.evaluation.embedders import Embedder
+from plume_embed.evaluation.embedders import Embedder, check_names
 from plume_embed.evaluation.photos.benchmark import RankingTask
 from plume_embed.evaluation.photos.report import Contestant
 from plume_embed.stored import naming, read_arrays
@@ -27,7 +27,9 @@ def evaluate(
 
     Raises:
         InputError: an input that cannot be embedded.
+        ValueError: two models that a table could not tell apart.
     """
+    check_names(embedders)
     queries, candidates = (
         {_key(item): item for task in tasks for item in items(task)}
         for items in (lambda task: task.queries, lambda task: task.candidates)
@@ -50,7 +52,8 @@ def evaluate(
         of_queries = embed(embedder, both if alike else queries)
         of_candidates = of_queries if alike else embed(embedder.documents, candidates)
         ranks = _all_ranks(tasks, of_queries, of_candidates)
-        found.append(Contestant(embedder.name, embedder.num_latent_steps, ranks, embedder.paradigm))
+        facts = (embedder.num_latent_steps, ranks, embedder.paradigm, embedder.fingerprint)
+        found.append(Contestant(embedder.name, *facts))
     return found
 
 
@@ -70,7 +73,7 @@ def stored_peers(tasks: Sequence[RankingTask], data: Path) -> list[Contestant]:
             if rows.ndim != 2 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
                 raise ValueError("vectors must be [N, D], real and finite")
             vectors = dict(zip(keys.tolist(), rows, strict=True))
-            vectors = {key.replace("image: ", f"image: {data}/", 1): vector for key, vector in vectors.items()}
+            vectors = {_key_in(data, key): vector for key, vector in vectors.items()}
         found.append(Contestant(file.stem, None, _all_ranks(tasks, vectors, vectors)))
     return found
 
@@ -85,6 +88,12 @@ def _all_ranks(
         if all(key in vectors for keys, vectors in sides for key in keys):
             ranks[task.name] = task.ranks(*(np.stack([vectors[key] for key in keys]) for keys, vectors in sides))
     return ranks
+
+
+def _key_in(data: Path, stored: str) -> str:
+    """A stored key as [`_key`] has it of a task that was read from `data`."""
+    kind, _, value = stored.partition(": ")
+    return f"{kind}: {data / value}" if kind == "image" else stored
 
 
 def _key(item: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plume_embed.evaluation.metrics import by_query
+from plume_embed.evaluation.similarity import similarities
 from plume_embed.training.data.pair_rows import PairRow, item_key
 
 HITS = (1, 5, 10)
@@ -64,7 +65,7 @@ class PairPool:
     def scores(self, queries: NDArray[np.float32], pool: NDArray[np.float32]) -> dict[str, list[float]]:
         """Hits and NDCG in 0..1 of each query, by cosine; of a tie what comes first in the rows is first."""
         queries, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, pool))
-        order = np.argsort(-(queries @ pool.T), axis=1, kind="stable")[:, :_MOST]  # [Q, 10]
+        order = np.argsort(-similarities(queries, pool), axis=1, kind="stable")[:, :_MOST]  # [Q, 10]
         names = list(map(str, self.pool))
         rankings = [[names[place] for place in row] for row in order]
         right = [list(map(str, self.answers[key])) for key in self.queries]

@@ -92,6 +92,7 @@ def as_dict(
                 "model": embedder.name,
                 "num_latent_steps": embedder.num_latent_steps,
                 "paradigm": embedder.paradigm,
+                "fingerprint": embedder.fingerprint,
                 "dimensions": size,
                 "scores": {name: [round(x, 4) for x in (e.mean, e.low, e.high)] for name, e in estimates.items()},
             }
