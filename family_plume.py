@@ -106,6 +106,7 @@ class BackboneFamily:
         control_tokens: Tokens of small tokenizers made for this family, beside those that all Qwen models have.
         backbone_class: Whose `from_pretrained` reads the backbone of a checkpoint, without its head.
         reads_all_weights: Whether a pass reads every weight of the decoder; not where tokens choose among experts.
+        sees_times: Whether it matters when the frames of a film are shown, or their order alone.
     """
 
     model_type: str
@@ -119,6 +120,7 @@ class BackboneFamily:
     control_tokens: tuple[str, ...] = ()
     backbone_class: type = AutoModel
     reads_all_weights: bool = True
+    sees_times: bool = False
 
     # The model
 

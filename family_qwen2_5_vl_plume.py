@@ -18,6 +18,7 @@ class Qwen25VLFamily(Qwen2VLFamily):
 
     model_type = "qwen2_5_vl"
     position_advances = ("max_hw",)
+    sees_times = True
 
     def small_vision_config(self, sizes: SmallSizes) -> dict[str, Any]:
         return {

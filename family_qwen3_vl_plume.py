@@ -28,6 +28,7 @@ class Qwen3VLFamily(Qwen2VLFamily):
     model_type = "qwen3_vl"
     video_placeholder = Qwen2VLFamily.video_token  # its frames bring the tokens around it with them
     position_advances = ("max_hw",)
+    sees_times = True
     image_size = {"shortest_edge": 65536, "longest_edge": 16777216}
     video_size = {"shortest_edge": 4096, "longest_edge": 25165824}  # of all frames of a film together
     pixel_statistics = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageFile
 
 from .images_plume import IMAGE_SUFFIXES, MAX_PIXELS, is_source, read_image, to_rgb, why
-from .videos_plume import VIDEO_SUFFIXES, film_seconds, sample_frames
+from .videos_plume import VIDEO_SUFFIXES, TimedFrames, film_seconds, sample_frames
 
 
 def load_image(image: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -59,7 +59,7 @@ def load_video(
 
     Returns:
         The frames, uint8 [T, 3, H, W], and their T times in seconds from the film's start; `None` for frames that the
-        caller chose, whose times nobody knows.
+        caller chose, whose times nobody knows unless they are [`TimedFrames`].
 
     Raises:
         ValueError: not a video, no frames, frames of several sizes, or too many of them.
@@ -77,7 +77,8 @@ def load_video(
                 f"A video of {len(video)} frames is over the limit of {max_frames}; hand over fewer, or a path, which "
                 "is sampled."
             )
-        return _stacked([load_image(frame, max_pixels) for frame in video]), None
+        times = video.times if isinstance(video, TimedFrames) else None
+        return _stacked([load_image(frame, max_pixels) for frame in video]), times
     shape = f" of shape {tuple(video.shape)}" if isinstance(video, np.ndarray | torch.Tensor) else ""
     raise ValueError(
         "A video must be a path, the bytes of a file, a list of frames or a uint8 array [T, H, W, C], got "

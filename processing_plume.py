@@ -70,8 +70,8 @@ class PlumeProcessor(ProcessorMixin):
             front: part of the protocol of converted checkpoints.
         num_frames (`int`, *optional*): Evenly spaced frames taken of a video file; 8, unless there is `fps`.
         fps (`float`, *optional*): Frames per second taken of a video file, instead of `num_frames`.
-        frames_fps (`float`, defaults to 2.0): Frame rate assumed for a video given as frames, as Qwen does. It matters
-            for backbones that encode times.
+        frames_fps (`float`, defaults to 2.0): Frame rate assumed for a video given as frames, as Qwen does, unless they
+            are [`TimedFrames`]. It matters for backbones that encode times.
         max_frames (`int`, defaults to 256): Most frames that a caller may hand over for one video.
         max_length (`int`, defaults to 11288): Most tokens of a row. Nothing is ever truncated: a longer row raises.
             It is the tokenizer's `model_max_length`, so that libraries show it, and what they set there
@@ -359,6 +359,11 @@ class PlumeProcessor(ProcessorMixin):
         """What is particular to the kind of backbone."""
         return backbone_family(self.backbone_type)
 
+    @property
+    def sees_times(self) -> bool:
+        """Whether the vector of a film depends on when its frames are shown."""
+        return self.family.sees_times
+
     def _media(
         self, row: list[dict], images_kwargs: dict, videos_kwargs: dict
     ) -> list[tuple[dict[str, torch.Tensor], MediaSpan]]:
@@ -388,7 +393,8 @@ class PlumeProcessor(ProcessorMixin):
         frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, fps)
         if times is None:  # the caller gave frames, which have no times
             times = tuple(index / self.frames_fps for index in range(len(frames)))
-        rate = (len(times) - 1) / times[-1] if times[-1] > 0 else self.frames_fps
+        seconds = times[-1] - times[0]  # a clip need not begin with a frame
+        rate = (len(times) - 1) / seconds if seconds > 0 else self.frames_fps
         return Film(frames, times, rate)
 
     def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:

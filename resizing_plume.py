@@ -14,6 +14,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 from transformers.image_utils import pil_torch_interpolation_mapping
 
+from .videos_plume import TimedFrames
+
 if TYPE_CHECKING:
     from .processing_plume import PlumeProcessor
 
@@ -35,7 +37,7 @@ def shrunk(processor: "PlumeProcessor", content: dict[str, Any]) -> dict[str, An
         content["image"] = _shrunk(processor, [content["image"]], None)[0]
     frames = content.get("video")
     if isinstance(frames, list | tuple) and frames and all(map(_is_picture, frames)):
-        content["video"] = _shrunk(processor, frames, len(frames))
+        content["video"] = TimedFrames.like(frames, _shrunk(processor, frames, len(frames)))
     return content
 
 

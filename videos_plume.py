@@ -6,7 +6,7 @@ believed only where the frames bear it out. This file needs no torch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +67,29 @@ class Film:
 
     promised: int
     frames: Iterator[Frame]
+
+
+class TimedFrames(list[Any]):
+    """The frames of a film as a list that knows when each is shown. A plain list of frames has no times.
+
+    Args:
+        frames (`Iterable`): Pictures in any form, in their order.
+        times (`Sequence[float]`): When each is shown, in seconds from the film's start.
+
+    Raises:
+        ValueError: another number of times than of frames.
+    """
+
+    def __init__(self, frames: Iterable[Any], times: Sequence[float]):
+        super().__init__(frames)
+        self.times = tuple(times)
+        if len(self.times) != len(self):
+            raise ValueError(f"Every frame has one time, got {len(self.times)} times for {len(self)} frames.")
+
+    @staticmethod
+    def like(frames: Sequence[Any], changed: list[Any]) -> list[Any]:
+        """What became of `frames`, with their times if they have any."""
+        return TimedFrames(changed, frames.times) if isinstance(frames, TimedFrames) else changed
 
 
 def sample_frames(source: Any, num_frames: int, max_pixels: int = MAX_PIXELS) -> tuple[list[Image.Image], list[float]]:
@@ -279,4 +302,4 @@ def _animation_seconds(picture: Image.Image) -> float:
     return seconds
 
 
-__all__ = ["VIDEO_SUFFIXES", "film_seconds", "is_animated", "open_film", "sample_frames"]
+__all__ = ["VIDEO_SUFFIXES", "TimedFrames", "film_seconds", "is_animated", "open_film", "sample_frames"]
