@@ -234,6 +234,7 @@ def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
         "fps": processor.fps,
         "max_image_pixels": processor.max_image_pixels,
         "page_words": processor.page_words,
+        "sees_times": processor.sees_times,
     }
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from plume_embed.addresses import check_address
 from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
 from plume_embed.model.images_plume import to_rgb
+from plume_embed.model.videos_plume import TimedFrames
 from plume_embed.serve.settings import API_KEY_VARIABLE, api_key
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _ABOUT: dict[str, Any] = {
     "fps": int | float | None,
     "max_image_pixels": int,
     "page_words": int,
+    "sees_times": bool,
 }
 
 
@@ -53,6 +55,7 @@ class RemoteReader:
     fps: float | None
     max_image_pixels: int
     page_words: int
+    sees_times: bool
 
     def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
         """The item as it is: how the model resizes pictures is for the server to know."""
@@ -78,7 +81,7 @@ class RemoteEncoder:
         self._address = check_address(address, "--server", "http://127.0.0.1:8000").rstrip("/").removesuffix("/v1")
         self._key = key or api_key()
         self.name, self._max_length, self._about = _served(self._asked("/v1/models"), self._address)
-        reading = ("num_frames", "fps", "max_image_pixels", "page_words")
+        reading = ("num_frames", "fps", "max_image_pixels", "page_words", "sees_times")
         self.processor = RemoteReader(**{name: self._about[name] for name in reading})
 
     @property
@@ -265,12 +268,16 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
         parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_file(image)}"}})
     if "video" in item:
         video = item["video"]
-        is_file = isinstance(video, Path)
-        data = f"video/mp4;base64,{_file(video)}" if is_file else f"video/png;base64,{','.join(map(_file, video))}"
+        data = f"video/mp4;base64,{_file(video)}" if isinstance(video, Path) else _frames(video)
         parts.append({"type": "video_url", "video_url": {"url": f"data:{data}"}})
     if "text" in item:
         parts.append({"type": "text", "text": item["text"]})
     return {"role": "user", "content": parts}
+
+
+def _frames(frames: Sequence["Image.Image"]) -> str:
+    times = f"times={'+'.join(map(repr, frames.times))};" if isinstance(frames, TimedFrames) else ""
+    return f"video/png;{times}base64,{','.join(map(_file, frames))}"
 
 
 def _file(media: "Image.Image | Path") -> str:

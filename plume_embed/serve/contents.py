@@ -13,12 +13,15 @@ from urllib.parse import urlsplit
 import httpx
 
 from plume_embed.model.images_plume import is_source
-from plume_embed.model.videos_plume import film_seconds
+from plume_embed.model.videos_plume import TimedFrames, film_seconds
 from plume_embed.serve.batcher import Incoming
 from plume_embed.serve.schema import EmbeddingRequest, Message, TextPart
 from plume_embed.serve.settings import Limits
 
 _FRAMES = ("video/jpeg", "video/png")  # frames one by one, with commas between them, as vLLM takes the first
+_TIMES = "times="  # of the frames, in seconds: times=0+0.5+1
+_MOST_SECONDS = 10**6
+_SHOWN = 60  # characters of what is wrong
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Contents:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https"):
             raise ValueError(
-                f"{url[:60]!r} is neither a data URL nor a web address: send the file as data:image/png;base64,..."
+                f"{url[:_SHOWN]!r} is neither a data URL nor a web address: send the file as data:image/png;base64,..."
             )
         if not {parts.netloc, parts.hostname} & self.hosts:
             raise ValueError(
@@ -145,9 +148,21 @@ def _data(url: str) -> bytes | list[bytes]:
     media_type, *options = header.removeprefix("data:").split(";")
     if not comma or "base64" not in options:
         raise ValueError("A data URL must be of the form data:image/png;base64,...")
-    if media_type in _FRAMES:
-        return [_decoded(frame) for frame in data.split(",")]
-    return _decoded(data)
+    if media_type not in _FRAMES:
+        return _decoded(data)
+    frames = [_decoded(frame) for frame in data.split(",")]
+    times = [option.removeprefix(_TIMES) for option in options if option.startswith(_TIMES)]
+    return TimedFrames(frames, _seconds(times[0])) if times else frames
+
+
+def _seconds(times: str) -> list[float]:
+    try:
+        seconds = [float(time) for time in times.split("+")]
+    except ValueError as error:
+        raise ValueError(f"Times of frames are seconds with + between them, got {times[:_SHOWN]!r}.") from error
+    if not all(0 <= time <= _MOST_SECONDS for time in seconds):
+        raise ValueError(f"Times of frames lie in 0..{_MOST_SECONDS} seconds, got {times[:_SHOWN]!r}.")
+    return seconds
 
 
 def _decoded(data: str) -> bytes:

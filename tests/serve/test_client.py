@@ -125,6 +125,7 @@ ABOUT = {
     "fps": None,
     "max_image_pixels": 100,
     "page_words": 100,
+    "sees_times": False,
 }
 CARD = {"id": "m", "max_model_len": 99, "plume": ABOUT}
 
