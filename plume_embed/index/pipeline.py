@@ -18,6 +18,7 @@ from PIL import Image
 
 from plume_embed.encode.batching import TOKEN_BUDGET, read_together
 from plume_embed.index.interface import ItemEncoder
+from plume_embed.model.videos_plume import TimedFrames
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
 # Of decoded pictures. A handful of batches are in memory at once, and as many bytes wait for the next.
@@ -185,7 +186,8 @@ def make_batches(
 
 
 def content_digest(content: dict) -> str:
-    """A hash of what the processor gets: of the text, or of the decoded pixels, whatever file they come from."""
+    """A hash of what the processor gets: of the text, or of the decoded pixels and the times of those that have some,
+    whatever file they come from."""
     digest = hashlib.sha256()
     if "text" in content:
         digest.update(b"text\0" + content["text"].encode())
@@ -195,6 +197,9 @@ def content_digest(content: dict) -> str:
             for picture in _pictures({name: content[name]}):
                 digest.update(f"\0{picture.mode} {picture.size} ".encode())
                 digest.update(picture.tobytes())
+    frames = content.get("video")
+    if isinstance(frames, TimedFrames):
+        digest.update(b"times" + np.array(frames.times).tobytes())
     return digest.hexdigest()[:32]
 
 

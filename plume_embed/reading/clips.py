@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from plume_embed.model.videos_plume import open_film
+from plume_embed.model.videos_plume import TimedFrames, open_film
 
 # In a film up to this length eight frames show a moment of two seconds at least once, and it is a fifth of the film.
 # With plume-tiny the cosine between such a moment and a film of 10 seconds is 0.50, of 20 seconds 0.35, and between the
@@ -38,11 +38,12 @@ def clip_locator(window: Window) -> str:
     return f"time={window[0]:.0f}-{math.ceil(window[1])}"
 
 
-def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixels: int) -> Iterator[list[Image.Image]]:
+def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixels: int) -> Iterator[TimedFrames]:
     """The frames of each clip, in the order of the clips; the film is decoded once, from its start.
 
     A clip is looked at in `num_frames` moments, evenly spaced; each gives the frame that is shown at that moment. A
-    frame that is shown for long is there once.
+    frame that is shown for long is there once. Times are those of a film that begins with the clip: a frame that is
+    there already then has the time 0.
 
     Args:
         windows: Sorted by their starts.
@@ -51,7 +52,7 @@ def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixel
     """
     moments = sorted((moment, clip) for clip, window in enumerate(windows) for moment in _moments(window, num_frames))
     missing = [num_frames] * len(windows)
-    pictures: list[list[Image.Image]] = [[] for _ in windows]
+    shown: list[list[tuple[Image.Image, float]]] = [[] for _ in windows]  # the frames of each clip with their times
     place = given = 0
     with open_film(path, max_pixels) as film:
         for frame, next_frame in pairwise(chain(film.frames, [None])):
@@ -59,13 +60,13 @@ def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixel
             while place < len(moments) and moments[place][0] < until:
                 clip = moments[place][1]
                 picture = picture or frame.picture()
-                if not pictures[clip] or pictures[clip][-1] is not picture:
-                    pictures[clip].append(picture)
+                if not shown[clip] or shown[clip][-1][0] is not picture:
+                    shown[clip].append((picture, max(0.0, frame.seconds - windows[clip][0])))
                 missing[clip] -= 1
                 place += 1
             while given < len(windows) and missing[given] == 0:
-                yield pictures[given]
-                pictures[given] = []
+                yield TimedFrames(*zip(*shown[given], strict=True))
+                shown[given] = []
                 given += 1
             if given == len(windows):
                 return

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av  # noqa: F401  the films' reader imports it late; here it is imported once, for all forks
 import pypdfium2
@@ -22,7 +23,7 @@ from plume_embed.model.images_plume import (
     to_rgb,
     why,
 )
-from plume_embed.model.videos_plume import film_seconds, is_animated, naming_the_film, sample_frames
+from plume_embed.model.videos_plume import TimedFrames, film_seconds, is_animated, naming_the_film, sample_frames
 from plume_embed.reading.clips import CLIP_SECONDS, WHOLE_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import SourceFile, one_line
 from plume_embed.reading.options import Decoded, Options, Outline
@@ -125,14 +126,26 @@ def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator
     windows, whole = clip_windows(seconds), [""] if seconds <= WHOLE_SECONDS else []
     yield Outline("video", [*whole, *map(clip_locator, windows)])
     if whole and 0 not in skip:
-        frames, _ = sample_frames(path, options.frames_of(seconds), options.max_pixels)
-        yield Decoded({"video": frames})
+        yield Decoded(read_film(path, seconds, options))
     wanted = [window for number, window in enumerate(windows, start=len(whole)) if number not in skip]
     if not wanted:
         return
     with naming_the_film(path):
         for frames in read_clips(path, wanted, options.frames_of(CLIP_SECONDS), options.max_pixels):
-            yield Decoded({"video": frames})
+            yield Decoded(_film(frames, options))
+
+
+def read_film(path: Path, seconds: float, options: Options) -> dict[str, Any]:
+    """A whole film, of this many seconds, as the processor would sample it.
+
+    Raises:
+        ValueError: it cannot be read, naming it.
+    """
+    return _film(TimedFrames(*sample_frames(path, options.frames_of(seconds), options.max_pixels)), options)
+
+
+def _film(frames: TimedFrames, options: Options) -> dict[str, Any]:
+    return {"video": frames if options.with_times else list(frames)}
 
 
 def _render_page(document: pypdfium2.PdfDocument, number: int) -> tuple[Image.Image, str]:

@@ -32,6 +32,11 @@ class MediaReader(Protocol):
         """Words of a page's text that go with it."""
         ...
 
+    @property
+    def sees_times(self) -> bool:
+        """Whether it matters when a film's frames are shown."""
+        ...
+
     def shrunk(self, content: dict[str, Any]) -> dict[str, Any]:
         """The item with its pictures no larger than the model looks at them; its vector is the same.
 
@@ -51,6 +56,7 @@ class Options:
         shrink (`Callable`, *optional*): Applied to each item's content as soon as it is decoded; see [`MediaReader`].
         fps (`float`, *optional*): Frames for each second, instead of `num_frames`.
         page_words (`int`): Words of a page's text layer that go with its picture.
+        with_times (`bool`): Whether films are [`TimedFrames`]. Else two films of the same frames are the same.
     """
 
     num_frames: int | None
@@ -58,12 +64,13 @@ class Options:
     shrink: Callable[[dict], dict] | None = None
     fps: float | None = None
     page_words: int = 0
+    with_times: bool = False
 
     @classmethod
     def of(cls, processor: MediaReader) -> "Options":
         """For items that this processor will process: decoded as it would, and at the size it looks at them."""
         limits = (processor.num_frames, processor.max_image_pixels, processor.shrunk, processor.fps)
-        return cls(*limits, page_words=processor.page_words)
+        return cls(*limits, page_words=processor.page_words, with_times=processor.sees_times)
 
     def frames_of(self, seconds: float) -> int:
         """How many frames a film of this length gives."""

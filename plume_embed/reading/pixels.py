@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from plume_embed.model.videos_plume import TimedFrames
+
 _ROWS = 64  # packed at a time, so that what Pillow copies on the way stays in the processor's cache
 
 
@@ -36,5 +38,5 @@ def _replaced(content: dict[str, Any], change: Callable[[Any], Any]) -> dict[str
     if "image" in content:
         content["image"] = change(content["image"])
     if "video" in content:
-        content["video"] = [change(frame) for frame in content["video"]]
+        content["video"] = TimedFrames.like(content["video"], [change(frame) for frame in content["video"]])
     return content

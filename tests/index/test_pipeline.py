@@ -11,6 +11,7 @@ from PIL import Image
 from plume_embed.encode.batching import read_ahead, run_ahead
 from plume_embed.index.pipeline import Part, Work, content_digest, embed_contents, make_batches, read_parts
 from plume_embed.index.store import KnownDigests
+from plume_embed.model.videos_plume import TimedFrames
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
 WORK = Work("image-x", [SourceFile("x.png", Path("x.png"), "image", 1, 1)])
@@ -80,6 +81,13 @@ def test_a_digest_is_of_the_text_or_the_pixels_and_their_shape():
     ]
     assert len({content_digest(content) for content in contents}) == len(contents)
     assert content_digest({"image": flat.copy()}) == content_digest({"image": flat})
+
+
+def test_a_digest_is_of_the_times_of_frames_where_they_have_some():
+    frames = [Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), "red")]
+    films = [frames, *(TimedFrames(frames, times) for times in ([0.0, 1.0], [0.0, 1.0], [0.0, 2.0]))]
+    plain, *timed = (content_digest({"video": film}) for film in films)
+    assert plain != timed[0] == timed[1] != timed[2]
 
 
 def test_a_file_that_fails_in_its_middle_keeps_what_was_read():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from families import NAMES, processor_of
 from PIL import ExifTags, Image
-from small_files import write_video
+from small_files import write_long_video, write_video
 
 from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.reading.items import SourceFile
@@ -76,3 +76,11 @@ def test_a_picture_of_any_kind(tmp_path: Path, file: str):
 def test_a_film(tmp_path: Path, name: str, size: int):
     path = write_video(tmp_path / "film.mp4", num_frames=12, size=size)
     assert same_as_the_file(processor_of(name, max_length=100_000), path, "video")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [32, 250])
+def test_a_film_with_its_times(tmp_path: Path, name: str, size: int):
+    path = write_long_video(tmp_path / "film.mp4", seconds=8, rate=4.0, size=size)
+    for sampling in ({}, {"fps": 1.5}):
+        assert same_as_the_file(processor_of(name, max_length=100_000, **sampling), path, "video"), sampling

@@ -303,6 +303,16 @@ def test_a_film_up_to_a_minute_is_an_item_as_a_whole_beside_its_clips(tmp_path: 
     assert [frame.tobytes() for frame in again[0].content["video"]] == wanted
 
 
+def test_the_times_of_a_clip_count_from_its_start(tmp_path: Path):
+    options = replace(OPTIONS, with_times=True)
+    whole, first, second, *_ = items_of(write_long_video(tmp_path / "x.mp4", seconds=20, rate=4), options)
+    assert whole.content["video"].times == pytest.approx(sample_frames(tmp_path / "x.mp4", 8)[1])
+    for clip in (first, second):  # the frames that are shown at 5/16, 15/16, ... of five seconds
+        assert clip.content["video"].times == pytest.approx([0.25, 0.75, 1.5, 2.0, 2.75, 3.25, 4.0, 4.5])
+    slides = items_of(write_long_video(tmp_path / "x.mkv", seconds=80, rate=0.1), options)  # a picture for ten seconds
+    assert [clip.content["video"].times for clip in slides[:3]] == [(0.0,), (0.0,), pytest.approx((0.0, 2.0))]
+
+
 def test_clips_that_are_there_already_are_not_read_again(tmp_path: Path):
     path = write_long_video(tmp_path / "x.mp4", seconds=70, rate=4)
     items = items_of(path)

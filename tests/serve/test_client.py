@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model.families import make_tiny
 from serve_thread import running
-from small_files import write_pdf, write_picture, write_video
+from small_files import write_long_video, write_pdf, write_picture, write_video
 
 from benchmarks.start import measure_start
 from plume_embed.cli.loading import choose_encoder
@@ -47,6 +48,20 @@ def test_an_index_by_a_server_holds_what_the_model_gives(by_server, encoder, fol
         assert (own.path, own.locator, own.kind, own.snippet) == (other.path, other.locator, other.kind, other.snippet)
         assert np.abs(own.vector - other.vector).max() < 1e-5, own.path
     assert update_index(folder, index, encoder).embedded == 0
+
+
+def test_films_keep_their_times_on_the_way_to_a_model_that_sees_them(tmp_path):
+    made = make_tiny("qwen3_vl")
+    for part in (made.model, made.processor):
+        part.save_pretrained(tmp_path / "model")
+    (tmp_path / "films").mkdir()
+    film = write_long_video(tmp_path / "films" / "film.mp4", seconds=8, rate=4.0)
+    local = Encoder(tmp_path / "model", device="cpu")
+    expected = local.encode([{"video": film}])[0]
+    with running(local) as address:
+        update_index(film.parent, tmp_path / "there", RemoteEncoder(address))
+    (row,) = open_index(film.parent, tmp_path / "there", local).rows()
+    assert np.abs(row.vector - expected).max() < 1e-5
 
 
 def test_what_the_server_cannot_embed_is_named_by_its_place(server, encoder):
