@@ -10,6 +10,7 @@ import numpy as np
 from plume_embed.encode.encoder import Encoder
 from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
 from plume_embed.reading.items import FileItem, Kind
+from plume_embed.reading.options import Options
 from space import diagnostics, gpu
 from space.compare import Variant, compare, sense, writes_rationales
 from space.content.corpora import Corpus
@@ -278,8 +279,8 @@ class Service:
         return bytes_address("video/mp4", copy) if copy and len(copy) <= limits.clip_bytes else None
 
     def _read(self, corpus: Corpus, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
-        num_frames = corpus.encoder.processor.num_frames
-        return read_upload(upload.path, upload.name, wanted, self.settings.limits, num_frames)
+        options = Options.of(corpus.encoder.processor)
+        return read_upload(upload.path, upload.name, wanted, self.settings.limits, options)
 
     def _describe(self, query: Query, text: str) -> str:
         limits = self.settings.limits
@@ -292,7 +293,7 @@ class Service:
 def _own_item(shown: str, item: FileItem, vector: np.ndarray, clip: str | None) -> Item:
     label = shown + (f", {item.locator.replace('=', ' ')}" if item.locator else "")
     small, large = thumbnail(item.content), clip or preview(item.content)
-    text = item.content.get("text", item.snippet)
+    text = item.snippet if item.kind == "page" else item.content.get("text", "")  # a page's content has its first words
     show: Callable[[], str | None] = partial(str, large) if large else lambda: None
     return Item(label, item.kind, vector, lambda: small, show, text, is_own=True)
 

@@ -15,9 +15,9 @@ import pypdfium2
 from PIL import Image
 
 from plume_embed.model.images_plume import IMAGE_SUFFIXES, read_image
-from plume_embed.model.videos_plume import VIDEO_SUFFIXES, sample_frames
+from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds
 from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
-from plume_embed.reading.decode import decode_pdf
+from plume_embed.reading.decode import decode_pdf, read_film
 from plume_embed.reading.items import FileItem, Kind, SourceFile
 from plume_embed.reading.options import Options
 from plume_embed.reading.read import TEXT_SUFFIXES, items_of, read_items
@@ -45,7 +45,7 @@ class RefusedError(ValueError):
     """A file is refused; the message is a sentence for the visitor, in plain text: escape it for HTML."""
 
 
-def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, num_frames: int) -> list[FileItem]:
+def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, options: Options) -> list[FileItem]:
     """The items of an uploaded file, decoded.
 
     Args:
@@ -53,11 +53,11 @@ def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits,
         name (`str`): As the visitor calls it.
         wanted: What it may be: "image", "video", "page", "text".
         limits ([`Limits`])
-        num_frames (`int`): Of the processor.
+        options ([`Options`]): Of the processor; the limits hold in place of its pixels, and nothing is shrunk.
 
     Returns:
-        `list[FileItem]`: One picture, one film, the pages of a PDF (as PIL images, their whole text as the
-            snippet), or the passages of a text.
+        `list[FileItem]`: One picture, one film, the pages of a PDF (as PIL images with the words that go with them,
+            their whole text as the snippet), or the passages of a text.
 
     Raises:
         RefusedError: what the visitor reads.
@@ -68,7 +68,8 @@ def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits,
         check_first_bytes(path, kind, limits)
         file = SourceFile(path.name, path, kind, path.stat().st_size, path.stat().st_mtime_ns)
         bounds = ProcessLimits(limits.decode_seconds, limits.decode_bytes)
-        return run_limited(decode, file, limits, num_frames, limits=bounds)
+        # The page shows what was read; what shrinks it is the model's processor, too much to hand to another process.
+        return run_limited(decode, file, limits, replace(options, shrink=None), limits=bounds)
     except FileNotFoundError as error:
         raise RefusedError(f"“{shown}” is not there any more; upload it again.") from error
     except (ValueError, LimitError) as error:
@@ -148,8 +149,8 @@ def kind_of_bytes(start: bytes) -> Kind | None:
     return "video" if is_film or start.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3")) else None
 
 
-def decode(file: SourceFile, limits: Limits, num_frames: int) -> list[FileItem]:
-    """Checks the headers and reads the items; runs in the process with limits.
+def decode(file: SourceFile, limits: Limits, options: Options) -> list[FileItem]:
+    """Checks the headers and reads the items as `options` say; runs in the process with limits.
 
     Raises:
         ValueError: over a limit, damaged or truncated.
@@ -159,9 +160,8 @@ def decode(file: SourceFile, limits: Limits, num_frames: int) -> list[FileItem]:
         return [FileItem(0, 1, "", "image", "", {"image": read_image(file.absolute, limits.pixels)})]
     if file.kind == "video":
         _check_film(file.absolute, limits)
-        frames, _ = sample_frames(file.absolute, num_frames, FILM_PIXELS)
-        return [FileItem(0, 1, "", "video", "", {"video": frames})]
-    options = Options(num_frames, limits.pixels)
+        seconds, options = film_seconds(file.absolute, FILM_PIXELS), replace(options, max_pixels=FILM_PIXELS)
+        return [FileItem(0, 1, "", "video", "", read_film(file.absolute, seconds, options))]
     if file.kind == "text":
         items = list(read_items(file, lambda text: True, options))
     else:

@@ -12,6 +12,7 @@ from PIL import Image
 from small_files import write_pdf, write_video
 
 from plume_embed.reading.bounded import ProcessLimits, run_limited
+from plume_embed.reading.options import Options
 from space.content.corpora import load_corpora, read_specs
 from space.content.films import LONG_SIDE, is_played_by_browsers, playable_copy
 from space.content.items import Hit, Item
@@ -80,11 +81,12 @@ def test_every_item_of_the_collection_can_be_enlarged_and_films_play(corpus):
 
 def test_the_whole_text_of_an_own_page_can_be_searched_for_a_passage(tmp_path):
     source = "space/collection/documents/garden.pdf"
-    items = read_upload(corpus_file(source), "garden.pdf", ("page",), Limits(), num_frames=4)
+    options = Options(num_frames=4, max_pixels=0, page_words=2)
+    items = read_upload(corpus_file(source), "garden.pdf", ("page",), Limits(), options)
     assert "turns its head to the light" in items[1].snippet
-    assert [
-        item.snippet for item in read_upload(write_pdf(tmp_path / "a.pdf", 2), "a.pdf", ("page",), Limits(), 4)
-    ] == ["", ""]
+    assert [len(item.content["text"].split()) for item in items] == [2] * len(items)
+    blank = read_upload(write_pdf(tmp_path / "a.pdf", 2), "a.pdf", ("page",), Limits(), options)
+    assert [item.snippet for item in blank] == ["", ""]
 
 
 def corpus_file(name: str):

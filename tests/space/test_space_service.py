@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_files import write_pdf, write_picture, write_video
+from small_files import write_long_video, write_pdf, write_picture, write_video
 
+from plume_embed.index.search import open_index
+from plume_embed.index.update import update_index
 from space.content.collection import NotReadyError
 from space.content.corpora import Corpus
 from space.content.sessions import QueryResult, Session
@@ -19,6 +21,7 @@ from space.tools import check_queries
 from space.trace import finish
 
 ROOT = Path(__file__).parent.parent.parent
+GARDEN = ROOT / "space" / "collection" / "documents" / "garden.pdf"
 
 
 @pytest.fixture
@@ -144,6 +147,20 @@ def test_own_files_are_found_only_in_their_own_session_and_leave_no_file(service
     service.sessions.end("somebody else")
     service.sessions.end(request.node.name[:40])
     assert session.items == {} and not query.path.exists()
+
+
+def test_own_files_have_the_vectors_that_an_index_gives_them(service, session, encoder, monkeypatch, tmp_path):
+    for name, value in (("page_words", 20), ("num_frames", None), ("fps", 1.0)):
+        monkeypatch.setattr(encoder.processor, name, value)
+    pages = shutil.copy(GARDEN, tmp_path)
+    film = write_long_video(tmp_path / "mine.mp4", seconds=8, rate=4.0)
+    assert add(service, session, upload(service, Path(pages)), upload(service, film)) == []
+    update_index(tmp_path, tmp_path / "index", encoder)
+    indexed = open_index(tmp_path, tmp_path / "index", encoder).rows()
+    own = session.own("drawings")
+    assert [item.kind for item in own] == [row.kind for row in indexed]
+    np.testing.assert_allclose([item.vector for item in own], [row.vector for row in indexed], atol=1e-5)
+    assert "turns its head to the light" in own[1].text, "all of a page's text, and not its first words"
 
 
 def test_refused_files_are_named_the_others_are_taken_and_all_are_deleted(service, session, tmp_path):

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_files import write_encrypted_pdf, write_pdf, write_picture, write_video
+from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
 
+from plume_embed.model.videos_plume import sample_frames
+from plume_embed.reading.options import Options
 from space.content.uploads import RefusedError, read_upload, shown_name
 from space.settings import MEGABYTE, Limits
 
 LIMITS = Limits()
 ALL = ("image", "video", "page")
+OPTIONS = Options(num_frames=4, max_pixels=0)
 
 
-def read(path: Path, wanted=ALL, limits: Limits = LIMITS, name: str | None = None):
-    return read_upload(path, name or path.name, wanted, limits, num_frames=4)
+def read(path: Path, wanted=ALL, limits: Limits = LIMITS, name: str | None = None, options: Options = OPTIONS):
+    return read_upload(path, name or path.name, wanted, limits, options)
 
 
 def refusal(path: Path, **kwargs) -> str:
@@ -34,6 +37,12 @@ def test_pictures_films_and_pages_are_read(tmp_path):
     assert [frame.size for frame in film.content["video"]] == [(32, 32)] * 4
     pages = read(write_pdf(tmp_path / "a.pdf", num_pages=3))
     assert [page.locator for page in pages] == ["page=1", "page=2", "page=3"]
+
+
+def test_a_film_is_sampled_by_rate_and_keeps_its_times_where_the_model_says_so(tmp_path):
+    path = write_long_video(tmp_path / "a.mp4", seconds=6, rate=4.0)
+    (film,) = read(path, options=Options(num_frames=None, max_pixels=0, fps=0.5, with_times=True))
+    assert film.content["video"].times == tuple(sample_frames(path, 3)[1])
 
 
 def test_every_picture_format_that_is_promised_is_read(tmp_path):
