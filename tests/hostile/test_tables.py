@@ -13,7 +13,7 @@ from limits import within_limits
 from plume_embed import Encoder
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
 from plume_embed.corpus.sources import open_source
-from plume_embed.training.data.pair_rows import open_pages, read_pairs
+from plume_embed.training.data.pair_rows import PAGES_AS_PICTURES, open_pages, read_pairs
 
 TABLES = [(name, data) for name, data in damaged_files() if "-rows." in name]
 DEEP = b"[" * 5000 + b"]" * 5000
@@ -189,4 +189,4 @@ def test_an_odd_pair_is_refused_by_file_and_line(name: str, tmp_path: Path):
 def test_a_page_that_is_not_there_is_named(number: str, tmp_path: Path):
     (tmp_path / "x.pdf").write_bytes(good_files()["pages.pdf"])
     with pytest.raises(ValueError, match="x.pdf#page"):
-        open_pages({"page": [tmp_path / f"x.pdf#page={number}"]})
+        open_pages({"page": [tmp_path / f"x.pdf#page={number}"]}, PAGES_AS_PICTURES)

@@ -1,6 +1,7 @@
 """Hard negatives out of an index: what is taken, what never is, and that training reads what was written."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from plume_embed.index.search import open_index
 from plume_embed.index.update import update_index
 from plume_embed.training.data.mine import MiningOptions, mine
 from plume_embed.training.data.pair_rows import item_key, read_pairs
+
+DOCUMENTS = Path(__file__).parents[2] / "space" / "collection" / "documents"
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +72,15 @@ def test_texts_passages_and_pages_are_written_so_that_training_reads_them(corpus
     assert kinds == {"text", "image", "page"}
     texts = [item["text"] for item in row.negatives if "text" in item]
     assert "The blue whale is the largest animal." in texts and any(t.startswith("Many words") for t in texts)
+
+
+def test_a_page_of_a_pair_has_the_score_that_the_index_gives_it(encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(encoder.processor, "page_words", 20)
+    page = shutil.copy(DOCUMENTS / "garden.pdf", tmp_path)
+    update_index(tmp_path, tmp_path / ".plume-index", encoder)
+    (row,) = mined(tmp_path, encoder, tmp_path, [{"query": "a flower", "positive": {"page": f"{page}#page=1"}}])
+    hits = open_index(tmp_path, tmp_path / ".plume-index", encoder).search(encoder.encode(["a flower"])[0])
+    assert row["score"] == pytest.approx(next(hit.score for hit in hits if hit.locator == "page=1"), abs=1e-5)
 
 
 def test_given_negatives_stay_and_the_nearest_can_be_passed_over(corpus, encoder, tmp_path):

@@ -1,6 +1,7 @@
 """Pairs of one's own: what is read, and what is refused by file and line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,15 @@ import pytest
 from PIL import Image
 from small_files import write_pdf
 
-from plume_embed.training.data.pair_rows import item_key, open_pages, read_pairs, rows_of_dataset
+from plume_embed.training.data.pair_rows import (
+    PAGES_AS_PICTURES,
+    item_key,
+    open_pages,
+    read_pairs,
+    rows_of_dataset,
+)
+
+DOCUMENTS = Path(__file__).parents[2] / "space" / "collection" / "documents"
 
 
 @pytest.fixture
@@ -153,10 +162,20 @@ def test_equal_items_have_equal_keys_wherever_their_files_lie(folder):
 def test_a_page_becomes_a_picture_and_one_that_is_not_there_is_named(folder):
     write_pdf(folder / "p.pdf", num_pages=2)
     (folder / "p.jsonl").write_text(json.dumps({"query": "q", "positive": {"page": "p.pdf#page=2", "image": "a.png"}}))
-    item = open_pages(read_pairs([folder / "p.jsonl"])[0].positive)
+    item = open_pages(read_pairs([folder / "p.jsonl"])[0].positive, PAGES_AS_PICTURES)
     assert set(item) == {"image"} and item["image"][0] == folder / "a.png" and max(item["image"][1].size) == 1400
     with pytest.raises(ValueError, match=r"p.pdf#page=3: there is no such page"):
-        open_pages({"page": [folder / "p.pdf#page=3"]})
+        open_pages({"page": [folder / "p.pdf#page=3"]}, PAGES_AS_PICTURES)
     (folder / "p.pdf").write_bytes(b"%PDF-1.4 nothing")
     with pytest.raises(ValueError, match=r"p.pdf#page=1: "):
-        open_pages({"page": [folder / "p.pdf#page=1"]})
+        open_pages({"page": [folder / "p.pdf#page=1"]}, PAGES_AS_PICTURES)
+
+
+def test_the_words_of_pages_stand_behind_the_text_that_an_item_has():
+    pages = [DOCUMENTS / f"garden.pdf#page={number}" for number in (1, 2)]
+    options = replace(PAGES_AS_PICTURES, page_words=2)
+    alone, both = open_pages({"page": pages}, options), open_pages({"page": pages, "text": "Find it."}, options)
+    first, second = alone["text"].split("\n")
+    assert len(first.split()) == len(second.split()) == 2 and first != second
+    assert both["text"] == f"Find it.\n{first}\n{second}" and len(both["image"]) == 2
+    assert set(open_pages({"page": pages}, PAGES_AS_PICTURES)) == {"image"}

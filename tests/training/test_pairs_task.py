@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,8 @@ from PIL import Image, ImageDraw
 from plume_embed import PlumeModel
 from plume_embed.encode.encoder import Encoder
 from plume_embed.evaluation.embedders import PlumeEmbedder
+from plume_embed.index.search import open_index
+from plume_embed.index.update import update_index
 from plume_embed.training.data.pair_rows import PairRow, item_key, read_pairs
 from plume_embed.training.data.pair_scores import PairPool, mean_scores
 from plume_embed.training.data.pairs_report import check_truncation, embed_with
@@ -25,6 +28,7 @@ from plume_embed.training.recipe import load_recipe
 from plume_embed.training.run import run
 from training.hops import HOPS
 
+DOCUMENTS = Path(__file__).parents[2] / "space" / "collection" / "documents"
 COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple", "brown", "pink", "cyan", "olive")
 
 
@@ -147,6 +151,30 @@ def test_a_dimension_that_is_too_large_is_refused_after_one_item(data, released_
     with pytest.raises(ValueError, match=r"--truncate must lie in 1\.\.63 for .*, got 999"):
         check_truncation(embedder, pool, [16, 999])
     assert len(asked) == 2
+
+
+def test_pages_are_trained_on_and_evaluated_as_an_index_embeds_them(data, released_model_dir, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(released_model_dir, model)
+    settings = json.loads((model / "processor_config.json").read_text()) | {"page_words": 3}
+    (model / "processor_config.json").write_text(json.dumps(settings))
+    document = {"page": f"{DOCUMENTS / 'garden.pdf'}#page=1"}
+    rows = "".join(json.dumps({"query": f"flower {number}", "positive": document}) + "\n" for number in range(6))
+    (tmp_path / "pairs.jsonl").write_text(rows)
+    pages = shutil.copytree(DOCUMENTS, tmp_path / "documents")
+    update_index(pages, tmp_path / "index", Encoder(model))
+    indexed = open_index(pages, tmp_path / "index", Encoder(model)).rows()
+    page = next(row for row in indexed if (row.path, row.locator) == ("garden.pdf", "page=1"))
+
+    pool = PairPool.of(read_pairs([tmp_path / "pairs.jsonl"]))
+    _, (evaluated,) = pool.embedded(*[embed_with(PlumeEmbedder(model), 8)] * 2)
+    chosen = recipe(data, model, f"data.files=[{tmp_path / 'pairs.jsonl'}]", "early_stopping=null", "pairs.held_out=0")
+    task = PairsTask(chosen)
+    sampled = Encoder(model).encode([task.samples(1)[0].target])[0]
+    for vector in (evaluated, sampled):
+        assert np.abs(vector - page.vector).max() < 1e-5
+    trained = task.batch(0, chosen.curriculum.at(0)).targets[0].prefix["input_ids"][0]
+    assert " ".join(page.snippet.split()[:3]) in task.processor.tokenizer.decode(trained)
 
 
 # Losses

@@ -19,6 +19,7 @@ from plume_embed.atomic import replacing
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import Hit, OpenIndex
 from plume_embed.outputs import check_output
+from plume_embed.reading.options import Options
 from plume_embed.stored import naming
 from plume_embed.training.data.pair_rows import PairRow, as_plain_row, item_key, open_pages
 
@@ -111,10 +112,10 @@ def _encode(
     encoder: Encoder, sides: Sequence[tuple[dict[str, Any], str]], num_latent_steps: int | None
 ) -> NDArray[np.float32]:
     """Vectors [N, D] of items; each comes with its name for messages, file and row."""
-    opened = []
+    opened, reading = [], Options.of(encoder.processor)
     for item, name in sides:
         try:
-            opened.append(open_pages(item))
+            opened.append(open_pages(item, reading))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     vectors, errors = encoder.encode_readable(opened, num_latent_steps=num_latent_steps)

@@ -28,7 +28,7 @@ from plume_embed.reading.items import SourceFile
 from plume_embed.reading.options import Options
 from plume_embed.reading.read import read_items
 
-_PAGE_OPTIONS = Options(num_frames=1, max_pixels=0)  # a page is rendered at one size
+PAGES_AS_PICTURES = Options(num_frames=1, max_pixels=0)  # for who reads the words in them, or takes no words beside
 KINDS = ("text", "image", "video", "page")
 _PAGE = re.compile(r"#page=([1-9]\d{0,5})$")  # no document has a million pages
 _SHOWN = 60  # characters of a strange column
@@ -327,19 +327,25 @@ def _as_list(value: Any) -> list:
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
-def open_pages(item: dict[str, Any]) -> dict[str, Any]:
-    """The item as PlumeProcessor takes it: pages as pictures, after the pictures that it has.
+def open_pages(item: dict[str, Any], options: Options) -> dict[str, Any]:
+    """The item as PlumeProcessor takes it: pages as `index` reads them, behind the pictures and the text that it has.
+
+    Args:
+        options ([`Options`]): Of the processor, see [`Options.of`], or `PAGES_AS_PICTURES`.
 
     Raises:
         ValueError: a page that cannot be read, by name.
     """
     if "page" not in item:
         return item
+    pages = [_content_of_page(page, options) for page in item["page"]]
     opened = {kind: value for kind, value in item.items() if kind != "page"}
-    return opened | {"image": [*item.get("image", []), *map(_picture_of_page, item["page"])]}
+    opened["image"] = [*item.get("image", []), *(page["image"] for page in pages)]
+    texts = [one["text"] for one in (item, *pages) if "text" in one]
+    return opened | ({"text": "\n".join(texts)} if texts else {})
 
 
-def _picture_of_page(page: Path) -> Image.Image:
+def _content_of_page(page: Path, options: Options) -> dict[str, Any]:
     match = _PAGE.search(str(page))
     if match is None:
         raise ValueError(f"{page}: there is no such page")
@@ -348,10 +354,10 @@ def _picture_of_page(page: Path) -> Image.Image:
     try:
         status = path.stat()
         file = SourceFile(path.name, path, "page", status.st_size, status.st_mtime_ns)
-        with closing(read_items(file, lambda text: True, _PAGE_OPTIONS, skip)) as items:
+        with closing(read_items(file, lambda text: True, options, skip)) as items:
             found = next(items, None)
     except (ValueError, OSError) as error:
         raise ValueError(f"{page}: {error}") from error
     if found is None or found.content is None:
         raise ValueError(f"{page}: {found.reason if found else 'there is no such page'}")
-    return found.content["image"]
+    return found.content

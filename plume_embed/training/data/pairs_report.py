@@ -9,8 +9,9 @@ from rich import box
 from rich.table import Table
 
 from plume_embed.evaluation.bootstrap import interval, resampled_means
-from plume_embed.evaluation.embedders import Embedder, InputError, read_out_label
-from plume_embed.training.data.pair_rows import open_pages
+from plume_embed.evaluation.embedders import Embedder, InputError, PlumeEmbedder, read_out_label
+from plume_embed.reading.options import Options
+from plume_embed.training.data.pair_rows import PAGES_AS_PICTURES, open_pages
 from plume_embed.training.data.pair_scores import SCORES, Embed, PairPool
 
 _HEADINGS = dict(zip(SCORES, ("Hit@1", "Hit@5", "Hit@10", "NDCG@10"), strict=True))
@@ -26,9 +27,10 @@ def embed_with(embedder: Embedder, batch_size: int, on_items: Callable[[int], No
     """
 
     def embed(items: Sequence[dict[str, Any]], where: Sequence[str]) -> NDArray[np.float32]:
-        parts, at_once = [], 4 * batch_size
+        parts, at_once, reading = [], 4 * batch_size, _reading(embedder)
         for start in range(0, len(items), at_once):
-            part = [_opened(item, name) for item, name in zip(items[start:][:at_once], where[start:], strict=False)]
+            named = zip(items[start:][:at_once], where[start:], strict=False)
+            part = [_opened(item, name, reading) for item, name in named]
             try:
                 parts.append(embedder.embed(part, batch_size))
             except InputError as error:
@@ -39,9 +41,14 @@ def embed_with(embedder: Embedder, batch_size: int, on_items: Callable[[int], No
     return embed
 
 
-def _opened(item: dict[str, Any], where: str) -> dict[str, Any]:
+def _reading(embedder: Embedder) -> Options:
+    """How pages are read for a model; a peer does not say, and gets their pictures."""
+    return Options.of(embedder.encoder.processor) if isinstance(embedder, PlumeEmbedder) else PAGES_AS_PICTURES
+
+
+def _opened(item: dict[str, Any], where: str, reading: Options) -> dict[str, Any]:
     try:
-        return open_pages(item)
+        return open_pages(item, reading)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from plume_embed.atomic import write_text
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
+from plume_embed.reading.options import Options
 from plume_embed.training.curriculum import CurriculumState, suffix_text
 from plume_embed.training.data.corpus import SubsetBalancedBatches, check_shares
 from plume_embed.training.data.pair_rows import (
@@ -83,6 +84,7 @@ class PairsTask:
         self.batches = SubsetBalancedBatches([""] * len(self.train_rows), recipe.batch_size, recipe.seed)
         self.rows = slice(rank, None, world_size)
         self.processor = PlumeProcessor.from_pretrained(recipe.model.path)
+        self._reading = Options.of(self.processor)
         given = max((len(row.negatives) for row in self.train_rows), default=0)
         self._num_negatives = min(given, recipe.pairs.max_negatives)
 
@@ -178,13 +180,16 @@ class PairsTask:
             chunk = sides[start : start + size]
             suffixes = [suffix_text("", None, self.curriculum.latent_end)] * len(chunk) if num_steps else None
             with _naming_rows([where for _, where in chunk]):
-                chunks.append(make_side(self.processor, [open_pages(item) for item, _ in chunk], suffixes))
+                chunks.append(make_side(self.processor, [self._opened(item) for item, _ in chunk], suffixes))
         return chunks
 
     def samples(self, count: int) -> list[Sample]:
         """Held-out pairs for the diagnostics."""
         rows = (self.held_out or self.train_rows)[:count]
-        return [Sample(open_pages(row.query), open_pages(row.positive), "pairs") for row in rows]
+        return [Sample(self._opened(row.query), self._opened(row.positive), "pairs") for row in rows]
+
+    def _opened(self, item: dict[str, Any]) -> dict[str, Any]:
+        return open_pages(item, self._reading)
 
     def validate(self, model: PlumeModel) -> dict:
         """The scores that early stopping goes by, as [`evaluate`] gives them."""
@@ -226,7 +231,7 @@ class PairsTask:
             for start in range(0, len(items), _EVALUATED_AT_ONCE):
                 chunk = slice(start, start + _EVALUATED_AT_ONCE)
                 with _naming_rows(where[chunk]):
-                    batch = self.processor([open_pages(item) for item in items[chunk]])
+                    batch = self.processor([self._opened(item) for item in items[chunk]])
                 parts.append(model(**batch.to(model.device), num_latent_steps=num_steps).embeddings.cpu().numpy())
             return np.concatenate(parts)
         finally:

@@ -24,7 +24,7 @@ from plume_embed.model.media_plume import load_image
 from plume_embed.model.videos_plume import sample_frames
 from plume_embed.outputs import check_output
 from plume_embed.training.curriculum import parse_assistant_turn, split_sentences
-from plume_embed.training.data.pair_rows import PairRow, item_key, open_pages
+from plume_embed.training.data.pair_rows import PAGES_AS_PICTURES, PairRow, item_key, open_pages
 
 INSTRUCTION = (
     "You are given one input of a search engine: a text, pictures, frames of a film, or several of these. In four to "
@@ -216,14 +216,14 @@ def _turn(item: dict[str, Any], name: str, writer: Writer, tries: int) -> tuple[
 
 
 def _pictures(item: dict[str, Any]) -> list[Image.Image]:
-    opened = open_pages(item)
+    opened = open_pages(item, PAGES_AS_PICTURES)
     pictures = [load_image(picture) for picture in opened.get("image", [])]
     return pictures + [frame for film in opened.get("video", []) for frame in sample_frames(film, NUM_FRAMES)[0]]
 
 
 def _corpus_side(item: dict[str, Any], turn: str, out: Path) -> dict[str, Any]:
     """A side of the corpus; media that are no picture files are written as such."""
-    opened = open_pages(item)
+    opened = open_pages(item, PAGES_AS_PICTURES)
     images = [
         str(picture.resolve()) if isinstance(picture, Path) else _saved(load_image(picture), out)
         for picture in opened.get("image", [])
