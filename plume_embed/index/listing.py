@@ -131,6 +131,16 @@ def content_hash(file: SourceFile) -> str:
     return digest
 
 
+def has_content(path: Path, content: str) -> bool:
+    """Whether a file still has the content that an index has of it, see [`Hit`].
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as opened:
+        return content.endswith(f"-{hashlib.file_digest(opened, 'sha256').hexdigest()}")
+
+
 def _check_as_listed(file: SourceFile) -> None:
     try:
         check_unchanged(file)

@@ -31,6 +31,7 @@ class Hit:
         snippet (`str`): How its text starts, in one line.
         folder (`str`): The folder that was searched, as it was given.
         copies: Where the same content is too, as path#locator.
+        content (`str`): The file's content by its name in the index: what it is, and the SHA-256 of its bytes.
     """
 
     score: float
@@ -40,6 +41,7 @@ class Hit:
     snippet: str
     folder: str = ""
     copies: tuple[str, ...] = ()
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class _Place:
 
     folder: str
     path: str
+    content: str
     item: int
     locator: str
     kind: str
@@ -170,7 +173,7 @@ class OpenIndex:
         places: dict[str, list[_Place]] = defaultdict(list)
         for row in rows:
             for folder, path in found[row["content"]]:
-                place = _Place(folder, path, row["item"], row["locator"], row["kind"], row["snippet"])
+                place = _Place(folder, path, row["content"], row["item"], row["locator"], row["kind"], row["snippet"])
                 places[row["digest"]].append(place)
                 distances.setdefault(row["digest"], row["_distance"])
         groups = [
@@ -220,7 +223,8 @@ def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metad
 
 def _hit(distance: float, places: list[_Place]) -> Hit:
     first, copies = places[0], tuple(map(str, _unique(places[1:])))
-    return Hit(1.0 - distance, first.path, first.locator, first.kind, first.snippet, first.folder, copies)
+    found = (first.path, first.locator, first.kind, first.snippet, first.folder)
+    return Hit(1.0 - distance, *found, copies, first.content)
 
 
 def _unique(places: list[_Place]) -> Iterator[_Place]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError, one_line
 
@@ -18,14 +19,7 @@ def read_passages(file: SourceFile, fits: Callable[[str], bool], skip: frozenset
     """
     if file.size > TEXT_BYTES:
         raise UnreadableError(f"a text of more than {TEXT_BYTES >> 20} MiB; cut it into parts")
-    try:
-        text = file.absolute.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UnreadableError(f"not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise UnreadableError(str(error.strerror)) from error
-    if "\0" in text:
-        raise UnreadableError("not text: it holds NUL characters")
+    text = read_text(file.absolute)
     passages = split_text(text, fits)
     if not passages:
         raise UnreadableError("empty: nothing but white space")
@@ -34,6 +28,31 @@ def read_passages(file: SourceFile, fits: Callable[[str], bool], skip: frozenset
             passage = text[start:end]
             locator = f"chars={start}-{end}" if len(passages) > 1 else ""
             yield FileItem(number, len(passages), locator, "text", one_line(passage), {"text": passage})
+
+
+def read_text(path: Path) -> str:
+    """A text file whose line ends are left as they are: locators of passages count its characters.
+
+    Raises:
+        UnreadableError: it is no UTF-8 text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UnreadableError(str(error.strerror)) from error
+    if "\0" in text:
+        raise UnreadableError("not text: it holds NUL characters")
+    return text
+
+
+def text_at(text: str, locator: str) -> str:
+    """The passage of a text that a locator names, "chars=0-1200", or "" for the only one."""
+    if not locator:
+        return text.strip()
+    start, end = map(int, locator.removeprefix("chars=").split("-"))
+    return text[start:end]
 
 
 def split_text(text: str, fits: Callable[[str], bool], limit: int = PASSAGE_CHARACTERS) -> list[tuple[int, int]]:

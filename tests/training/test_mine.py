@@ -11,8 +11,10 @@ from small_files import write_pdf, write_picture
 
 from plume_embed.cli.main import main
 from plume_embed.encode.encoder import Encoder
+from plume_embed.index.listing import list_folder
 from plume_embed.index.search import open_index
 from plume_embed.index.update import update_index
+from plume_embed.reading.passages import read_passages
 from plume_embed.training.data.mine import MiningOptions, mine
 from plume_embed.training.data.pair_rows import item_key, read_pairs
 
@@ -81,6 +83,41 @@ def test_a_page_of_a_pair_has_the_score_that_the_index_gives_it(encoder, monkeyp
     (row,) = mined(tmp_path, encoder, tmp_path, [{"query": "a flower", "positive": {"page": f"{page}#page=1"}}])
     hits = open_index(tmp_path, tmp_path / ".plume-index", encoder).search(encoder.encode(["a flower"])[0])
     assert row["score"] == pytest.approx(next(hit.score for hit in hits if hit.locator == "page=1"), abs=1e-5)
+
+
+@pytest.fixture
+def texts(encoder, tmp_path) -> Path:
+    """A folder of texts, indexed."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    lines = "".join(f"Line {number} of a long text.\r\n" for number in range(200))
+    (folder / "long.txt").write_bytes(lines.encode("utf-8-sig"))
+    (folder / "short.txt").write_bytes(b"  A short one.\r\n")
+    update_index(folder, folder / ".plume-index", encoder)
+    return folder
+
+
+def test_passages_are_those_that_were_indexed_whatever_ends_their_lines(texts, encoder, tmp_path):
+    mined(texts, encoder, tmp_path, [{"query": "a", "positive": "b"}], count=50, margin=-2.0)
+    (row,) = read_pairs([tmp_path / "mined.jsonl"])
+    (file,) = (file for file in list_folder(texts).files if file.path == "long.txt")
+    passages = [item.content["text"] for item in read_passages(file, encoder.fits, frozenset())]
+    assert len(passages) > 3 and {item["text"] for item in row.negatives} == {*passages, "A short one."}
+
+
+@pytest.mark.parametrize("change", [lambda file: file.write_text("Another text."), Path.unlink])
+def test_a_file_that_is_not_as_it_was_indexed_is_named(change, texts, encoder, tmp_path):
+    change(texts / "short.txt")
+    with pytest.raises(ValueError, match=r"short\.txt(: No such file| has changed since).*Index the folder again"):
+        mined(texts, encoder, tmp_path, [{"query": "a", "positive": "b"}], count=50, margin=-2.0)
+
+
+def test_a_picture_that_has_changed_since_it_was_indexed_is_named(encoder, tmp_path):
+    write_picture(tmp_path / "a.png")
+    update_index(tmp_path, tmp_path / ".plume-index", encoder)
+    write_picture(tmp_path / "a.png", seed=1)
+    with pytest.raises(ValueError, match=r"a\.png has changed since it was indexed"):
+        mined(tmp_path, encoder, tmp_path, [{"query": "a", "positive": "b"}], margin=-2.0)
 
 
 def test_given_negatives_stay_and_the_nearest_can_be_passed_over(corpus, encoder, tmp_path):

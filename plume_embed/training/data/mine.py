@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from plume_embed.atomic import replacing
 from plume_embed.encode.encoder import Encoder
+from plume_embed.index.listing import has_content
 from plume_embed.index.search import Hit, OpenIndex
 from plume_embed.outputs import check_output
 from plume_embed.reading.options import Options
-from plume_embed.stored import naming
+from plume_embed.reading.passages import read_text, text_at
 from plume_embed.training.data.pair_rows import PairRow, as_plain_row, item_key, open_pages
 
 _AT_ONCE = 256
@@ -84,12 +85,14 @@ def mine(
         on_progress: Called with rows done and rows in all.
 
     Raises:
-        ValueError: an item that cannot be read, naming its row, or an output that is no JSONL file.
+        ValueError: an item that cannot be read, naming its row, a file that is not as it was indexed, or an output
+            that is no JSONL file.
     """
     check_output(out, "out", suffix=".jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
     report = MiningReport()
     answers: dict[int, set[int]] = defaultdict(set)
+    candidates = _Candidates()
     for row in rows:
         answers[item_key(row.query)] |= {item_key(row.positive), item_key(row.query)}
     with replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
@@ -99,8 +102,9 @@ def mine(
             of_documents = encoder.document_latent_steps(num_latent_steps)
             positives = _encode(encoder, [(row.positive, f"{row.where}: positive") for row in part], of_documents)
             for row, query, positive in zip(part, queries, positives, strict=True):
-                found = list(_negatives(row, query, float(query @ positive), index, answers, options, report))
-                file.write(json.dumps(_as_row(row, found, float(query @ positive)), ensure_ascii=False) + "\n")
+                score = float(query @ positive)
+                found = list(_negatives(row, query, score, index, candidates, answers, options, report))
+                file.write(json.dumps(_as_row(row, found, score), ensure_ascii=False) + "\n")
                 report.rows += 1
                 report.negatives += len(found)
                 report.without += not found
@@ -129,6 +133,7 @@ def _negatives(
     query: NDArray[np.float32],
     score: float,
     index: OpenIndex,
+    candidates: "_Candidates",
     answers: dict[int, set[int]],
     options: MiningOptions,
     report: MiningReport,
@@ -140,7 +145,7 @@ def _negatives(
             return
         if hit.score > score - options.margin:
             continue
-        item, reason = _item_of(hit)
+        item, reason = candidates.item_of(hit)
         if item is None:
             report.left_out[reason] += 1
         elif item_key(item) not in answers[item_key(row.query)]:
@@ -151,21 +156,37 @@ def _negatives(
             yield item, hit.score
 
 
-def _item_of(hit: Hit) -> tuple[dict[str, Any] | None, str]:
-    """A hit as a side of a pair, or why it is none."""
-    path = (Path(hit.folder) / hit.path).resolve()
-    if hit.kind == "page" and path.suffix.lower() == ".pdf":
-        return {"page": [Path(f"{path}#{hit.locator}")]}, ""
-    if hit.kind == "text":
-        with naming(path, "Index the folder again."):
-            text = path.read_text(encoding="utf-8-sig")
-        if hit.locator:
-            start, end = map(int, hit.locator.removeprefix("chars=").split("-"))
-            text = text[start:end]
-        return {"text": text}, ""
-    if hit.locator:
-        return None, f"{hit.kind} inside a file ({hit.locator.partition('=')[0]}=...)"
-    return {hit.kind: [path]}, ""
+class _Candidates:
+    """Hits as sides of pairs. Each file is looked at once: whether it still is what was indexed and scored."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, str] = {}
+
+    def item_of(self, hit: Hit) -> tuple[dict[str, Any] | None, str]:
+        """A hit as a side of a pair, or why it is none.
+
+        Raises:
+            ValueError: its file is gone, or has changed.
+        """
+        path = (Path(hit.folder) / hit.path).resolve()
+        is_page = hit.kind == "page" and path.suffix.lower() == ".pdf"
+        if hit.locator and hit.kind != "text" and not is_page:
+            return None, f"{hit.kind} inside a file ({hit.locator.partition('=')[0]}=...)"
+        self._check(path, hit.content)
+        if is_page:
+            return {"page": [Path(f"{path}#{hit.locator}")]}, ""
+        return {"text": text_at(read_text(path), hit.locator)} if hit.kind == "text" else {hit.kind: [path]}, ""
+
+    def _check(self, path: Path, content: str) -> None:
+        if self._known.get(path) == content:
+            return
+        try:
+            is_same = has_content(path, content)
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}. Index the folder again.") from error
+        if not is_same:
+            raise ValueError(f"{path} has changed since it was indexed. Index the folder again.")
+        self._known[path] = content
 
 
 def _as_row(row: PairRow, found: list[tuple[dict[str, Any], float]], score: float) -> dict[str, Any]:
