@@ -19,7 +19,7 @@ import numpy as np
 
 from plume_embed.addresses import check_address
 from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
-from plume_embed.model.images_plume import to_rgb
+from plume_embed.model.images_plume import opened, to_rgb
 from plume_embed.model.videos_plume import TimedFrames
 from plume_embed.serve.settings import API_KEY_VARIABLE, api_key
 
@@ -268,7 +268,7 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
         parts.append({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_file(image)}"}})
     if "video" in item:
         video = item["video"]
-        data = f"video/mp4;base64,{_file(video)}" if isinstance(video, Path) else _frames(video)
+        data = f"video/mp4;base64,{_file(video, 'video')}" if isinstance(video, Path) else _frames(video)
         parts.append({"type": "video_url", "video_url": {"url": f"data:{data}"}})
     if "text" in item:
         parts.append({"type": "text", "text": item["text"]})
@@ -280,13 +280,18 @@ def _frames(frames: Sequence["Image.Image"]) -> str:
     return f"video/png;{times}base64,{','.join(map(_file, frames))}"
 
 
-def _file(media: "Image.Image | Path") -> str:
-    """A file's own bytes, or a picture as PNG, which loses nothing; its size matters less than the time."""
+def _file(media: "Image.Image | Path", kind: str = "image") -> str:
+    """A file's own bytes, or a picture as PNG, which loses nothing; its size matters less than the time.
+
+    Raises:
+        ValueError: no such file, or no regular one: a pipe would be waited for, for ever.
+    """
     if isinstance(media, Path):
-        return _base64(media.read_bytes())
-    file = io.BytesIO()
-    to_rgb(media).save(file, "PNG", compress_level=1)
-    return _base64(file.getvalue())
+        with opened(media, kind) as file:
+            return _base64(file.read())
+    png = io.BytesIO()
+    to_rgb(media).save(png, "PNG", compress_level=1)
+    return _base64(png.getvalue())
 
 
 def _base64(data: bytes) -> str:

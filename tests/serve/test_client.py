@@ -1,6 +1,7 @@
 """A server in the place of a model: an index by it is the index of the model, and no torch is imported for it."""
 
 import json
+import os
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -70,6 +71,13 @@ def test_what_the_server_cannot_embed_is_named_by_its_place(server, encoder):
     assert set(errors) == {1, 3} and "max_length" in errors[1] and "Cannot read" in errors[3]
     assert np.abs(vectors[[0, 2]] - encoder.encode(["a", "b"])).max() < 1e-5
     assert np.isnan(vectors[[1, 3]]).all()
+
+
+def test_a_pipe_is_refused_and_not_waited_for(server, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for kind in ("image", "video"):
+        with pytest.raises(ValueError, match=f"pipe is no {kind} file but a folder, a pipe or a device"):
+            RemoteEncoder(server).encode_readable([{kind: tmp_path / "pipe"}])
 
 
 def test_texts_fit_there_as_they_fit_here(server, encoder):
