@@ -37,18 +37,20 @@ class FolderSource:
 
     def slices(self, size: int) -> Iterator[Draft]:
         """See [`Source`]; `size` counts files."""
-        whole = hashlib.sha256()
         listing = list_folder(self.root)
         unreadable = [[printable(path), reason] for path, reason in listing.unreadable]
+        whole = hashlib.sha256(json.dumps(unreadable).encode())
         for start in range(0, max(len(listing.files), 1), size):
             files, closed = [], []
             for file in listing.files[start : start + size]:
-                if os.access(file.absolute, os.R_OK):
-                    files.append([file.path, file.kind, file.size, file.mtime_ns])
+                is_open = os.access(file.absolute, os.R_OK)
+                state = [file.path, file.kind, file.size, file.mtime_ns]
+                whole.update(json.dumps([*state, is_open]).encode())
+                if is_open:
+                    files.append(state)
                 else:
                     closed.append([file.path, os.strerror(errno.EACCES)])
             spec = {"files": files, "unreadable": [*unreadable, *closed] if start == 0 else closed}
-            whole.update(json.dumps(spec).encode())
             if files or spec["unreadable"]:
                 yield Draft(spec, len(files), hash_of(spec).hex())
         self._digest = whole.hexdigest()
@@ -78,6 +80,10 @@ class FolderSource:
                         place += 1
             except UnreadableError as error:
                 yield BadRow(file.path, file.path, str(error))
+
+    def bad_places(self, spec: dict[str, Any], places: set[int]) -> set[int]:
+        """See [`Source`]: no item has an id of its own."""
+        return set()
 
     def check(self, spec: dict[str, Any]) -> None:
         """See [`Source`]."""

@@ -85,6 +85,10 @@ class JsonlSource:
         for row in found:
             yield replace(row, kept=_as_texts(row.kept, as_json)) if isinstance(row, Row) and as_json else row
 
+    def bad_places(self, spec: dict[str, Any], places: set[int]) -> set[int]:
+        """See [`Source`]: its drafts name ids of rows that parse, and no others."""
+        return set()
+
     def check(self, spec: dict[str, Any]) -> None:
         """See [`Source`]."""
         self._unchanged(spec)

@@ -83,7 +83,8 @@ def make_plan(source: Source, made_by: MadeBy, size: int, path: Path) -> Plan:
                 num_slices, num_rows = num_slices + 1, num_rows + draft.count
         columns = source.columns()
         of_all = json.dumps([asdict(made_by), {name: str(kind) for name, kind in columns.items()}])
-        repeated = ids.repeated()
+        shared = ids.shared()
+        repeated = _repeated(shared[~_are_bad(shared, source, drafts)])
         with replacing(path) as partial, partial.open("w", encoding="utf-8") as out, drafts.open() as lines:
             for number, line in enumerate(lines):
                 spec, count, digest = json.loads(line)
@@ -124,17 +125,14 @@ class _Ids:
                 file.write(rows[order[bounds[part] : bounds[part + 1]]].tobytes())
         self._waiting, self._count = [], 0
 
-    def repeated(self) -> dict[int, dict[int, str]]:
-        """By slice and place the name of the first row with this id."""
-        found: dict[int, dict[int, str]] = {}
+    def shared(self) -> np.ndarray:
+        """The rows whose id another row has too: those of one id together, in the order of the source."""
+        found = [np.empty(0, _ID)]
         for rows in self._parts():
             rows = rows[np.lexsort((rows["place"], rows["slice"], rows["low"], rows["high"]))]
-            is_new = np.r_[True, (rows["high"][1:] != rows["high"][:-1]) | (rows["low"][1:] != rows["low"][:-1])]
-            first = np.maximum.accumulate(np.where(is_new, np.arange(len(rows)), 0))
-            for row in np.flatnonzero(~is_new):
-                places = found.setdefault(int(rows["slice"][row]), {})
-                places[int(rows["place"][row])] = bytes(rows["name"][first[row]]).decode()
-        return found
+            is_new = _is_new(rows)
+            found.append(rows[~(is_new & np.r_[is_new[1:], True])])
+        return np.concatenate(found)
 
     def _parts(self) -> Iterator[np.ndarray]:
         waiting = np.concatenate(self._waiting) if self._waiting else np.empty(0, _ID)
@@ -144,6 +142,34 @@ class _Ids:
             rows = np.concatenate([np.frombuffer(path.read_bytes(), dtype=_ID), waiting[_part_of(waiting) == part]])
             if len(rows):
                 yield rows
+
+
+def _is_new(rows: np.ndarray) -> np.ndarray:
+    """Of sorted rows, whether each one's id is another than that of the row before."""
+    return np.r_[True, (rows["high"][1:] != rows["high"][:-1]) | (rows["low"][1:] != rows["low"][:-1])][: len(rows)]
+
+
+def _are_bad(shared: np.ndarray, source: Source, drafts: Path) -> np.ndarray:
+    """Which of the rows are bad, as the source says of each slice that has some."""
+    rows, places = list(zip(shared["slice"].tolist(), shared["place"].tolist(), strict=True)), dict[int, set[int]]()
+    for number, place in rows:
+        places.setdefault(number, set()).add(place)
+    with drafts.open() as lines:
+        for number, line in enumerate(lines):
+            if number in places:
+                places[number] = source.bad_places(json.loads(line)[0], places[number])
+    return np.array([place in places[number] for number, place in rows], bool)
+
+
+def _repeated(shared: np.ndarray) -> dict[int, dict[int, str]]:
+    """By slice and place the name of the first row with this id."""
+    found: dict[int, dict[int, str]] = {}
+    is_new = _is_new(shared)
+    first = np.maximum.accumulate(np.where(is_new, np.arange(len(shared)), 0))
+    for row in np.flatnonzero(~is_new):
+        places = found.setdefault(int(shared["slice"][row]), {})
+        places[int(shared["place"][row])] = bytes(shared["name"][first[row]]).decode()
+    return found
 
 
 def _part_of(rows: np.ndarray) -> np.ndarray:

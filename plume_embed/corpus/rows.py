@@ -107,7 +107,7 @@ class Source(Protocol):
         ...
 
     def digest(self) -> str:
-        """Of all that the last round of `slices` has seen, whatever their size."""
+        """Of all that the last round of `slices` has seen, whatever the size of slices."""
         ...
 
     def columns(self) -> dict[str, pa.DataType]:
@@ -116,6 +116,15 @@ class Source(Protocol):
 
     def read(self, spec: dict[str, Any], preparer: Preparer) -> Iterator[Row | BadRow]:
         """The rows of a slice, one after the other.
+
+        Raises:
+            ValueError: the source has changed since it was cut.
+        """
+        ...
+
+    def bad_places(self, spec: dict[str, Any], places: set[int]) -> set[int]:
+        """Which of some rows of a slice are bad before anything is decoded. Asked where an id repeats: they do not
+        use it.
 
         Raises:
             ValueError: the source has changed since it was cut.

@@ -33,7 +33,7 @@ def open_source(name: str, keep: Sequence[str] = ()) -> Source:
         raise ValueError(f"{name}: a corpus is a .jsonl or .parquet file, a folder, or a data set of `datasets`.")
     if path.is_dir():
         if any((path / marker).is_file() for marker in _OF_DATASETS):
-            return DatasetSource(str(path.absolute()), tuple(keep))
+            return DatasetSource(str(path.resolve()), tuple(keep))  # `datasets` takes the name into its fingerprint
         files = _parts_of(path)
         if files:
             return ParquetSource(files, tuple(keep), path.absolute())

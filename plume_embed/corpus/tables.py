@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from plume_embed.corpus.media import MEDIA_KEYS, content_key, local_path, media_digest, path_columns
+from plume_embed.corpus.media import (
+    MEDIA_KEYS,
+    STRING_KINDS,
+    MediaStates,
+    content_key,
+    local_path,
+    media_digest,
+    path_columns,
+)
 from plume_embed.corpus.rows import BadRow, Draft, Row, hash_of
 from plume_embed.encode.prepare import Preparer
 from plume_embed.stored import check_utf8
@@ -43,8 +52,9 @@ class ParquetSource:
 
     def slices(self, size: int) -> Iterator[Draft]:
         """See [`Source`]. Only ids and paths are read, where there are any."""
-        whole, row = hashlib.sha256(json.dumps(self.keep).encode()), 0
+        whole, seen, row = hashlib.sha256(json.dumps(self.keep).encode()), MediaStates(), 0
         self._columns = {}
+        some_have_ids = any("id" in opened(path).schema_arrow.names for path in self.files)
         for number, path in enumerate(self.files):
             file, stamp = opened(path), _stamp(path)
             whole.update(json.dumps(stamp).encode())
@@ -55,19 +65,19 @@ class ParquetSource:
                 count = min(size, file.metadata.num_rows - start)
                 spec = {"file": number, "start": start, "count": count, "row": row, "stamp": stamp}
                 part = next(parts) if has_ids or of_media else pa.table({})
-                media = media_digest(part, path.parent)
+                media = seen.add(part, path.parent)
                 if media:
                     spec["media"] = media
-                    whole.update(media.encode())
                 draft = Draft(spec, count, hash_of(spec).hex())
-                if has_ids:
-                    draft.ids = _named_ids(part["id"].to_pylist(), row)
+                if some_have_ids:  # another file's id may be the number of a row of this one
+                    draft.ids = _named_ids(part["id"].to_pylist() if has_ids else [None] * count, row)
                 yield draft
                 row += count
+        whole.update(seen.digest().encode())
         self._digest = whole.hexdigest()
 
     def _note_columns(self, path: Path, schema: pa.Schema) -> None:
-        _check_columns(schema.names, self.keep, str(path))
+        _check_columns(schema, self.keep, str(path))
         found = {name: schema.field(name).type for name in self.keep}
         if self._columns and found != self._columns:
             raise ValueError(f"{path}: the kept columns have other types than in {self.files[0]}.")
@@ -93,6 +103,20 @@ class ParquetSource:
                 where = f"{path}: row {spec['start'] + place}"
                 yield _row(record, place, spec["row"] + place, where, path.parent, self.keep)
                 place += 1
+
+    def bad_places(self, spec: dict[str, Any], places: set[int]) -> set[int]:
+        """See [`Source`]. The whole slice is read."""
+        self.check(spec)
+        path = self.files[spec["file"]]
+        file, place, found = opened(path), 0, set[int]()
+        names = [name for name in _CONTENT if name in file.schema_arrow.names]
+        for batch in _batches_between(file, spec["start"], spec["count"], names):
+            for here in places & set(range(place, place + len(batch))):
+                (record,) = batch.slice(here - place, 1).to_pylist()
+                if isinstance(_row(record, 0, 0, "", path.parent, ()), BadRow):
+                    found.add(here)
+            place += len(batch)
+        return found
 
     def check(self, spec: dict[str, Any]) -> None:
         """See [`Source`]."""
@@ -147,7 +171,7 @@ class DatasetSource:
         else:
             load = load_local if Path(self.name).exists() else datasets.load_dataset
             data = load(self.name, split="train")
-        _check_columns(data.column_names, self.keep, self.name)
+        _check_columns(data.features.arrow_schema, self.keep, self.name)
         for column, feature in data.features.items():
             if isinstance(feature, datasets.Image | datasets.Video):
                 data = data.cast_column(column, type(feature)(decode=False))
@@ -156,19 +180,18 @@ class DatasetSource:
     def slices(self, size: int) -> Iterator[Draft]:
         """See [`Source`]. Only ids and paths are read, where there are any."""
         self._opened = None  # what was made of other files lies elsewhere, and only opening looks at them
-        data, of_media = self._data(), []
+        data, seen = self._data(), MediaStates()
         for start in range(0, len(data), size):
             spec = {"start": start, "count": min(size, len(data) - start), "fingerprint": data._fingerprint}
-            media = _media_digest(data, spec)
+            media = seen.add(_media_of(data, spec), Path())
             if media:
                 spec["media"] = media
-                of_media.append(media)
             draft = Draft(spec, spec["count"], hash_of(spec).hex())
             if "id" in data.column_names:
                 draft.ids = _named_ids(data.with_format(None)[start : start + size]["id"], start)
             yield draft
-        seen = [data._fingerprint, self.keep]
-        self._digest = hash_of([*seen, of_media] if of_media else seen).hex()
+        whole, of_media = [data._fingerprint, self.keep], seen.digest()
+        self._digest = hash_of([*whole, of_media] if of_media else whole).hex()
 
     def digest(self) -> str:
         """See [`Source`]: the fingerprint of `datasets`, and the state of media that are named by a path."""
@@ -186,6 +209,12 @@ class DatasetSource:
             row = spec["start"] + place
             yield _row(data[row], place, row, f"{self.name}: row {row}", Path(), self.keep)
 
+    def bad_places(self, spec: dict[str, Any], places: set[int]) -> set[int]:
+        """See [`Source`]."""
+        data = self._unchanged(spec)
+        rows = {place: _row(data[spec["start"] + place], 0, 0, "", Path(), ()) for place in places}
+        return {place for place, row in rows.items() if isinstance(row, BadRow)}
+
     def check(self, spec: dict[str, Any]) -> None:
         """See [`Source`]. What `datasets` holds does not change once it is open."""
         if "media" in spec:
@@ -193,17 +222,19 @@ class DatasetSource:
 
     def _unchanged(self, spec: dict[str, Any]) -> "Dataset":
         data = self._data()
-        if data._fingerprint != spec["fingerprint"] or _media_digest(data, spec) != spec.get("media", ""):
+        is_same = data._fingerprint == spec["fingerprint"]
+        if not is_same or media_digest(_media_of(data, spec), Path()) != spec.get("media", ""):
             raise ValueError(f"{self.name} or a file in it changed while it was read; run again.")
         return data
 
 
-def _media_digest(data: "Dataset", spec: dict[str, Any]) -> str:
+def _media_of(data: "Dataset", spec: dict[str, Any]) -> pa.Table:
+    """The columns of media of a slice."""
     names = [name for name in MEDIA_KEYS if name in data.column_names]
     if not names:
-        return ""
+        return pa.table({})
     part: Any = data.select_columns(names).with_format("arrow")[spec["start"] : spec["start"] + spec["count"]]
-    return media_digest(part, Path())
+    return part
 
 
 def opened(path: Path) -> pq.ParquetFile:
@@ -219,17 +250,44 @@ def opened(path: Path) -> pq.ParquetFile:
         raise ValueError(f"{path} is no Parquet file, or not whole: {error}") from error
 
 
-def _check_columns(names: list[str], keep: tuple[str, ...], where: str) -> None:
+def _check_columns(schema: pa.Schema, keep: tuple[str, ...], where: str) -> None:
+    names = schema.names
     if not set(_CONTENT) & set(names):
         raise ValueError(f"{where} has no column {', '.join(_CONTENT)}; it has {', '.join(names)}. Rename one of them.")
     missing = sorted(set(keep) - set(names))
     if missing:
         raise ValueError(f"{where} has no column {missing[0]} for --keep; it has {', '.join(names)}.")
+    if "id" in names and not _is_of_ids(schema.field("id").type):
+        raise ValueError(
+            f"{where}: an id is a string or a whole number, and the column id holds {schema.field('id').type}; cast it "
+            "to string, or give it another name and the rows their numbers."
+        )
+    for name in keep:
+        if _has_nanoseconds(schema.field(name).type):
+            raise ValueError(
+                f"{where}: the times of {name} are {schema.field(name).type}, and --keep would cut them to "
+                "microseconds; cast the column to time64[us], int64 or string."
+            )
+
+
+def _is_of_ids(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_of_ids(kind.value_type)
+    kinds = (pa.types.is_integer, pa.types.is_null, *STRING_KINDS)
+    return any(is_kind(kind) for is_kind in kinds)
+
+
+def _has_nanoseconds(kind: Any) -> bool:
+    """Whether a type is, or holds, times of day in nanoseconds: rows are Python's values, whose times end at micro."""
+    if pa.types.is_dictionary(kind):
+        return _has_nanoseconds(kind.value_type)
+    return kind == pa.time64("ns") or any(_has_nanoseconds(kind.field(n).type) for n in range(kind.num_fields))
 
 
 def _stamp(path: Path) -> list[Any]:
+    """Path, as the system resolves it by whatever name it was given, size and date of a file."""
     status = path.stat()
-    return [str(path), status.st_size, status.st_mtime_ns]
+    return [os.path.realpath(path), status.st_size, status.st_mtime_ns]
 
 
 def _stamps(data: "Dataset") -> list[Any]:

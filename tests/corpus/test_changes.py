@@ -155,6 +155,69 @@ def test_a_picture_that_may_not_be_read_is_tried_again_when_it_may(
         embed(source, encoder, out="whole.parquet")
 
 
+def test_another_number_of_rows_in_a_shard_makes_no_other_input(source: Path, encoder: Encoder):
+    picture(source, "3.png").unlink()
+    embed(source, encoder, rows=1)
+    assert [embed(source, encoder, rows=rows).resumed for rows in (1, 2, 3, 256)] == [3] * 4
+
+
+def test_a_source_by_a_link_to_its_folder_is_the_same_source(source: Path, encoder: Encoder, tmp_path: Path):
+    picture(source, "3.png").unlink()  # where the row of it says where it is missing
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    linked = tmp_path / "link" / source.relative_to(tmp_path / "in")
+    options = EmbedOptions(num_latent_steps=1, shard_rows=1)
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, encoder, on_progress=stop_at(2))
+    for resumed in (2, 3):
+        report = embed_corpus(open_source(str(linked)), tmp_path / "out.parquet", encoder, options)
+        assert report.resumed == resumed and report.num_rows == 3
+
+
+def test_a_folder_of_datasets_by_a_link_is_the_same_source(tmp_path: Path):
+    """`datasets` takes the path that it is given into its fingerprint."""
+    texts(tmp_path / "in" / "train.jsonl", 2)
+    (tmp_path / "in" / "dataset_infos.json").write_text("{}")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    sources = [open_source(str(tmp_path / name)) for name in ("in", "link")]
+    assert all(len(list(source.slices(1))) == 2 for source in sources)
+    assert sources[0].digest() == sources[1].digest()
+
+
+def of_strings(kind: pa.DataType) -> pa.Array:
+    return pa.array(NAMES).cast(kind)
+
+
+COLUMNS: dict[str, Callable[[], pa.Array]] = {
+    "string_view": lambda: of_strings(pa.string_view()),
+    "large_string": lambda: of_strings(pa.large_string()),
+    "dictionary": lambda: pa.array(NAMES).dictionary_encode(),
+    "json": lambda: pa.ExtensionArray.from_storage(pa.json_(), pa.array(NAMES)),
+    "list_view": lambda: pa.array([[name] for name in NAMES], pa.list_view(pa.string())),
+    "large_list_view": lambda: pa.array([[name] for name in NAMES], pa.large_list_view(pa.string_view())),
+    "large_list": lambda: pa.array([[name] for name in NAMES], pa.large_list(pa.large_string())),
+    "fixed_size_list": lambda: pa.array([[name] for name in NAMES], pa.list_(pa.string(), 1)),
+    "struct of views": lambda: pa.array(
+        [{"bytes": None, "path": name} for name in NAMES],
+        pa.struct({"bytes": pa.binary_view(), "path": pa.string_view()}.items()),
+    ),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_a_change_of_a_picture_is_seen_whatever_the_type_of_its_column(tmp_path: Path, column: str):
+    for n, name in enumerate(NAMES):
+        write_picture(tmp_path / name, seed=n)
+    pq.write_table(pa.table({"image": COLUMNS[column]()}), tmp_path / "in.parquet")
+    source = open_source(str(tmp_path / "in.parquet"))
+    specs = [draft.spec for draft in source.slices(1)]
+    before = source.digest()
+    write_picture(tmp_path / "1.png", seed=9, size=(50, 50))
+    source.check(specs[0])
+    with pytest.raises(ValueError, match="changed while it was read"):
+        source.check(specs[1])
+    assert len(list(source.slices(1))) == 4 and source.digest() != before
+
+
 def test_a_file_beside_bytes_of_its_name_changes_nothing(tmp_path: Path, encoder: Encoder):
     (tmp_path / "in").mkdir()
     files = [write_picture(tmp_path / "in" / name, seed=n) for n, name in enumerate(NAMES)]

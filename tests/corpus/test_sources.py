@@ -16,6 +16,7 @@ from small_files import write_pdf, write_picture
 
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
 from plume_embed.corpus.output import bad_file
+from plume_embed.corpus.rows import hash_of
 from plume_embed.corpus.sources import open_source
 from plume_embed.corpus.tables import _batches_between
 from plume_embed.encode.encoder import Encoder
@@ -84,6 +85,70 @@ def test_an_id_that_is_the_number_of_a_row_without_one_is_bad_the_second_time(
     assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["1", "2", "3", "0"]
     (bad,) = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
     assert bad["id"] == "1" and bad["reason"] == "the id '1' was used in row 0"
+
+
+def test_the_number_of_a_row_without_an_id_is_no_second_use_of_an_id_of_another_file(tmp_path: Path, encoder: Encoder):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pq.write_table(pa.table({"id": ["1", "2", "3"], "text": list("abc")}), folder / "a.parquet")
+    pq.write_table(pa.table({"text": list("de")}), folder / "b.parquet")
+    assert embed(folder, tmp_path / "out.parquet", encoder).num_bad == 1
+    assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == ["1", "2", "3", "4"]
+    (bad,) = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
+    assert bad["where"].endswith("b.parquet: row 0") and bad["reason"] == "the id '3' was used in row 2"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "data set", "jsonl"])
+def test_a_bad_row_does_not_use_its_id(tmp_path: Path, encoder: Encoder, kind: str):
+    columns = {
+        "id": ["x", "x", "y", "x", "y", "y"],
+        "text": [None, "a", None, "b", None, "c"],
+        "image": [None, None, "none.png", None, "https://x.org/a.png", None],
+    }
+    names = {"parquet": "in.parquet", "data set": "saved", "jsonl": "in.jsonl"}
+    source = tmp_path / names[kind]
+    if kind == "parquet":
+        pq.write_table(pa.table(columns), source)
+    elif kind == "data set":
+        Dataset.from_dict(columns).save_to_disk(source)
+    else:
+        source.write_text("".join(json.dumps(row) + "\n" for row in pa.table(columns).to_pylist()))
+    embed(source, tmp_path / "out.parquet", encoder)
+    found = rows_of(pq.read_table(tmp_path / "out.parquet"))
+    check(found, encoder, {"x": "a", "y": "c"})
+    reasons = [row["reason"] for row in pq.read_table(tmp_path / "out.bad.parquet").to_pylist()]
+    used = "line 2" if kind == "jsonl" else "row 1"
+    assert [r for r in reasons if "was used" in r] == [f"the id 'x' was used in {used}"] and len(reasons) == 4
+
+
+@pytest.mark.parametrize("values", [[b"a\xff", b"b"], [1.0, None], [True, False]])
+@pytest.mark.parametrize("kind", ["parquet", "data set"])
+def test_an_id_is_a_string_or_a_whole_number(tmp_path: Path, encoder: Encoder, kind: str, values: list):
+    source = tmp_path / "in.parquet" if kind == "parquet" else tmp_path / "saved"
+    if kind == "parquet":
+        pq.write_table(pa.table({"id": values, "text": ["a", "b"]}), source)
+    else:
+        Dataset.from_dict({"id": values, "text": ["a", "b"]}).save_to_disk(source)
+    with pytest.raises(ValueError, match=r"a string or a whole number, and the column id holds \w+; cast it to string"):
+        embed(source, tmp_path / "out.parquet", encoder)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.large_string(), pa.string_view(), "dictionary"])
+def test_ids_of_any_type_of_strings_and_whole_numbers_are_taken(tmp_path: Path, kind: pa.DataType | str):
+    ids = pa.array(["1", "2"]).dictionary_encode() if kind == "dictionary" else pa.array(["1", "2"]).cast(kind)
+    pq.write_table(pa.table({"id": ids, "text": ["a", "b"]}), tmp_path / "in.parquet")
+    (draft,) = open_source(str(tmp_path / "in.parquet")).slices(2)
+    assert [key for _, key, _ in draft.ids] == [hash_of("1"), hash_of("2")]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.time64("ns"), pa.list_(pa.time64("ns")), pa.struct({"t": pa.time64("ns")}.items())]
+)
+def test_times_whose_nanoseconds_would_be_lost_are_not_kept(tmp_path: Path, encoder: Encoder, kind: pa.DataType):
+    pq.write_table(pa.table({"text": ["a"], "at": pa.nulls(1, kind)}), tmp_path / "in.parquet")
+    with pytest.raises(ValueError, match=r"would cut them to microseconds; cast the column to time64\[us\]"):
+        embed(tmp_path / "in.parquet", tmp_path / "out.parquet", encoder, keep=["at"])
+    assert embed(tmp_path / "in.parquet", tmp_path / "out.parquet", encoder).num_rows == 1
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
