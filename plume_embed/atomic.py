@@ -18,7 +18,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Args:
         path (`Path`): In a folder that exists.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = partial_beside(path)
     try:
         yield partial
         to_disk(partial)
@@ -26,6 +26,11 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def partial_beside(path: Path) -> Path:
+    """Where a file is until it is whole."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

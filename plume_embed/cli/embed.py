@@ -77,9 +77,10 @@ def embed(
         with extra("ray"):
             from plume_embed.corpus.ray_engine import RayEngine, RayOptions
 
-        cluster = RayOptions(workers, gpus_per_worker, address, device, dtype, max_image_pixels)
+        cluster = RayOptions(workers, gpus_per_worker, address, device, dtype)
         chosen = RayEngine(encoder.folder.resolve(), cluster)
-    steps = encoder.document_latent_steps(latent_steps) if documents else latent_steps
+    # as `encode_document` and the server take them: steps that are asked for are steps of documents, too
+    steps = encoder.document_latent_steps() if documents and latent_steps is None else latent_steps
     console, shown = make_console(), 0
     options = EmbedOptions(steps, dimensions, instruction, batch_size, shard_rows)
 
@@ -93,6 +94,9 @@ def embed(
         report = embed_corpus(opened, to, encoder, options, chosen, on_progress, tell)
     if shown > _BAD_SHOWN:
         console.print(f"... {shown - _BAD_SHOWN:,} more in {bad_file(to)}")
+    of_index = encoder.document_latent_steps(latent_steps)
+    if documents and steps != of_index:
+        console.print(f"embedded with K = {steps}, as asked; `index` embeds documents with K = {of_index}")
     if steps is None and encoder.document_latent_steps() != encoder.latent_steps():
         console.print(
             f"embedded as queries, with K = {encoder.latent_steps()}; --documents takes K = "

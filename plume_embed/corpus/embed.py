@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from plume_embed.atomic import write_json
 from plume_embed.corpus.local import run_local
-from plume_embed.corpus.output import form_of, list_bad, rows_there, write_output
+from plume_embed.corpus.output import check_columns, check_place, list_bad, rows_there, write_output
 from plume_embed.corpus.plan import MadeBy, Plan, make_plan
 from plume_embed.corpus.rows import BadRow, Slice, Source
 from plume_embed.corpus.shards import Job
@@ -33,6 +33,7 @@ _OPTIONS = {
     "num_latent_steps": "K",
     "dimensions": "--dimensions",
     "instruction": "--instruction",
+    "max_image_pixels": "--max-image-pixels",
     "source": "SOURCE",
     "keep": "--keep",
     "shard_rows": "--shard-rows",
@@ -94,17 +95,18 @@ def embed_corpus(
         on_bad: Called at the end for everything that could not be embedded, in the order of the source.
 
     Raises:
-        ValueError: nothing to embed, the source changes, or `out` (or what a run left beside it) comes from something
-            else, with the remedy.
+        ValueError: nothing to embed, the source changes, `out` (or what a run left beside it) comes from something
+            else, or nothing can be written by its name or at its place, with the remedy.
         BusyError: another process writes `out`.
     """
     if not out.parent.is_dir():
         raise ValueError(f"No such folder: {out.parent}; make it first.")
     check_utf8(out)
-    form_of(out)
+    check_place(out)
     dimension = _dimension(encoder, options.dimensions)
     steps = encoder.latent_steps(options.num_latent_steps)
-    made_by = MadeBy(encoder.fingerprint, steps, options.dimensions, options.instruction)
+    most_pixels = encoder.processor.max_image_pixels
+    made_by = MadeBy(encoder.fingerprint, steps, options.dimensions, options.instruction, most_pixels)
     with _writing(out) as work:
         run = asdict(made_by) | source.asked() | {"shard_rows": options.shard_rows}
         _check_run(work, run)
@@ -115,6 +117,7 @@ def embed_corpus(
             there, num_bad = rows_there(out, plan.origin)
             return EmbedReport(there, resumed=there, num_bad=num_bad)
         job = Job(source, work, made_by, dimension, plan.columns, options.batch_size)
+        check_columns(out, job)
         write_json(work / JOB_FILE, run)
         report = _make_shards(job, plan, engine or _local(encoder), on_progress)
         for bad in list_bad(job, plan):

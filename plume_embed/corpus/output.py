@@ -10,16 +10,22 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from lancedb.util import validate_table_name
 
-from plume_embed.atomic import replacing, write_json
+from plume_embed.atomic import partial_beside, replacing, write_json
 from plume_embed.corpus.media import MEDIA_KEYS
 from plume_embed.corpus.plan import Plan
 from plume_embed.corpus.rows import BadRow
 from plume_embed.corpus.shards import BAD_SCHEMA, METADATA_KEY, Job
-from plume_embed.outputs import STAMP_FILE
+from plume_embed.outputs import PARTIAL, STAMP_FILE
 
 BAD_FILE = "_bad.parquet"
-_ANYTHING_ELSE = "another input, model, precision or K"
+_BAD_SUFFIX = ".bad.parquet"
+_ANYTHING_ELSE = (
+    "another input, model, precision or K, or from another --dimensions, --instruction or --max-image-pixels"
+)
+_DATABASE = "lance"  # in the folder of a run
+_LANCE_SCHEMA = "LanceError(Schema): "  # what LanceDB says of columns that it cannot store
 
 
 def form_of(out: Path) -> str:
@@ -32,6 +38,64 @@ def form_of(out: Path) -> str:
     if form == ".lance" and out.suffix != form:
         raise ValueError(f"A table of LanceDB has a name that ends in .lance; write to {out.with_suffix(form)}.")
     return form if form in (".parquet", ".lance") else ""
+
+
+def check_place(out: Path) -> None:
+    """Refuses a name or a place at which nothing could be written when all is embedded.
+
+    Raises:
+        ValueError: what is wrong with it, and what to do.
+    """
+    if form_of(out) == ".lance":
+        try:
+            validate_table_name(out.stem)
+        except ValueError as error:
+            raise ValueError(f"{out} is no name of a table: {error}. Give it another one.") from error
+    if out.suffix == PARTIAL or out.name.lower().endswith(_BAD_SUFFIX):
+        raise ValueError(
+            f"{out} has the name of what `embed` writes beside an output ({PARTIAL}, {_BAD_SUFFIX}); give it another."
+        )
+    if out.is_symlink() and not out.exists():
+        raise ValueError(f"{out} is a link to nothing; remove it, or write to where it points.")
+    bad = bad_file(out)
+    for path in (out, bad):
+        try:
+            os.lstat(partial_beside(path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ValueError(f"{out} cannot be written ({error.strerror}); give it another name.") from error
+    if os.path.lexists(bad) and not _is_bad_file(bad):
+        raise ValueError(
+            f"{bad} is where what cannot be embedded is listed, and something else is there; rename it, or {out.name}."
+        )
+
+
+def _is_bad_file(path: Path) -> bool:
+    try:
+        return pq.read_schema(path).equals(BAD_SCHEMA)
+    except (pa.ArrowInvalid, OSError):
+        return False
+
+
+def check_columns(out: Path, job: Job) -> None:
+    """Refuses columns that LanceDB cannot store, by asking it for an empty table of them.
+
+    Raises:
+        ValueError: with what it says.
+    """
+    if form_of(out) != ".lance":
+        return
+    try:
+        _fresh_database(job).create_table(out.stem, schema=job.schema())
+    except RuntimeError as error:
+        _, is_of_columns, reason = str(error).partition(_LANCE_SCHEMA)
+        if not is_of_columns:
+            raise
+        raise ValueError(
+            f"LanceDB cannot store these columns ({reason.split(', /')[0]}): cast those of --keep, leave them out, or "
+            f"write to {out.with_suffix('.parquet')}."
+        ) from error
 
 
 def is_of_output(schema: pa.Schema) -> bool:
@@ -50,6 +114,8 @@ def rows_there(out: Path, origin: dict[str, Any]) -> tuple[int, int]:
         ValueError: it comes from something else.
     """
     found, num_rows = _stamp_of(out)
+    if isinstance(found, dict):  # one of version 0.2 does not say which pictures were too large
+        found = {"max_image_pixels": origin["max_image_pixels"], **found}
     if found != origin:
         is_of_another_input = isinstance(found, dict) and {**found, "input": origin["input"]} == origin
         other = "another input, or this one before a change of it" if is_of_another_input else _ANYTHING_ELSE
@@ -85,7 +151,7 @@ def bad_file(out: Path) -> Path:
     form = form_of(out)
     if form == "":
         return out / BAD_FILE
-    return out.with_name(f"{out.stem if form == '.parquet' else out.name}.bad.parquet")
+    return out.with_name(f"{out.stem if form == '.parquet' else out.name}{_BAD_SUFFIX}")
 
 
 def list_bad(job: Job, plan: Plan) -> Iterator[BadRow]:
@@ -129,12 +195,15 @@ def _join(out: Path, job: Job, plan: Plan, stamp: dict[bytes, str]) -> None:
 def _load_lance(out: Path, job: Job, plan: Plan, stamp: dict[bytes, str]) -> None:
     """A table in the database that is the output's folder, loaded anew beside it and renamed."""
     schema = job.schema().with_metadata(stamp)
-    fresh = job.work / "lance"
-    shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed here
     batches = (batch for table in _tables(job, plan) for batch in table.replace_schema_metadata(stamp).to_batches())
     reader = pa.RecordBatchReader.from_batches(schema, batches)
-    lancedb.connect(str(fresh)).create_table(out.stem, data=reader, schema=schema)
-    os.rename(fresh / out.name, out)
+    _fresh_database(job).create_table(out.stem, data=reader, schema=schema)
+    os.rename(job.work / _DATABASE / out.name, out)
+
+
+def _fresh_database(job: Job) -> lancedb.DBConnection:
+    shutil.rmtree(job.work / _DATABASE, ignore_errors=True)  # of a run that was killed, or of `check_columns`
+    return lancedb.connect(str(job.work / _DATABASE))
 
 
 def _stamp_of(out: Path) -> tuple[Any, int]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from plume_embed.atomic import replacing
 from plume_embed.corpus.rows import Draft, Slice, Source
+from plume_embed.model.images_plume import MAX_PIXELS
 
 _PARTS = 256
 _IDS_IN_MEMORY = 1_000_000
@@ -26,19 +27,21 @@ _ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("slice", "<i8"), ("place", "<i
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What decides the vectors, besides the rows.
+    """What decides the vectors, and which rows have none, besides the rows.
 
     Args:
         fingerprint (`str`): Of the model, its prompt and its type.
         num_latent_steps (`int`): K.
         dimensions (`int`, *optional*): The first so many, of unit norm again; `None` for all.
         instruction (`str`): In front of every text; alone where there is none.
+        max_image_pixels (`int`): Most pixels of a picture or a film's frame; a row with a larger one is skipped.
     """
 
     fingerprint: str
     num_latent_steps: int
     dimensions: int | None = None
     instruction: str = ""
+    max_image_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True)

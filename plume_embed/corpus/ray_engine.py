@@ -37,7 +37,7 @@ class RayOptions:
         workers (`int`): Actors, each with the model.
         gpus_per_worker (`float`): 0 for CPUs; a part of 1 shares a GPU.
         address (`str`, *optional*): Of a cluster that runs, or "auto"; by default one on this machine.
-        device, dtype, max_image_pixels: Of the model, see [`Encoder`].
+        device, dtype: Of the model, see [`Encoder`].
     """
 
     workers: int = 1
@@ -45,7 +45,6 @@ class RayOptions:
     address: str | None = None
     device: str | None = None
     dtype: str = "auto"
-    max_image_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,6 @@ class _Model:
     folder: Path
     device: str | None
     dtype: str
-    max_image_pixels: int | None
 
 
 class RayEngine:
@@ -105,29 +103,35 @@ class RayEngine:
 @ray.remote(num_cpus=1, max_retries=2)
 def _read(job: Job, model: _Model, one: Slice, batch_size: int) -> Iterator[tuple[Chunk, list[Prepared]]]:
     """The rows of a slice, read, decoded and prepared for the model, chunk by chunk."""
-    preparer = _preparer(model)
+    preparer = _preparer(model.folder, job.made_by.max_image_pixels)
     for chunk in read_chunks(job, one, preparer):
         yield chunk.without_contents(), list(preparer.prepare(chunk.items, batch_size))
 
 
 @cache  # for this process, which reads many slices
-def _preparer(model: _Model) -> Preparer:
-    processor = PlumeProcessor.from_pretrained(model.folder)
-    if model.max_image_pixels is not None:
-        processor.max_image_pixels = model.max_image_pixels
+def _preparer(folder: Path, max_image_pixels: int) -> Preparer:
+    processor = PlumeProcessor.from_pretrained(folder)
+    processor.max_image_pixels = max_image_pixels
     return Preparer(processor)
 
 
 class _Worker:
     """An actor with the model."""
 
+    _encoder: Encoder
+    _leases: Leases
+
     def __init__(self, job: Job, model: _Model):
-        self._job = job
-        self._encoder = Encoder(model.folder, model.device, model.dtype, model.max_image_pixels)
-        if self._encoder.fingerprint != job.made_by.fingerprint:
-            raise ValueError(f"{model.folder} holds another model on one of the nodes; give all of them the same.")
-        self._leases = Leases(job.work / "leases")
+        self._job, self._model = job, model
         self._writer: ShardWriter | None = None
+
+    def load(self) -> None:
+        """Loads the model: not when the actor is made, since of what fails there Ray says only that the actor died."""
+        model, made_by = self._model, self._job.made_by
+        self._encoder = Encoder(model.folder, model.device, model.dtype, made_by.max_image_pixels)
+        if self._encoder.fingerprint != made_by.fingerprint:
+            raise ValueError(f"{model.folder} holds another model on one of the nodes; give all of them the same.")
+        self._leases = Leases(self._job.work / "leases")
 
     def begin(self, one: Slice) -> str:
         """ "busy" while another worker is at it, "done" where it is there, else "begun"."""
@@ -161,11 +165,23 @@ class _Worker:
         self._writer = ShardWriter(self._job, one)
 
 
+def _cause_of(error: BaseException) -> BaseException:
+    """What a task raised, without Ray's account of where; a `RayError` where somebody died, or what they had is lost.
+
+    A task that was given what another one failed to make passes on its error.
+    """
+    return _cause_of(error.cause) if isinstance(error, RayTaskError) else error
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 class _Run:
     """One run: a thread for each worker takes slices from a queue and sees them through."""
 
     def __init__(self, job: Job, folder: Path, options: RayOptions, first: Slice, slices: Iterator[Slice]):
-        self._model = _Model(folder, options.device, options.dtype, options.max_image_pixels)
+        self._model = _Model(folder, options.device, options.dtype)
         self._options = options
         self._job, self._plain_job = ray.put(job), job
         self._slices: Iterable[Slice] = slices
@@ -203,13 +219,14 @@ class _Run:
                 one, tries = taken
                 try:
                     embedded = self._make(worker, one)
-                except RayTaskError as error:
-                    raise error.as_instanceof_cause() from error
-                except RayError as error:  # somebody died, or what they had is lost
+                except RayError as error:
+                    cause = _cause_of(error)
+                    if not isinstance(cause, RayError):
+                        raise cause from error
                     if tries + 1 == _TRIES:
                         raise ValueError(
                             f"Shard {one.name} cannot be made: {_TRIES} times its workers died. Something in it kills "
-                            f"them ({type(error).__name__}); its rows are {one.spec}."
+                            f"them ({_named(cause)}); its rows are {one.spec}."
                         ) from error
                     ray.kill(worker)
                     worker = self._new_worker()
@@ -227,12 +244,32 @@ class _Run:
             self._results.put(error)
 
     def _new_worker(self) -> Any:
+        """An actor that has loaded the model. What keeps it from that is no fault of a shard.
+
+        Raises:
+            ValueError: its process dies again and again; and whatever loading raises.
+        """
         options = self._options
         resources: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}
         if options.gpus_per_worker:
             resources["num_gpus"] = options.gpus_per_worker
         actor: Any = ray.remote(**resources)(_Worker)
-        return actor.remote(self._job, self._model)
+        for tries in range(_TRIES):
+            worker = actor.remote(self._job, self._model)
+            try:
+                ray.get(worker.load.remote())
+                return worker
+            except RayError as error:
+                cause = _cause_of(error)
+                if not isinstance(cause, RayError):
+                    raise cause from error
+                if tries + 1 == _TRIES:
+                    raise ValueError(
+                        f"No worker starts: {_TRIES} times its process died while it loaded {self._model.folder} "
+                        f"({_named(cause)}). Most often memory is short: lower --workers."
+                    ) from error
+                ray.kill(worker)
+        raise AssertionError("the last try returns or raises")
 
     def _take(self) -> tuple[Slice, int] | None:
         """The next slice; None when all are done. What somebody is at may come back, so it is waited for."""

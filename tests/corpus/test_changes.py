@@ -218,6 +218,31 @@ def test_a_change_of_a_picture_is_seen_whatever_the_type_of_its_column(tmp_path:
     assert len(list(source.slices(1))) == 4 and source.digest() != before
 
 
+def test_another_limit_of_pixels_is_another_run(tmp_path: Path, released_model_dir: Path):
+    (tmp_path / "in").mkdir()
+    for n, name in enumerate(NAMES):
+        write_picture(tmp_path / "in" / name, seed=n, size=(60, 60) if n else (30, 30))
+    source = of_jsonl(tmp_path / "in")
+    strict, wide = (Encoder(released_model_dir, "cpu", max_image_pixels=pixels) for pixels in (1000, 4000))
+    with pytest.raises(KeyboardInterrupt):
+        embed(source, strict, on_progress=stop_at(2))
+    with pytest.raises(ValueError, match=r"another --max-image-pixels \(1000, not 4000\); delete it"):
+        embed(source, wide)
+    assert embed(source, strict).num_bad == 3
+    with pytest.raises(ValueError, match=r"comes from another input, .* or --max-image-pixels"):
+        embed(source, wide)
+    assert embed(source, strict).num_bad == 3
+
+
+def test_an_output_of_version_0_2_which_says_no_limit_of_pixels_is_found_done(tmp_path: Path, encoder: Encoder):
+    source = texts(tmp_path / "in" / "a.jsonl", 2)
+    embed(source, encoder, out="out")
+    stamp = json.loads((tmp_path / "out" / "_plume.json").read_text())
+    del stamp["origin"]["max_image_pixels"]
+    (tmp_path / "out" / "_plume.json").write_text(json.dumps(stamp))
+    assert embed(source, encoder, out="out").resumed == 2
+
+
 def test_a_file_beside_bytes_of_its_name_changes_nothing(tmp_path: Path, encoder: Encoder):
     (tmp_path / "in").mkdir()
     files = [write_picture(tmp_path / "in" / name, seed=n) for n, name in enumerate(NAMES)]

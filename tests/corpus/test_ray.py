@@ -1,6 +1,7 @@
 """The Ray engine on a cluster of this machine: the rows of the local engine, whoever dies."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,6 +81,17 @@ def test_a_cluster_that_is_too_small_is_refused_with_the_remedy(source: Path, en
     engine = RayEngine(encoder.folder, RayOptions(1, gpus_per_worker=64.0))
     with pytest.raises(ValueError, match=r"need 2 CPUs and 64 GPUs, the cluster has .*: lower --workers"):
         embed_corpus(open_source(str(source)), tmp_path / "out.parquet", encoder, EmbedOptions(2), engine)
+
+
+def test_what_keeps_a_worker_from_starting_is_the_error(source: Path, encoder: Encoder, tmp_path: Path):
+    other = tmp_path / "other"
+    shutil.copytree(encoder.folder, other)
+    config = json.loads((other / "config.json").read_text()) | {"num_latent_steps": 3}
+    (other / "config.json").write_text(json.dumps(config))
+    engine = RayEngine(other, RayOptions(1, device="cpu"))
+    with pytest.raises(ValueError, match="holds another model") as error:
+        embed_corpus(open_source(str(source)), tmp_path / "out.parquet", encoder, EmbedOptions(2), engine)
+    assert str(error.value) == f"{other} holds another model on one of the nodes; give all of them the same."
 
 
 def test_twenty_kills_of_workers_and_of_the_driver_lose_and_double_nothing(released_model_dir: Path, tmp_path: Path):

@@ -15,6 +15,7 @@ from PIL import Image
 from small_files import write_pdf, write_picture
 
 from plume_embed.corpus.embed import EmbedOptions, EmbedReport, embed_corpus
+from plume_embed.corpus.jsonl import JsonlSource
 from plume_embed.corpus.output import bad_file
 from plume_embed.corpus.rows import hash_of
 from plume_embed.corpus.sources import open_source
@@ -329,6 +330,47 @@ def test_the_suffix_of_an_output_counts_in_any_case(tmp_path: Path, encoder: Enc
     assert pq.ParquetFile(tmp_path / "X.PARQUET").metadata.num_rows == 1 and (tmp_path / "X.bad.parquet").is_file()
     with pytest.raises(ValueError, match=r"ends in \.lance; write to .*X\.lance"):
         embed(tmp_path / "in.jsonl", tmp_path / "X.LANCE", encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my vectors.lance", 'no name of a table: Invalid table name \\("my vectors"\\)'),
+        ("b\u00fccher.lance", "no name of a table: Invalid table name"),
+        ("x.partial", "has the name of what `embed` writes beside an output"),
+        ("x.bad.parquet", "has the name of what `embed` writes beside an output"),
+        ("x.lance.bad.parquet", "has the name of what `embed` writes beside an output"),
+        ("gone", "is a link to nothing; remove it"),
+        ("gone.lance", "is a link to nothing; remove it"),
+        ("notes.parquet", r"notes\.bad\.parquet is where what cannot be embedded is listed, and something else"),
+        (f"{'x' * 231}.parquet", r"cannot be written \(File name too long\)"),
+        (f"{'x' * 231}.lance", r"cannot be written \(File name too long\)"),
+    ],
+)
+def test_a_name_or_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, encoder: Encoder, name: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "notes.bad.parquet").write_text("somebody's")
+    for link in ("gone", "gone.lance"):
+        (tmp_path / link).symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(JsonlSource, "slices", lambda *_: pytest.fail("the work has begun"))
+    with pytest.raises(ValueError, match=message):
+        embed(tmp_path / "in.jsonl", tmp_path / name, encoder)
+    assert (tmp_path / "notes.bad.parquet").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tags", pa.list_view(pa.string())), ("a.b", pa.string())])
+def test_columns_that_lancedb_cannot_store_are_refused_before_the_work(
+    tmp_path: Path, encoder: Encoder, name: str, kind: pa.DataType
+):
+    pq.write_table(pa.table({"text": ["a"], name: pa.array([None], kind)}), tmp_path / "in.parquet")
+    options = EmbedOptions(num_latent_steps=1)
+    source = open_source(str(tmp_path / "in.parquet"), [name])
+    with pytest.raises(ValueError, match=r"LanceDB cannot store these columns \(.*\): cast those of --keep"):
+        embed_corpus(source, tmp_path / "x.lance", encoder, options, lambda *_: pytest.fail("the work has begun"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+    assert embed_corpus(source, tmp_path / "x.parquet", encoder, options).num_rows == 1
 
 
 def test_a_folder_that_may_not_be_read_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -105,13 +105,15 @@ def test_lines_are_embedded_as_documents_where_that_is_said(folder, expected, tm
     import pyarrow.parquet as pq
 
     (tmp_path / "lines.jsonl").write_text(json.dumps({"text": QUERY}) + "\n")
-    for options, steps in (([], 3), (["--documents"], 0)):
+    for options, steps in (([], 3), (["--documents"], 0), (["--documents", "--latent-steps", "2"], 2)):
         out = tmp_path / f"{steps}.parquet"
         command = ["embed", str(tmp_path / "lines.jsonl"), "--to", str(out), "--model", str(folder), *options]
         result = CliRunner().invoke(app, command, catch_exceptions=False)
         assert result.exit_code == 0
         said = "embedded as queries, with K = 3; --documents takes K = 0, as `index` does"
         assert (said in result.output) == (steps == 3)
+        said = "embedded with K = 2, as asked; `index` embeds documents with K = 0"
+        assert (said in result.output) == (steps == 2)
         np.testing.assert_allclose(pq.read_table(out)["embedding"].to_pylist()[0], expected[steps], atol=1e-5)
 
 
