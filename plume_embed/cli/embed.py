@@ -51,7 +51,11 @@ def embed(
     model: ModelOption = None,
     latent_steps: StepsOption = None,
     documents: Annotated[
-        bool, typer.Option("--documents", help="As `index` embeds: with the K of documents, where a model has one.")
+        bool,
+        typer.Option(
+            "--documents",
+            help="As `index` embeds: with the K of documents, where a model has one and --latent-steps gives none.",
+        ),
     ] = False,
     batch_size: BatchOption = BATCH_SIZE,
     device: DeviceOption = None,
