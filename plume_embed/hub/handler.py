@@ -39,15 +39,16 @@ class EndpointHandler:
         Args:
             data (`dict`): "inputs" holds an item or a list of items. An item is a text, a PIL picture (what an endpoint
                 makes of a request with a picture as its body), or an object with text, image and video. A picture or
-                film in it is base64 or a data URL; a list of pictures under video are frames. "parameters" may hold
-                latent_steps (K), dimensions (the first so many values, normalised again) and batch_size.
+                film in it is base64 or a data URL; a list of pictures under video are frames; `None` is not there.
+                "parameters" may hold latent_steps (K), dimensions (the first so many values, normalised again) and
+                batch_size.
 
         Raises:
             ValueError: no valid request, with the remedy.
         """
-        parameters = _parameters(data.get("parameters") or {})
-        if "inputs" not in data:
+        if not isinstance(data, dict) or "inputs" not in data:
             raise ValueError('A request is {"inputs": an item or a list of items, "parameters": {...}}.')
+        parameters = _parameters(data.get("parameters") or {})
         inputs = data["inputs"]
         items = [_item(one) for one in (inputs if isinstance(inputs, list) else [inputs])]
         if not items:
@@ -71,7 +72,9 @@ class EndpointHandler:
         return torch.stack([found[place] for place in range(len(items))])
 
 
-def _parameters(given: dict[str, Any]) -> dict[str, int]:
+def _parameters(given: Any) -> dict[str, int]:
+    if not isinstance(given, dict):
+        raise ValueError(f"parameters is an object with {', '.join(sorted(_PARAMETERS))}, got {_shown(given)}.")
     if unknown := set(given) - _PARAMETERS:
         raise ValueError(f"parameters holds {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_PARAMETERS))}.")
     found = {name: value for name, value in given.items() if value is not None}
@@ -93,12 +96,18 @@ def _item(given: Any) -> dict[str, Any]:
         raise ValueError(f"An item is a text or an object with {', '.join(sorted(_KEYS))}, got {_shown(given)}.")
     item: dict[str, Any] = {}
     for key, value in given.items():
+        if value is None:  # not there, as for the processor
+            continue
         if key == "text":
+            if not isinstance(value, str | list):
+                raise ValueError(f"text must be a string, got {_shown(value)}.")
             item[key] = value
         elif isinstance(value, list):
             item[key] = list(_files(key, value))
         else:
             item[key] = next(_files(key, [value]))
+    if not item:
+        raise ValueError("The item is empty; an empty text is ''.")
     return item
 
 

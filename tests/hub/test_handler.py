@@ -79,10 +79,21 @@ def test_a_picture_as_the_body_is_an_item(handler, exported):
     assert np.abs(np.array(found) - Encoder(exported).encode([{"image": CACTUS}])).max() < 1e-5
 
 
+def test_null_in_an_item_is_not_there(handler):
+    picture, nothing = {"image": base64_of(CACTUS)}, {"text": None, "video": None}
+    assert handler({"inputs": [{**picture, **nothing}, {"text": "a", "image": None}]}) == handler(
+        {"inputs": [picture, {"text": "a"}]}
+    )
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         ({}, "inputs"),
+        ([], "inputs"),
+        ({"inputs": {"text": 5}}, "text must be a string, got 5"),
+        ({"inputs": ["a", {"text": None}]}, "The item is empty"),
+        ({"inputs": "a", "parameters": [1]}, "parameters is an object with batch_size"),
         ({"inputs": []}, "empty"),
         ({"inputs": 5}, "a text or an object"),
         ({"inputs": {"audio": "x"}}, "a text or an object"),
