@@ -16,7 +16,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.serve.batcher import Batcher, Embedded, ItemFailedError, QueueFullError, StoppedError
+from plume_embed.serve.batcher import (
+    Batcher,
+    Embedded,
+    ItemFailedError,
+    QueueFullError,
+    RequestTooLargeError,
+    StoppedError,
+)
 from plume_embed.serve.contents import Contents
 from plume_embed.serve.errors import RequestError, of_validation, plain_response
 from plume_embed.serve.gate import Gate
@@ -162,6 +169,8 @@ class Service:
             raise RequestError(HTTPStatus.BAD_REQUEST, str(error), _field(body)) from error
         try:
             futures = self.batcher.submit(items, steps)
+        except RequestTooLargeError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), _field(body)) from error
         except QueueFullError as error:
             headers = {"Retry-After": str(error.retry_after)}
             raise RequestError(HTTPStatus.TOO_MANY_REQUESTS, str(error), headers=headers) from error
@@ -229,7 +238,7 @@ def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
         "num_latent_steps": encoder.latent_steps(),
         "document_latent_steps": encoder.model.config.document_latent_steps,
         "max_latent_steps": encoder.model.config.num_step_embeddings,
-        "items": limits.items,
+        "items": min(limits.items, limits.queue_items),  # more of them in a request have no room
         "num_frames": processor.num_frames,
         "fps": processor.fps,
         "max_image_pixels": processor.max_image_pixels,

@@ -43,6 +43,10 @@ class QueueFullError(RuntimeError):
         self.retry_after = retry_after
 
 
+class RequestTooLargeError(ValueError):
+    """A request alone is over what the queue holds, so it will never have room; the message names the limit."""
+
+
 class StoppedError(RuntimeError):
     """The server is stopping."""
 
@@ -122,11 +126,13 @@ class Batcher:
             ItemFailedError there.
 
         Raises:
+            RequestTooLargeError: there is no room for them in an empty queue either.
             QueueFullError: there is no room for them now.
             StoppedError: the server is stopping.
         """
         jobs = [_Job(item, num_latent_steps, item.num_bytes, not item.has_media) for item in items]
         num_bytes = sum(item.num_bytes for item in items)
+        self._check_size(len(jobs), num_bytes)
         with self._lock:
             if self._is_stopping:
                 raise StoppedError("The server is stopping.")
@@ -162,6 +168,20 @@ class Batcher:
     def is_running(self) -> bool:
         """Whether its threads are there and take items."""
         return self._model.is_alive() and self._texts.is_alive() and not self._is_stopping
+
+    def _check_size(self, num_items: int, num_bytes: int) -> None:
+        """Refuses what does not fit into an empty queue: whoever is told to come again would do so for ever."""
+        most_items, most_bytes = self._limits.queue_items, self._limits.queue_bytes
+        if num_items > most_items:
+            raise RequestTooLargeError(
+                f"{num_items} items are over the {most_items} that the queue holds (--max-queue); send several "
+                "requests."
+            )
+        if num_bytes > most_bytes:
+            raise RequestTooLargeError(
+                f"{num_bytes} bytes of texts and files are over the {most_bytes} that the queue holds (queue_bytes); "
+                "send several requests."
+            )
 
     def _count(self, num_items: int, num_bytes: int) -> None:
         self._num_items += num_items

@@ -308,6 +308,13 @@ def test_a_full_queue_says_when_to_come_again_and_loses_nothing(encoder, monkeyp
         assert vectors(post(address, input="c")).shape == (1, 64)
 
 
+def test_a_request_that_no_queue_holds_is_refused_and_our_client_sends_smaller_ones(encoder):
+    with running(encoder, Limits(queue_items=2)) as address:
+        assert "--max-queue" in refusal(post(address, input=["a", "b", "c"]), 400)["message"]
+        found, errors = RemoteEncoder(address).encode_readable([{"text": "a"}, {"text": "b"}, {"text": "c"}])
+        assert not errors and np.abs(found - encoder.encode(["a", "b", "c"])).max() < TOLERANCE
+
+
 def test_a_request_beyond_its_time_and_one_whose_client_has_gone_leave_the_queue(encoder, monkeypatch):
     held = Held(encoder, monkeypatch)
     with running(encoder, Limits(request_seconds=2.5)) as address, ThreadPoolExecutor(2) as pool:

@@ -10,7 +10,14 @@ import pytest
 from common import random_item
 from serve_thread import running
 
-from plume_embed.serve.batcher import Batcher, Incoming, ItemFailedError, QueueFullError, StoppedError
+from plume_embed.serve.batcher import (
+    Batcher,
+    Incoming,
+    ItemFailedError,
+    QueueFullError,
+    RequestTooLargeError,
+    StoppedError,
+)
 from plume_embed.serve.client import RemoteEncoder
 from plume_embed.serve.metrics import Metrics
 from plume_embed.serve.settings import DEFAULT_LIMITS, Limits
@@ -191,7 +198,7 @@ def test_the_queue_is_bounded_by_items_and_by_bytes_and_empties(encoder, monkeyp
         opened.submit([text("c"), text("d")], 8)
     assert full.value.retry_after >= 1
     with pytest.raises(QueueFullError):
-        opened.submit([text("e" * 101)], 8)
+        opened.submit([text("e" * 99)], 8)
     kept += opened.submit([text("c")], 8)
     held.set()
     assert all(future.result(30) for future in kept)
@@ -199,6 +206,16 @@ def test_the_queue_is_bounded_by_items_and_by_bytes_and_empties(encoder, monkeyp
     while opened._num_items:  # an item leaves the queue just after its vector is there
         assert time.monotonic() < ends
     assert opened.submit([text("a"), text("b"), text("c")], 8)[2].result(30)
+    opened.stop()
+
+
+def test_what_an_empty_queue_cannot_hold_is_refused_by_the_limits_name_and_not_told_to_come_again(encoder):
+    opened = Batcher(encoder, Limits(queue_items=2, queue_bytes=100), Metrics())
+    with pytest.raises(RequestTooLargeError, match=r"3 items are over the 2 .*--max-queue"):
+        opened.submit([text()] * 3, 8)
+    with pytest.raises(RequestTooLargeError, match=r"101 bytes .* over the 100 .*queue_bytes"):
+        opened.submit([text("e" * 101)], 8)
+    assert all(future.result(30) for future in opened.submit([text(), text("e" * 98)], 8))
     opened.stop()
 
 
