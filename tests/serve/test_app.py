@@ -3,12 +3,15 @@
 import base64
 import json
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import product
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import httpx
 import numpy as np
@@ -279,6 +282,28 @@ def test_limits_on_body_items_pixels_and_films(released_model_dir, small_film):
         film = user(("video_url", data_url(small_film, "video/mp4")))
         assert "seconds" in refusal(post(address, messages=film), 400)["message"]
         assert vectors(post(address, input=["a"] * 3)).shape == (3, 64)
+
+
+def test_a_client_that_sends_its_whole_body_first_reads_why_it_is_refused(encoder):
+    with running(encoder, Limits(body_bytes=1000), key="secret") as address:
+        for path, key, status in (("embeddings", "secret", 413), ("embeddings", "other", 401), ("none", "secret", 413)):
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+            with pytest.raises(HTTPError) as error:
+                urlopen(Request(f"{address}/v1/{path}", b" " * 2**24, headers), timeout=60)
+            assert error.value.code == status
+    with running(encoder) as address, pytest.raises(HTTPError) as error:
+        urlopen(f"{address}/v1/none", b" " * 2**24, timeout=60)
+    assert error.value.code == 404
+
+
+def test_a_client_that_asks_before_it_sends_a_large_body_is_answered_without_it(encoder):
+    head = "POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\nExpect: 100-continue\r\n\r\n"
+    with (
+        running(encoder, Limits(body_bytes=1000)) as address,
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=5) as client,
+    ):
+        client.sendall(head.encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 class Held:
