@@ -239,6 +239,7 @@ def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
         "document_latent_steps": encoder.model.config.document_latent_steps,
         "max_latent_steps": encoder.model.config.num_step_embeddings,
         "items": min(limits.items, limits.queue_items),  # more of them in a request have no room
+        "body_bytes": limits.body_bytes,
         "num_frames": processor.num_frames,
         "fps": processor.fps,
         "max_image_pixels": processor.max_image_pixels,

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ _ABOUT: dict[str, Any] = {
     "max_latent_steps": int,
     "document_latent_steps": int | None,
     "items": int,
+    "body_bytes": int,
     "num_frames": int | None,
     "fps": int | float | None,
     "max_image_pixels": int,
@@ -163,11 +165,15 @@ class RemoteEncoder:
             try:
                 vectors[places] = self._vectors(body, steps, len(places))
             except _RefusedError as error:
-                if len(places) > 1:  # one of them is at fault: find it, and keep the others
-                    for place in places:
-                        take([place], {"input": items[place]["text"]})
+                if len(places) > 1:  # one of them is at fault, or they are too many: find it, and keep the others
+                    middle = len(places) // 2
+                    for half in (places[:middle], places[middle:]):
+                        take(half, texts_of(half))
                 else:
                     errors[places[0]] = str(error)
+
+        def texts_of(places: list[int]) -> dict[str, Any]:
+            return {"input": [items[place]["text"] for place in places]}
 
         texts = [place for place, item in enumerate(items) if set(item) == {"text"}]
         media = [place for place in range(len(items)) if place not in set(texts)]
@@ -175,16 +181,15 @@ class RemoteEncoder:
             waiting = [pool.submit(take, [place], {"messages": [_message(items[place])]}) for place in media]
             for start in range(0, len(texts), self._about["items"]):
                 places = texts[start : start + self._about["items"]]
-                take(places, {"input": [items[place]["text"] for place in places]})
+                take(places, texts_of(places))
             for one in waiting:
                 one.result()
         return vectors, errors
 
     def _vectors(self, body: dict[str, Any], steps: int, number: int) -> np.ndarray:
         """Vectors [number, D] of the items of a request."""
-        answer = self._asked(
-            "/v1/embeddings", {"model": self.name, "encoding_format": "base64", "latent_steps": steps, **body}
-        )
+        request = {"model": self.name, "encoding_format": "base64", "latent_steps": steps, **body}
+        answer = self._asked("/v1/embeddings", request, self._about["body_bytes"])
         try:
             rows = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in answer["data"]]
             vectors = np.stack(rows).astype(np.float32)
@@ -194,8 +199,11 @@ class RemoteEncoder:
             raise self._strange()
         return vectors
 
-    def _asked(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _asked(self, path: str, body: dict[str, Any] | None = None, most_bytes: float = math.inf) -> Any:
         """What the server answers; a busy one is asked again.
+
+        Args:
+            most_bytes (`float`): Of a body. A larger one is not sent: whoever refuses it need not read it to its end.
 
         Raises:
             _RefusedError: the request itself is at fault.
@@ -204,7 +212,13 @@ class RemoteEncoder:
         headers = {"Content-Type": "application/json"}
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key}"
-        request = Request(self._address + path, json.dumps(body).encode() if body is not None else None, headers)
+        data = json.dumps(body).encode() if body is not None else None
+        if data is not None and len(data) > most_bytes:
+            raise _RefusedError(
+                f"It has {len(data)} bytes as a request, and {self._address} takes {most_bytes:.0f}; start that with "
+                "a higher --max-body-mb."
+            )
+        request = Request(self._address + path, data, headers)
         ends = time.monotonic() + _BUSY_SECONDS
         while True:
             try:

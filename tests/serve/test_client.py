@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from model.families import make_tiny
+from PIL import Image
 from serve_thread import running
 from small_files import write_long_video, write_pdf, write_picture, write_video
 
@@ -18,8 +19,9 @@ from benchmarks.start import measure_start
 from plume_embed.cli.loading import choose_encoder
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import open_index
-from plume_embed.index.update import UpdateReport, update_index
+from plume_embed.index.update import UpdateOptions, UpdateReport, update_index
 from plume_embed.serve.client import RemoteEncoder
+from plume_embed.serve.settings import MEGABYTE, Limits
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,29 @@ def test_a_pipe_is_refused_and_not_waited_for(server, tmp_path):
     for kind in ("image", "video"):
         with pytest.raises(ValueError, match=f"pipe is no {kind} file but a folder, a pipe or a device"):
             RemoteEncoder(server).encode_readable([{kind: tmp_path / "pipe"}])
+
+
+def test_a_picture_over_the_servers_limit_is_unreadable_and_the_rest_is_indexed(server, encoder, tmp_path):
+    (tmp_path / "folder").mkdir()
+    write_picture(tmp_path / "folder" / "small.png")
+    noise = np.random.default_rng(0).integers(0, 255, (1100, 1100, 3), dtype=np.uint8)  # no PNG makes it smaller
+    Image.fromarray(noise).save(tmp_path / "folder" / "large.png")
+    places = (tmp_path / "folder", tmp_path / "index")
+    with running(encoder, Limits(body_bytes=MEGABYTE)) as address:
+        report = update_index(*places, RemoteEncoder(address))
+    assert report.num_items == 1
+    [(path, reason)] = report.unreadable
+    assert path == "large.png" and f"takes {MEGABYTE}" in reason and "--max-body-mb" in reason
+    again = update_index(*places, RemoteEncoder(server), options=UpdateOptions(verify=True))
+    assert again.num_items == 2 and not again.unreadable
+
+
+def test_texts_that_are_too_large_together_go_in_smaller_requests(encoder):
+    items = [{"text": f"{number} " * 200} for number in range(8)] + [{"text": "word " * 1000}]
+    with running(encoder, Limits(body_bytes=2000)) as address:
+        vectors, errors = RemoteEncoder(address).encode_readable(items)
+    assert set(errors) == {8} and "takes 2000" in errors[8]
+    assert np.abs(vectors[:8] - encoder.encode(items[:8])).max() < 1e-5
 
 
 def test_texts_fit_there_as_they_fit_here(server, encoder):
@@ -144,6 +169,7 @@ ABOUT = {
     "max_latent_steps": 1,
     "document_latent_steps": None,
     "items": 8,
+    "body_bytes": 1000,
     "num_frames": 8,
     "fps": None,
     "max_image_pixels": 100,
