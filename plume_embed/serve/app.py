@@ -29,7 +29,7 @@ from plume_embed.serve.errors import RequestError, of_validation, plain_response
 from plume_embed.serve.gate import Gate
 from plume_embed.serve.metrics import Metrics
 from plume_embed.serve.schema import EmbeddingRequest, TokenizeRequest
-from plume_embed.serve.settings import DEFAULT_LIMITS, Limits
+from plume_embed.serve.settings import DEFAULT_LIMITS, FINGERPRINT_HEADER, Limits
 
 _LOOK_SECONDS = 1.0  # how often a waiting request looks whether its client is still there
 _PROMPTS_FILE = "config_sentence_transformers.json"
@@ -221,7 +221,8 @@ class Service:
         usage = {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
         # The framework's own encoder walks through every number in Python.
         answer = {"object": "list", "model": self._name, "data": data, "usage": usage}
-        return Response(json.dumps(answer), media_type="application/json")
+        headers = {FINGERPRINT_HEADER: self.card["plume"]["fingerprint"]}
+        return Response(json.dumps(answer), headers=headers, media_type="application/json")
 
 
 def _field(body: EmbeddingRequest) -> str:

@@ -22,7 +22,7 @@ from plume_embed.addresses import check_address
 from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
 from plume_embed.model.images_plume import opened, to_rgb
 from plume_embed.model.videos_plume import TimedFrames
-from plume_embed.serve.settings import API_KEY_VARIABLE, api_key
+from plume_embed.serve.settings import API_KEY_VARIABLE, FINGERPRINT_HEADER, api_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,7 +82,7 @@ class RemoteEncoder:
     def __init__(self, address: str, key: str | None = None):
         self._address = check_address(address, "--server", "http://127.0.0.1:8000").rstrip("/").removesuffix("/v1")
         self._key = key or api_key()
-        self.name, self._max_length, self._about = _served(self._asked("/v1/models"), self._address)
+        self.name, self._max_length, self._about = _served(self._asked("/v1/models")[0], self._address)
         reading = ("num_frames", "fps", "max_image_pixels", "page_words", "sees_times")
         self.processor = RemoteReader(**{name: self._about[name] for name in reading})
 
@@ -133,7 +133,7 @@ class RemoteEncoder:
         return self._row_tokens("")
 
     def _row_tokens(self, text: str) -> int:
-        match self._asked("/tokenize", {"model": self.name, "prompt": text}):
+        match self._asked("/tokenize", {"model": self.name, "prompt": text})[0]:
             case {"count": int(count)}:
                 return count
         raise self._strange()
@@ -189,7 +189,11 @@ class RemoteEncoder:
     def _vectors(self, body: dict[str, Any], steps: int, number: int) -> np.ndarray:
         """Vectors [number, D] of the items of a request."""
         request = {"model": self.name, "encoding_format": "base64", "latent_steps": steps, **body}
-        answer = self._asked("/v1/embeddings", request, self._about["body_bytes"])
+        answer, fingerprint = self._asked("/v1/embeddings", request, self._about["body_bytes"])
+        if fingerprint is None:
+            raise self._strange()
+        if fingerprint != self.fingerprint:  # it was started anew: vectors of two models must not mix
+            raise ValueError(f"{self._address} serves another model than it did at first; run the command again.")
         try:
             rows = [np.frombuffer(base64.b64decode(one["embedding"]), "<f4") for one in answer["data"]]
             vectors = np.stack(rows).astype(np.float32)
@@ -199,8 +203,10 @@ class RemoteEncoder:
             raise self._strange()
         return vectors
 
-    def _asked(self, path: str, body: dict[str, Any] | None = None, most_bytes: float = math.inf) -> Any:
-        """What the server answers; a busy one is asked again.
+    def _asked(
+        self, path: str, body: dict[str, Any] | None = None, most_bytes: float = math.inf
+    ) -> tuple[Any, str | None]:
+        """What the server answers, and the fingerprint of its model where it says that; a busy one is asked again.
 
         Args:
             most_bytes (`float`): Of a body. A larger one is not sent: whoever refuses it need not read it to its end.
@@ -223,7 +229,7 @@ class RemoteEncoder:
         while True:
             try:
                 with urlopen(request, timeout=_SECONDS) as answer:
-                    return json.load(answer)
+                    return json.load(answer), answer.headers.get(FINGERPRINT_HEADER)
             except HTTPError as error:
                 if error.code == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < ends:
                     after = error.headers.get("Retry-After", "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from plume_embed.encode.batching import BATCH_SIZE, THREADS_AHEAD, TOKEN_BUDGET
 
 API_KEY_VARIABLE = "PLUME_API_KEY"
+FINGERPRINT_HEADER = "Plume-Fingerprint"  # of an answer with vectors: of the model that they come from
 MEGABYTE = 2**20
 
 

@@ -225,10 +225,22 @@ def test_a_server_that_is_not_ours_is_refused_with_one_line(answer):
 
 @pytest.mark.parametrize("rows", [None, [{"embedding": "AAAAAAAAAAA="}], [{"embedding": "AAAA"}] * 2])
 def test_vectors_of_another_number_or_size_are_refused(rows):
-    with answering({"/v1/models": _http({"data": [CARD]}), "/v1/embeddings": _http({"data": rows})}) as address:
+    vectors = _http({"data": rows}, headers="Plume-Fingerprint: f\r\n")
+    with answering({"/v1/models": _http({"data": [CARD]}), "/v1/embeddings": vectors}) as address:
         remote = RemoteEncoder(address)
         with pytest.raises(ValueError, match="answers as no `plume-embed serve` does"):
             remote.encode_readable([{"text": "a"}, {"text": "b"}])
+
+
+@pytest.mark.parametrize(
+    ("header", "words"), [("Plume-Fingerprint: other\r\n", "another model than it did at first"), ("", "as no `plume")]
+)
+def test_vectors_of_another_model_than_at_first_are_refused(header, words):
+    vectors = _http({"data": [{"embedding": "AAAAAAAAAAA="}]}, headers=header)
+    with answering({"/v1/models": _http({"data": [CARD]}), "/v1/embeddings": vectors}) as address:
+        remote = RemoteEncoder(address)
+        with pytest.raises(ValueError, match=words):
+            remote.encode_readable([{"text": "a"}])
 
 
 def test_a_busy_server_may_say_when_to_come_again_in_any_words(monkeypatch):
