@@ -195,7 +195,8 @@ class Service:
                     raise RequestError(499, "The client has gone.")
                 if time.monotonic() >= ends:
                     message = (
-                        f"It took longer than {self._limits.request_seconds:g} seconds; send fewer or smaller items."
+                        f"It took longer than {self._limits.request_seconds:g} seconds (--timeout); send fewer or "
+                        "smaller items."
                     )
                     raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message)
         except ItemFailedError as error:
@@ -241,6 +242,7 @@ def _about(encoder: Encoder, limits: Limits) -> dict[str, Any]:
         "max_latent_steps": encoder.model.config.num_step_embeddings,
         "items": min(limits.items, limits.queue_items),  # more of them in a request have no room
         "body_bytes": limits.body_bytes,
+        "request_seconds": limits.request_seconds,
         "num_frames": processor.num_frames,
         "fps": processor.fps,
         "max_image_pixels": processor.max_image_pixels,

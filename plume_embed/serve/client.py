@@ -27,11 +27,12 @@ from plume_embed.serve.settings import API_KEY_VARIABLE, FINGERPRINT_HEADER, api
 if TYPE_CHECKING:
     from PIL import Image
 
-_SECONDS = 120.0
+_SECONDS = 120.0  # for an answer; longer where the server takes longer
 _BUSY_SECONDS = 300.0  # how long a busy server is asked again
 _MEDIA_AT_ONCE = 8  # pictures and films of a batch that are on their way together
 _BATCHES_AT_ONCE = 2
 _WAIT_SECONDS = 1.0  # for a busy server that does not say how long
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS})
 # What `plume-embed serve` says of its model, and of which type.
 _ABOUT: dict[str, Any] = {
     "dimension": int,
@@ -41,6 +42,7 @@ _ABOUT: dict[str, Any] = {
     "document_latent_steps": int | None,
     "items": int,
     "body_bytes": int,
+    "request_seconds": int | float,
     "num_frames": int | None,
     "fps": int | float | None,
     "max_image_pixels": int,
@@ -81,8 +83,9 @@ class RemoteEncoder:
 
     def __init__(self, address: str, key: str | None = None):
         self._address = check_address(address, "--server", "http://127.0.0.1:8000").rstrip("/").removesuffix("/v1")
-        self._key = key or api_key()
+        self._key, self._seconds = key or api_key(), _SECONDS
         self.name, self._max_length, self._about = _served(self._asked("/v1/models")[0], self._address)
+        self._seconds = max(_SECONDS, 2 * self._about["request_seconds"])
         reading = ("num_frames", "fps", "max_image_pixels", "page_words", "sees_times")
         self.processor = RemoteReader(**{name: self._about[name] for name in reading})
 
@@ -164,11 +167,13 @@ class RemoteEncoder:
         def take(places: list[int], body: dict[str, Any]) -> None:
             try:
                 vectors[places] = self._vectors(body, steps, len(places))
-            except _RefusedError as error:
+            except (_RefusedError, _SlowError) as error:
                 if len(places) > 1:  # one of them is at fault, or they are too many: find it, and keep the others
                     middle = len(places) // 2
                     for half in (places[:middle], places[middle:]):
                         take(half, texts_of(half))
+                elif isinstance(error, _SlowError):  # other clients may be the reason
+                    raise
                 else:
                     errors[places[0]] = str(error)
 
@@ -189,7 +194,8 @@ class RemoteEncoder:
     def _vectors(self, body: dict[str, Any], steps: int, number: int) -> np.ndarray:
         """Vectors [number, D] of the items of a request."""
         request = {"model": self.name, "encoding_format": "base64", "latent_steps": steps, **body}
-        answer, fingerprint = self._asked("/v1/embeddings", request, self._about["body_bytes"])
+        again = _BUSY if number > 1 else _BUSY | {HTTPStatus.GATEWAY_TIMEOUT}  # of several, fewer are sent
+        answer, fingerprint = self._asked("/v1/embeddings", request, self._about["body_bytes"], again)
         if fingerprint is None:
             raise self._strange()
         if fingerprint != self.fingerprint:  # it was started anew: vectors of two models must not mix
@@ -204,15 +210,21 @@ class RemoteEncoder:
         return vectors
 
     def _asked(
-        self, path: str, body: dict[str, Any] | None = None, most_bytes: float = math.inf
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        most_bytes: float = math.inf,
+        again: frozenset[int] = _BUSY,
     ) -> tuple[Any, str | None]:
         """What the server answers, and the fingerprint of its model where it says that; a busy one is asked again.
 
         Args:
             most_bytes (`float`): Of a body. A larger one is not sent: whoever refuses it need not read it to its end.
+            again: Statuses after which the server is asked again, for a while.
 
         Raises:
             _RefusedError: the request itself is at fault.
+            _SlowError: it took the server too long.
             ValueError: the server cannot answer, with the remedy.
         """
         headers = {"Content-Type": "application/json"}
@@ -228,10 +240,10 @@ class RemoteEncoder:
         ends = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
-                with urlopen(request, timeout=_SECONDS) as answer:
+                with urlopen(request, timeout=self._seconds) as answer:
                     return json.load(answer), answer.headers.get(FINGERPRINT_HEADER)
             except HTTPError as error:
-                if error.code == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() < ends:
+                if error.code in again and time.monotonic() < ends:
                     after = error.headers.get("Retry-After", "")
                     time.sleep(min(float(after), _BUSY_SECONDS) if after.isdecimal() else _WAIT_SECONDS)
                     continue
@@ -251,7 +263,8 @@ class RemoteEncoder:
             return _RefusedError(message)
         if error.code == HTTPStatus.UNAUTHORIZED:
             return ValueError(f"{self._address}: {message} The command line sends ${API_KEY_VARIABLE}.")
-        return ValueError(f"{self._address} answers with status {error.code}: {message}")
+        kind = _SlowError if error.code == HTTPStatus.GATEWAY_TIMEOUT else ValueError
+        return kind(f"{self._address} answers with status {error.code}: {message}")
 
     def _strange(self) -> ValueError:
         return ValueError(f"{self._address} answers as no `plume-embed serve` does: start that there, of this version.")
@@ -259,6 +272,10 @@ class RemoteEncoder:
 
 class _RefusedError(ValueError):
     """The server cannot embed what was sent; the message is the reason alone."""
+
+
+class _SlowError(ValueError):
+    """The server gave up before it had the vectors."""
 
 
 def _served(answer: Any, address: str) -> tuple[str, int, dict[str, Any]]:

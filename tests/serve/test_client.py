@@ -20,7 +20,9 @@ from plume_embed.cli.loading import choose_encoder
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import open_index
 from plume_embed.index.update import UpdateOptions, UpdateReport, update_index
+from plume_embed.serve.app import Service
 from plume_embed.serve.client import RemoteEncoder
+from plume_embed.serve.errors import RequestError
 from plume_embed.serve.settings import MEGABYTE, Limits
 
 
@@ -105,6 +107,28 @@ def test_texts_that_are_too_large_together_go_in_smaller_requests(encoder):
     assert np.abs(vectors[:8] - encoder.encode(items[:8])).max() < 1e-5
 
 
+def test_texts_that_take_the_server_too_long_go_in_smaller_requests_and_one_alone_is_sent_again(encoder, monkeypatch):
+    asked, embed = [], Service.embed
+
+    async def slow(self, body, request):
+        asked.append(len(body.input))
+        if len(body.input) > 1 or len(asked) < 4:
+            raise RequestError(504, "It took too long.")
+        return await embed(self, body, request)
+
+    monkeypatch.setattr(Service, "embed", slow)
+    monkeypatch.setattr("plume_embed.serve.client._WAIT_SECONDS", 0.01)
+    with running(encoder) as address:
+        remote = RemoteEncoder(address)
+        vectors, errors = remote.encode_readable([{"text": "a"}, {"text": "b"}])
+        assert errors == {} and np.abs(vectors - encoder.encode(["a", "b"])).max() < 1e-5
+        assert asked == [2, 1, 1, 1, 1]
+        asked.clear()
+        monkeypatch.setattr("plume_embed.serve.client._BUSY_SECONDS", 0)
+        with pytest.raises(ValueError, match="status 504: It took too long"):
+            remote.encode_readable([{"text": "a"}])
+
+
 def test_texts_fit_there_as_they_fit_here(server, encoder):
     remote = RemoteEncoder(server)
     for text in ("a", "word " * 1200, "word " * 20_000, "наука " * 2000, "😀" * 6000):
@@ -170,6 +194,7 @@ ABOUT = {
     "document_latent_steps": None,
     "items": 8,
     "body_bytes": 1000,
+    "request_seconds": 60,
     "num_frames": 8,
     "fps": None,
     "max_image_pixels": 100,
