@@ -68,10 +68,11 @@ def index(
     ] = False,
     ann_kind: Annotated[
         AnnKind | None,
-        typer.Option(help="Of --ann: how vectors are coded. Default: binary; docs/scale.md compares them."),
+        typer.Option(help="Of --ann: how vectors are coded. Default: as it is, else binary (docs/scale.md)."),
     ] = None,
     ann_dimensions: Annotated[
-        int | None, typer.Option(min=8, help="Of --ann: code only the first so many dimensions. Default: all.")
+        int | None,
+        typer.Option(min=8, help="Of --ann: code only the first so many dimensions. Default: as it is, else all."),
     ] = None,
 ) -> None:
     """Embed a folder into an index, or update that index.
@@ -89,23 +90,22 @@ def index(
     db, console = database_of(folder, to), make_console()
     bring_up_to_date(folders, db, encoder, latent_steps, batch_size, console, choices)
     if ann:
-        _update_ann(db, encoder, latent_steps, ann_kind or AnnKind.BINARY, ann_dimensions, console)
+        _update_ann(db, encoder, latent_steps, ann_kind, ann_dimensions, console)
 
 
 def _update_ann(
     db: "Place",
     encoder: "ItemEncoder",
     latent_steps: int | None,
-    kind: AnnKind,
+    kind: AnnKind | None,
     dimensions: int | None,
     console: "Console",
 ) -> None:
-    from plume_embed.index.neighbours import AnnSettings
     from plume_embed.index.table import ANN_ROWS
     from plume_embed.index.update import update_ann
 
     with working("Training the ANN index"):
-        made = update_ann(db, encoder, latent_steps, AnnSettings(kind, dimensions))
+        made = update_ann(db, encoder, latent_steps, kind, dimensions)
     if made is None:
         console.print(f"no ANN index: below {ANN_ROWS:,} items every search is an exact scan")
     else:

@@ -51,9 +51,6 @@ class AnnSettings:
     dimensions: int | None = None
 
 
-DEFAULT_ANN = AnnSettings()
-
-
 @dataclass(frozen=True)
 class AnnIndex:
     """An index as it stands.
@@ -75,6 +72,17 @@ class AnnIndex:
     def is_outgrown(self, num_rows: int) -> bool:
         """Whether the table has doubled since: the partitions are then too large and not where the vectors are."""
         return num_rows >= 2 * self.trained_rows
+
+
+def chosen_settings(found: AnnIndex | None, kind: AnnKind | None, dimensions: int | None) -> AnnSettings:
+    """What an index is made of next: what is there stays where nothing else is asked for.
+
+    Another kind begins with all dimensions; dimensions alone leave the kind as it is.
+    """
+    held = found.settings if found is not None else AnnSettings()
+    if kind is None and dimensions is None:
+        return held
+    return AnnSettings(held.kind if kind is None else kind, dimensions)
 
 
 def read_ann(table: Table) -> AnnIndex | None:

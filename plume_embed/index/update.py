@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from plume_embed.encode.batching import BATCH_SIZE
+from plume_embed.index.ann_kind import AnnKind
 from plume_embed.index.commit import Done, OnProgress, Progress, commit_batches
 from plume_embed.index.folders import Scope, new_scope
 from plume_embed.index.interface import ItemEncoder
 from plume_embed.index.listing import Listing, content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
-from plume_embed.index.neighbours import DEFAULT_ANN, AnnIndex, AnnSettings, build_ann
+from plume_embed.index.neighbours import AnnIndex, build_ann, chosen_settings
 from plume_embed.index.pipeline import Work, embed_contents
 from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.search import describe
@@ -148,18 +149,21 @@ def update_ann(
     db: Place,
     encoder: ItemEncoder,
     num_latent_steps: int | None = None,
-    settings: AnnSettings = DEFAULT_ANN,
+    kind: AnnKind | None = None,
+    dimensions: int | None = None,
     min_rows: int = ANN_ROWS,
 ) -> AnnIndex | None:
     """Gives an index of approximate neighbours to what is indexed, and holds it fresh.
 
-    It is trained where there is none, where there is another one, and where the table has doubled since.
+    It is trained where there is none, where another one is asked for, and where the table has doubled since.
 
     Args:
         db ([`Place`]): An index that is there.
         encoder ([`ItemEncoder`]): The model that made it.
         num_latent_steps (`int`, *optional*): K, as for [`update_index`].
-        settings ([`AnnSettings`]): What it is made of.
+        kind ([`AnnKind`], *optional*): How it codes vectors. By default as the one that is there does, else binary.
+        dimensions (`int`, *optional*): Only the first so many are coded. By default all, or with no kind given either
+            those of the one that is there.
         min_rows (`int`): With fewer rows nothing is done: an exact scan is quick.
 
     Returns:
@@ -172,6 +176,7 @@ def update_ann(
     with locked(db), errors_named(db):
         index = Index(db, describe(encoder, num_latent_steps))
         num_rows, found = index.items.count_rows(), index.ann()
+        settings = chosen_settings(found, kind, dimensions)
         if num_rows < min_rows:
             return None
         if found is None or found.settings != settings or found.is_outgrown(num_rows):

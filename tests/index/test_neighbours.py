@@ -10,8 +10,9 @@ from index_data import CountingEncoder
 from lancedb.table import Table
 
 from benchmarks.ann import Clusters
+from plume_embed.cli import index as cli_index
 from plume_embed.cli.main import main
-from plume_embed.index import search, store
+from plume_embed.index import search, store, update
 from plume_embed.index.neighbours import (
     SHORT,
     AnnKind,
@@ -163,7 +164,7 @@ def test_an_update_brings_new_items_into_the_ann_index_and_one_that_is_outgrown_
     folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
 ):
     db = folder / ".plume-index"
-    update_ann(db, encoder, 1, AnnSettings(AnnKind.INT8, 8), min_rows=1)
+    update_ann(db, encoder, 1, AnnKind.INT8, 8, min_rows=1)
     for number in range(300, 600):
         (folder / f"{number}.txt").write_text(f"the number {number} of many")
     update_index(folder, db, encoder, num_latent_steps=1)
@@ -174,8 +175,31 @@ def test_an_update_brings_new_items_into_the_ann_index_and_one_that_is_outgrown_
     monkeypatch.setattr(search, "ANN_ROWS", 300)
     (db / "snapshot.arrow").unlink()  # a large index has none
     assert "trained on 300 of 600 vectors" in (opened(folder, encoder).remedy() or "")
-    made = update_ann(db, encoder, 1, AnnSettings(AnnKind.INT8, 8), min_rows=1)
-    assert made is not None and made.trained_rows == 600
+    made = update_ann(db, encoder, 1, min_rows=1)
+    assert made is not None and made.trained_rows == 600 and made.settings == AnnSettings(AnnKind.INT8, 8)
+
+
+def test_an_ann_index_keeps_its_codes_until_others_are_asked_for(folder: Path, encoder: CountingEncoder):
+    db = folder / ".plume-index"
+    for kind, dimensions, expected in (
+        (AnnKind.BINARY, None, AnnSettings(AnnKind.BINARY)),
+        (AnnKind.INT8, 8, AnnSettings(AnnKind.INT8, 8)),
+        (None, None, AnnSettings(AnnKind.INT8, 8)),
+        (None, 16, AnnSettings(AnnKind.INT8, 16)),
+        (AnnKind.INT8, None, AnnSettings(AnnKind.INT8)),
+    ):
+        made = update_ann(db, encoder, 1, kind, dimensions, min_rows=1)
+        assert made is not None and made.settings == expected
+
+
+def test_index_ann_without_a_kind_asks_for_none(folder: Path, encoder: CountingEncoder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli_index, "choose_encoder", lambda *options: encoder)
+    monkeypatch.setattr(update, "update_ann", lambda db, encoder, steps, *wanted: asked.append(wanted))
+    for options in ((), ("--ann-kind", "int8"), ("--ann-dimensions", "16")):
+        with pytest.raises(SystemExit):
+            main(["index", str(folder), "--latent-steps", "1", "--ann", *options])
+    assert asked == [(None, None), (AnnKind.INT8, None), (None, 16)]
 
 
 def test_where_is_sql_over_the_columns_of_an_item(folder: Path, encoder: CountingEncoder):
@@ -224,7 +248,7 @@ def test_more_results_than_a_number_of_32_bits_are_all_of_them(
 ):
     query = encoder.encode(["number 7"], num_latent_steps=1)[0]
     if is_exact is False:
-        update_ann(folder / ".plume-index", encoder, 1, AnnSettings(AnnKind.INT8, 8), min_rows=1)
+        update_ann(folder / ".plume-index", encoder, 1, AnnKind.INT8, 8, min_rows=1)
     found = opened(folder, encoder).search(query, 10**12, where="kind = 'text'", is_exact=is_exact)
     assert len(found) == len(list(folder.glob("*.txt")))
 
