@@ -30,14 +30,15 @@ def rationalize(
     seconds: Annotated[float, typer.Option(min=1, help="Timeout of one answer.")] = 120,
     max_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Stop once the requests have used this many tokens in all. Default: no limit."),
+        typer.Option(min=1, help="Stop once all runs together have used this many tokens. Default: no limit."),
     ] = None,
     media_root: Annotated[Path, typer.Option(help="Folder of the media, relative to the folder of PAIRS.")] = Path(),
     dataset_name: Annotated[str, typer.Option(help="Name of the sub-dataset in the corpus.")] = "pairs",
 ) -> None:
     """Have a vision-language model write the rationales that the curriculum needs, for pairs of your own.
 
-    $PLUME_API_KEY holds the key of the server. It can be interrupted at any moment: run it again and it continues.
+    $PLUME_API_KEY holds the key of the server. It can be interrupted at any moment: run it again and it continues. What
+    is written is not asked for again; another model takes another --out.
     """
     check_output(out, "--out", [pairs], ".jsonl")
     with heavy_imports():
@@ -54,7 +55,7 @@ def rationalize(
     console = make_console()
     console.print(
         f"{report.rows:,} of {counted(len(rows), 'row')} in {out}; {report.written:,} rationales written now, "
-        f"{report.resumed:,} there already; {counted(report.tokens, 'token')}"
+        f"{report.resumed:,} there already; {counted(report.tokens, 'token')} in all runs"
     )
     for reason, number in report.failed.most_common():
         console.print(f"given up: {counted(number, 'input')}: {reason}")

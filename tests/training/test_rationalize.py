@@ -138,7 +138,6 @@ def test_all_kinds_of_sides_come_out_as_a_corpus_that_training_reads(server, tmp
     assert len(frames) > 1 and all(frame.is_file() for frame in frames)
     assert len(corpus[1].target.item["image"]) == 1
     assert server.pictures == 1 + len(frames) + 1
-    assert not list(tmp_path.glob(".*journal"))
 
 
 def test_a_busy_server_is_asked_again_and_stalls_failures_and_lies_are_given_up_by_reason(server, tmp_path):
@@ -177,6 +176,53 @@ def test_requests_at_once_and_tokens_are_bounded(server, tmp_path):
     assert 1000 <= report.tokens <= 1000 + 2 * 100
     again = rationalize(rows, writer(server), tmp_path / "c.jsonl", RationalizeOptions(jobs=3))
     assert again.rows == 12 and again.resumed == report.written
+
+
+def test_tokens_count_over_runs_those_of_unusable_answers_too(server, tmp_path):
+    rows, options = pairs(tmp_path, "lies", "a whale", "a fox"), RationalizeOptions(jobs=1, tries=2, max_tokens=600)
+    first = rationalize(rows, writer(server), tmp_path / "c.jsonl", options)
+    assert (first.written, first.tokens, server.requests, first.is_out_of_budget) == (2, 600, 6, True)
+    again = rationalize(rows, writer(server), tmp_path / "c.jsonl", options)
+    assert (again.written, again.tokens, server.requests, again.is_out_of_budget) == (0, 600, 6, True)
+    more = rationalize(rows, writer(server), tmp_path / "c.jsonl", RationalizeOptions(jobs=1, tries=1, max_tokens=900))
+    assert more.tokens == 900 and server.requests == 9
+
+
+def test_a_finished_corpus_is_not_paid_for_again_and_only_new_rows_are_asked_for(server, tmp_path):
+    out = tmp_path / "c.jsonl"
+    assert rationalize(pairs(tmp_path, "a whale", "a fox"), writer(server), out).rows == 2
+    before = out.read_bytes()
+    again = rationalize(pairs(tmp_path, "a whale", "a fox"), writer(server), out)
+    assert (again.rows, again.written, again.resumed, again.tokens, server.requests) == (2, 0, 4, 400, 4)
+    assert out.read_bytes() == before
+    assert rationalize(pairs(tmp_path, "a whale", "a fox", "a hen"), writer(server), out).written == 2
+
+
+def test_rationales_of_two_writers_are_not_mixed(server, tmp_path):
+    rows, out, options = (
+        pairs(tmp_path, "a whale", "a fox"),
+        tmp_path / "c.jsonl",
+        RationalizeOptions(1, max_tokens=200),
+    )
+    with pytest.raises(ValueError, match="The server refuses"):  # a corpus with nothing in it takes another writer
+        rationalize(rows, EndpointWriter(server.address, "first", "wrong"), out)
+    rationalize(rows, writer(server), out, options)
+    before = server.requests
+    for other, words in (
+        (
+            EndpointWriter(server.address, "other", "none"),
+            "model m, not model other.* another --out, or delete .*journal",
+        ),
+        (EndpointWriter("http://127.0.0.1:1/v1", "m", "none"), "not endpoint http://127.0.0.1:1/v1.* the same model"),
+        (EndpointWriter(server.address, "m", "none", max_answer_tokens=9), "max_answer_tokens 700, not .* 9"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            rationalize(rows, other, out)
+    assert server.requests == before
+    journal = tmp_path / ".c.jsonl.journal"
+    journal.write_text(journal.read_text().partition("\n")[2])  # as an earlier version wrote it
+    with pytest.raises(ValueError, match=r"does not say who wrote .* put this line first: \{"):
+        rationalize(rows, writer(server), out)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Rationales for pairs of one's own, written by a vision-language model, so that the whole curriculum runs on them.
 
 Each distinct side is sent once to a server with OpenAI's chat interface. What comes back is checked by the rules of the
-training corpus; finished sides go to a journal beside the output, so that a killed run goes on where it was.
+training corpus; finished sides go to a journal beside the output, so that a killed run goes on where it was, and a
+finished one is not paid for again.
 """
 
 import base64
@@ -10,7 +11,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from plume_embed.model.videos_plume import sample_frames
 from plume_embed.outputs import check_output
 from plume_embed.training.curriculum import parse_assistant_turn, split_sentences
 from plume_embed.training.data.pair_rows import PAGES_AS_PICTURES, PairRow, item_key, open_pages
+from plume_embed.training.data.rationale_journal import Journal
 
 INSTRUCTION = (
     "You are given one input of a search engine: a text, pictures, frames of a film, or several of these. In four to "
@@ -39,6 +41,11 @@ _LEAST_SENTENCES, _MOST_CHARACTERS = 2, 6000
 
 class Writer(Protocol):
     """What writes a rationale: a server, or a model in this process."""
+
+    @property
+    def about(self) -> dict[str, str | int]:
+        """What decides the text, by name: the model, where it runs, and its limits."""
+        ...
 
     def write(self, text: str, pictures: Sequence[Image.Image]) -> tuple[str, int]:
         """The assistant's turn for one input, and the tokens it cost.
@@ -61,7 +68,8 @@ class RationalizeOptions:
     Args:
         jobs (`int`): Requests at once.
         tries (`int`): Answers asked for one side before it is given up.
-        max_tokens (`int`, *optional*): Tokens of all requests together after which nothing more is asked.
+        max_tokens (`int`, *optional*): Tokens of all requests together, those of earlier runs for this corpus too,
+            after which nothing more is asked.
         max_failures (`int`): Sides given up in a row that end the run: the server is of no use.
     """
 
@@ -73,7 +81,7 @@ class RationalizeOptions:
 
 @dataclass
 class RationalizeReport:
-    """Rows written; sides written just now and found in the journal; tokens spent; sides given up, by reason."""
+    """Rows written; sides written just now and found in the journal; tokens of all runs; sides given up, by reason."""
 
     rows: int = 0
     written: int = 0
@@ -97,14 +105,14 @@ def rationalize(
         rows (`Sequence[PairRow]`): From `read_pairs`. Given negatives have no place in the corpus and are dropped.
         writer ([`Writer`]): Who writes.
         out (`Path`): A JSONL file, whose folder is made; pictures of pages and frames of films go to the folder
-            `OUT.media` beside it.
+            `OUT.media` beside it. The journal `.OUT.journal` stays there too.
         options ([`RationalizeOptions`]): Limits.
         dataset_name (`str`): Of the sub-dataset, from which a batch is drawn.
         on_progress: Called with sides done and sides in all.
 
     Raises:
-        ValueError: a medium that cannot be read, the server refuses everything, too many failures in a row, or an
-            output that is no JSONL file.
+        ValueError: a medium that cannot be read, the server refuses everything, too many failures in a row, an output
+            that is no JSONL file, or one that another writer has begun.
     """
     check_output(out, "out", suffix=".jsonl")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -112,16 +120,13 @@ def rationalize(
     for row in rows:
         for name, item in (("query", row.query), ("positive", row.positive)):
             sides.setdefault(item_key(item), (item, f"{row.where}: {name}"))
-    report, journal = RationalizeReport(), out.with_name(f".{out.name}.journal")
-    turns = {key: turn for key, turn in _journal(journal) if key in sides}
-    report.resumed = len(turns)
+    about = {**writer.about, "instruction": _short_hash(INSTRUCTION.encode()), "frames of a film": NUM_FRAMES}
+    journal = Journal(out.with_name(f".{out.name}.journal"), about)
+    turns = journal.turns
     todo = {key: side for key, side in sides.items() if key not in turns}
-    with journal.open("a", encoding="utf-8") as file:
-        file.write("\n")  # behind a line that a kill may have cut short
-        for key, turn in _written(todo, writer, options, report, on_progress, len(sides)):
-            turns[key] = turn
-            file.write(json.dumps({"key": key, "turn": turn}) + "\n")
-            file.flush()
+    report = RationalizeReport(resumed=len(sides) - len(todo))
+    _write(todo, writer, options, report, journal, on_progress, len(sides))
+    report.tokens = journal.tokens
     with replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
         for row in rows:
             keys = item_key(row.query), item_key(row.positive)
@@ -138,8 +143,6 @@ def rationalize(
             line = {"qry": query, "pos": positive, "dataset_name": dataset_name}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             report.rows += 1
-    if not report.failed and not report.is_out_of_budget:
-        journal.unlink()
     return report
 
 
@@ -159,20 +162,21 @@ def check_turn(turn: str) -> str:
     return f"<think>{rationale}</think><answer>{answer}</answer>"
 
 
-def _written(
+def _write(
     todo: dict[int, tuple[dict[str, Any], str]],
     writer: Writer,
     options: RationalizeOptions,
     report: RationalizeReport,
+    journal: Journal,
     on_progress: Callable[[int, int], None],
     total: int,
-) -> Iterator[tuple[int, str]]:
-    """Keys and turns as they come; `jobs` requests run at once, and no more than that wait."""
+) -> None:
+    """Fills the journal as turns come; `jobs` requests run at once, and no more than that wait."""
     waiting, running, in_a_row = iter(todo.items()), dict[Future, int](), 0
     on_progress(report.resumed, total)
     with ThreadPoolExecutor(options.jobs) as pool:
         while True:
-            spent = options.max_tokens is not None and report.tokens >= options.max_tokens
+            spent = options.max_tokens is not None and journal.tokens >= options.max_tokens
             while not spent and len(running) < options.jobs and (job := next(waiting, None)) is not None:
                 key, (item, name) = job
                 running[pool.submit(_turn, item, name, writer, options.tries)] = key
@@ -182,7 +186,7 @@ def _written(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 key = running.pop(future)
                 turn, tokens, reason = future.result()
-                report.tokens += tokens
+                journal.add(key, turn, tokens)
                 if turn is None:
                     report.failed[reason] += 1
                     in_a_row += 1
@@ -191,7 +195,6 @@ def _written(
                 else:
                     in_a_row = 0
                     report.written += 1
-                    yield key, turn
                 on_progress(report.resumed + report.written + report.failed.total(), total)
 
 
@@ -241,27 +244,20 @@ def _corpus_side(item: dict[str, Any], turn: str, out: Path) -> dict[str, Any]:
 
 def _saved(picture: Image.Image, out: Path) -> str:
     content = _png(picture)
-    path = out.with_name(f"{out.name}.media") / f"{hashlib.blake2b(content, digest_size=12).hexdigest()}.png"
+    path = out.with_name(f"{out.name}.media") / f"{_short_hash(content)}.png"
     if not path.is_file():
         write_bytes(path, content)
     return str(path.resolve())
+
+
+def _short_hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
 def _png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
-
-
-def _journal(path: Path) -> Iterator[tuple[int, str]]:
-    """What an earlier run wrote; a line that a kill cut short is left out."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            yield entry["key"], entry["turn"]
 
 
 class EndpointWriter:
@@ -293,6 +289,11 @@ class EndpointWriter:
         check_address(endpoint, "--endpoint", "http://127.0.0.1:8000/v1")
         self._client = OpenAI(base_url=endpoint, api_key=api_key, timeout=seconds, max_retries=retries)
         self._model, self._max_answer_tokens = model, max_answer_tokens
+        self.about: dict[str, str | int] = {
+            "model": model,
+            "endpoint": endpoint.rstrip("/"),
+            "max_answer_tokens": max_answer_tokens,
+        }
 
     def write(self, text: str, pictures: Sequence[Image.Image]) -> tuple[str, int]:
         """See [`Writer`]. The client waits and asks again by itself where the server is busy or fails."""
@@ -348,6 +349,7 @@ class LocalWriter:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(model)  # of a class that is known when it runs
         self._model = loaded.to(device).eval()
         self._max_answer_tokens = max_answer_tokens
+        self.about: dict[str, str | int] = {"model": model, "max_answer_tokens": max_answer_tokens}
 
     def write(self, text: str, pictures: Sequence[Image.Image]) -> tuple[str, int]:
         """See [`Writer`]; greedy."""
