@@ -12,7 +12,7 @@ from plume_embed.index.interface import ItemEncoder
 from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.snapshot import Snapshot, read_snapshot
 from plume_embed.index.store import Index
-from plume_embed.index.table import ANN_ROWS, Metadata
+from plume_embed.index.table import ANN_ROWS, FORMAT, FORMAT_WITH_TIMES, Metadata
 from plume_embed.reading.items import Kind
 from plume_embed.stored import check_utf8
 
@@ -218,7 +218,8 @@ def open_index(
 def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metadata:
     """What an index by this model says about itself."""
     steps = encoder.document_latent_steps(num_latent_steps)
-    return Metadata(encoder.fingerprint, steps, encoder.name, fingerprints=encoder.fingerprints)
+    form = FORMAT_WITH_TIMES if encoder.processor.sees_times else FORMAT
+    return Metadata(encoder.fingerprint, steps, encoder.name, form, encoder.fingerprints)
 
 
 def _hit(distance: float, places: list[_Place]) -> Hit:

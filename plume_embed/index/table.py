@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ANN_ROWS = 100_000  # with fewer items every search is an exact scan
 FORMAT = 2  # raise when files are cut into items differently, or the columns change
+FORMAT_WITH_TIMES = 3  # of models that see when a film's frames are shown: with 2 they were given other times
 DEFAULT_DATABASE = ".plume-index"  # inside the indexed folder; hidden, so that it is never indexed itself
 _ITEMS, _FILES, _FOLDERS = "items", "files", "folders"
 SNAPSHOT_DATA, SNAPSHOT_STATE = "snapshot.arrow", "snapshot.json"
@@ -58,7 +59,7 @@ class Metadata:
         fingerprint (`str`): Of the model, see [`Encoder.fingerprint`].
         num_latent_steps (`int`): K of the documents in it.
         model (`str`): The model's name, for messages.
-        format (`int`): `FORMAT` when it was made.
+        format (`int`): `FORMAT`, or `FORMAT_WITH_TIMES` by what the model sees.
         fingerprints (`dict[str, str]`): Of the model with each `--dtype`; for messages, and not stored.
     """
 
@@ -267,7 +268,8 @@ def check_origin(schema: pa.Schema, wanted: Metadata, db: Place) -> None:
     if found is None:
         raise ValueError(f"{db} holds a table that is no index of plume-embed; pass another --to.")
     said = json.loads(found)
-    if said.get("format") != FORMAT:
+    is_known = said.get("format") in (FORMAT, FORMAT_WITH_TIMES)
+    if not is_known or (said["fingerprint"] == wanted.fingerprint and said["format"] != wanted.format):
         older = "version 0.1" if said.get("format") == 1 else "another version"
         raise ValueError(
             f"{db} was made by {older} of plume-embed, which read files differently; delete it to index anew, or pass "

@@ -178,6 +178,18 @@ def test_an_index_of_another_precision_is_refused_by_the_precisions_name(
             command(folder, tmp_path / "db", other, num_latent_steps=2)
 
 
+def test_an_index_in_which_films_had_no_times_is_refused_where_the_model_sees_them(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    update_index(folder, tmp_path / "old", encoder, num_latent_steps=2)
+    monkeypatch.setattr(type(encoder.processor), "sees_times", True)
+    for command in (update_index, open_index):
+        with pytest.raises(ValueError, match="made by another version .* delete it to index anew"):
+            command(folder, tmp_path / "old", encoder, num_latent_steps=2)
+    update_index(folder, tmp_path / "new", encoder, num_latent_steps=2)
+    assert update_index(folder, tmp_path / "new", encoder, num_latent_steps=2).embedded == 0
+
+
 def test_an_index_of_version_0_1_is_refused_with_the_remedy(folder: Path, encoder: CountingEncoder, tmp_path: Path):
     said = {"fingerprint": "a", "num_latent_steps": 2, "model": "m", "root": "..", "format": 1}
     columns = pa.schema([("vector", pa.list_(pa.float32(), 4))], metadata={"plume_index": json.dumps(said)})
