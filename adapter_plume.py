@@ -29,6 +29,8 @@ ADAPTER_FIELDS = (
     "use_step_embedding",
     "num_step_embeddings",
 )
+# Those of them by which it has other tensors.
+TENSOR_FIELDS = frozenset(ADAPTER_FIELDS) - {"num_experts_per_tok", "adapter_dropout", "router_context"}
 
 
 class PlumeExperts(nn.Module):
@@ -147,4 +149,4 @@ class PlumeAdapter(nn.Module):
         return z + self.experts(u, gates), probs
 
 
-__all__ = ["ADAPTER_FIELDS", "PlumeAdapter", "PlumeExperts", "PlumeRouter"]
+__all__ = ["ADAPTER_FIELDS", "TENSOR_FIELDS", "PlumeAdapter", "PlumeExperts", "PlumeRouter"]

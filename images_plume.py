@@ -6,6 +6,7 @@ file needs no torch, so that a process that only reads files starts quickly.
 """
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,12 +37,15 @@ _DRAWINGS = ("EPS", "WMF")
 _TURNED = range(2, 9)  # EXIF orientations that are not upright
 _SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _DNG_VERSION = 254, 258, 262, 339, 50706  # TIFF tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the third and the fourth of them
+_MASK = 4  # a bit of the first
 _DEEP_WHITE = 65535  # of 16-bit grey
 _NAME_CHARACTERS = 260  # of a path in an error
 _INSTALL = "pip install 'plume-embed[photos]'"
 _REMOTE = ("http", "https", "ftp", "s3", "gs", "hf", "data")
 # Rows that are laid over white at a time; the same picture as in one piece, without three more copies of it in memory.
 _ROWS = 1024
+# An open file, or a picture of one that is not decoded yet, may be part of several items, which threads read at once.
+_SHARED = threading.RLock()
 
 
 def _has_heif() -> bool:
@@ -123,8 +127,9 @@ def opened(source: Any, kind: str) -> Iterator[BinaryIO]:
             raise NotOpenedError(
                 f"An open {kind} file must be binary and readable (mode 'rb'), got {source_name(source)}."
             )
-        source.seek(0)
-        yield source
+        with _SHARED:
+            source.seek(0)
+            yield source
     else:
         path = _local_path(source)
         try:
@@ -144,7 +149,7 @@ def opened(source: Any, kind: str) -> Iterator[BinaryIO]:
 
 
 def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture of a source as RGB; the first one, where there are several.
+    """The picture of a source as RGB; the first one that is no mask of another, where there are several.
 
     Raises:
         ValueError: it cannot be read, naming it, whatever its decoder raises; or it is above `max_pixels`.
@@ -152,11 +157,12 @@ def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
     with opened(source, "image") as file:
         try:
             path = source_path(source)
-            if path is not None and path.suffix.lower() in RAW_SUFFIXES:
+            if path is not None and path.suffix.lower() in RAW_SUFFIXES and not _is_plain(file):
                 return to_rgb(_develop(file, max_pixels), max_pixels)
             with open_picture(file) as picture:
                 if _is_preview(picture):
                     return to_rgb(_develop(file, max_pixels), max_pixels)
+                _pass_over_masks(picture)
                 return to_rgb(picture, max_pixels)
         except Exception as error:  # decoders raise anything on damaged files
             raise ValueError(f"Cannot read {source_name(source)} as an image: {why(error, source)}") from error
@@ -191,7 +197,10 @@ def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
             whatever their decoder raises.
     """
     check_size(*image.size, max_pixels)
+    _scale_transparency(image)
     image.load()  # a PNG may have its EXIF data behind its pixels
+    if image.mode in ("RGBa", "La"):
+        image = image.convert(image.mode.upper())
     is_deep = image.mode == "F" or image.mode.startswith("I")
     white = _white_of(image) if is_deep else None
     if image.getexif().get(ExifTags.Base.Orientation) in _TURNED:  # Pillow would copy an upright picture
@@ -201,6 +210,29 @@ def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         return _over_white(image)
     return image.convert("RGB")
+
+
+def decode_shared(image: Image.Image) -> None:
+    """Decodes a picture that a caller has opened, by one thread at a time: Pillow's decoders are not safe to share."""
+    with _SHARED:
+        _scale_transparency(image)
+        image.load()
+        image.getexif()
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Brings a PNG's transparent value, which Pillow leaves as it is, to the 8 bits that Pillow makes of its pixels.
+
+    What is decoded already has no tile: it is too late then, or has been done.
+    """
+    clear = image.info.get("transparency")
+    if image.format != "PNG" or not image.tile or clear is None:
+        return
+    mode = image.tile[0][3]  # how the pixels lie in the file
+    if mode in ("L;2", "L;4"):
+        image.info["transparency"] = clear * 255 // (2 ** int(mode[2:]) - 1)
+    elif mode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
@@ -249,6 +281,24 @@ def _is_preview(picture: Image.Image) -> bool:
     if picture.format != "TIFF":
         return False
     return _DNG_VERSION in picture.tag_v2 or bool(picture.tag_v2.get(_SUBFILE_TYPE, 0) & 1)
+
+
+def _is_plain(file: BinaryIO) -> bool:
+    """Whether a file with the name of a camera's raw picture is a plain one, as its copy under another name may be."""
+    start = file.read(8)
+    file.seek(0)
+    return start.startswith(b"\xff\xd8\xff") or start == b"\x89PNG\r\n\x1a\n"
+
+
+def _pass_over_masks(picture: Image.Image) -> None:
+    """Goes on to the first picture of a TIFF that is no mask of another; where all are, it stays."""
+    if picture.format != "TIFF":
+        return
+    for place in range(picture.n_frames):
+        picture.seek(place)
+        if not picture.tag_v2.get(_SUBFILE_TYPE, 0) & _MASK:
+            return
+    picture.seek(0)
 
 
 def _develop(file: BinaryIO, max_pixels: int) -> Image.Image:

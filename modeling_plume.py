@@ -24,7 +24,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .adapter_plume import ADAPTER_FIELDS, PlumeAdapter, PlumeExperts
+from .adapter_plume import TENSOR_FIELDS, PlumeAdapter, PlumeExperts
 from .arguments_plume import (
     check_tensors,
     documented_signature,
@@ -134,7 +134,7 @@ class PlumeModel(PreTrainedModel):
         wrong = weights_that_do_not_fit(info, ignore_mismatched_sizes)
         if wrong and pretrained_model_name_or_path is not None:
             saved, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **kwargs)
-            if any(saved.get(f, getattr(PlumeConfig, f)) != getattr(model.config, f) for f in ADAPTER_FIELDS):
+            if any(saved.get(f, getattr(PlumeConfig, f)) != getattr(model.config, f) for f in TENSOR_FIELDS):
                 wrong = {name: kind for name, kind in wrong.items() if not name.startswith("adapter.")}
         refuse_weights(wrong, pretrained_model_name_or_path)
         return (model, info) if output_loading_info else model

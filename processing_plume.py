@@ -322,7 +322,8 @@ class PlumeProcessor(ProcessorMixin):
         prompts = []
         for one in conversations:
             with _naming_the_item(one):
-                prompts.append(without_cuts(self._prompts.render(normalize_conversation(one), self.chat_template)))
+                shown = self._with_blank_image(normalize_conversation(one))
+                prompts.append(without_cuts(self._prompts.render(shown, self.chat_template)))
         return prompts if is_batched else prompts[0]
 
     def _batch(

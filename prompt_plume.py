@@ -47,6 +47,7 @@ def build_chat_template(
     """
     family = backbone_family(backbone_type)
     system = f"<|im_start|>system\n{system_message}<|im_end|>\n" if system_message is not None else ""
+    head = f"{system}<|im_start|>user\n"
     tail = f"\n{ANCHOR_TOKEN}\n{instruction}<|im_end|>\n<|im_start|>assistant\n<think>{LATENT_START_TOKEN}"
     return f"""\
 {{%- set ns = namespace(images='', videos='', text='') -%}}
@@ -70,8 +71,8 @@ def build_chat_template(
     {{%- endfor -%}}
   {{%- endif -%}}
 {{%- endfor -%}}
-{{{{- {json.dumps(system + "<|im_start|>user" + chr(10))} ~ ns.images ~ ns.videos ~ ns.text | trim -}}}}
-{{{{- {json.dumps(tail)} -}}}}
+{{{{- {json.dumps(head, ensure_ascii=False)} ~ ns.images ~ ns.videos ~ ns.text | trim -}}}}
+{{{{- {json.dumps(tail, ensure_ascii=False)} -}}}}
 """
 
 

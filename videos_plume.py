@@ -130,10 +130,11 @@ def film_seconds(source: Any, max_pixels: int = MAX_PIXELS) -> float:
         with _container(file) as (container, stream):
             start, end, number = math.inf, -math.inf, 0
             for packet in container.demux(stream):
+                if not packet.size or packet.is_discard:  # an edit list leaves packets out that the rest is coded by
+                    continue
+                number += 1
                 time = packet.dts if packet.pts is None else packet.pts
-                if packet.size:
-                    number += 1
-                if packet.size and time is not None:
+                if time is not None:
                     start, end = min(start, time), max(end, time + (packet.duration or 0))
             if not start < end:  # a stream without times
                 return number / _rate(stream)
@@ -183,7 +184,12 @@ def is_animated(picture: Image.Image) -> bool:
 
 
 def _num_frames(picture: Image.Image) -> int:
-    return picture.n_frames if picture.format in _ANIMATED else 1
+    return picture.n_frames - _first_frame(picture) if picture.format in _ANIMATED else 1
+
+
+def _first_frame(picture: Image.Image) -> int:
+    """Where an animation begins: a PNG may have a picture in front of it for programs that show none."""
+    return int(picture.format == "PNG" and picture.info.get("default_image", False))
 
 
 def _is_picture(file: BinaryIO) -> bool:
@@ -286,7 +292,8 @@ def _turn(frame: "av.VideoFrame") -> Image.Transpose | None:
 
 def _animation_frames(picture: Image.Image, max_pixels: int) -> Iterator[Frame]:
     seconds = 0.0
-    for index in range(_num_frames(picture)):
+    first = _first_frame(picture)
+    for index in range(first, first + _num_frames(picture)):
         picture.seek(index)
         shown = to_rgb(picture, max_pixels)
         yield Frame(seconds, lambda shown=shown: shown)
@@ -295,7 +302,8 @@ def _animation_frames(picture: Image.Image, max_pixels: int) -> Iterator[Frame]:
 
 def _animation_seconds(picture: Image.Image) -> float:
     seconds = 0.0
-    for index in range(_num_frames(picture)):
+    first = _first_frame(picture)
+    for index in range(first, first + _num_frames(picture)):
         picture.seek(index)
         picture.load()  # a WebP knows how long a frame lasts once it is decoded
         seconds += picture.info.get("duration", 0) / 1000

@@ -259,7 +259,8 @@ class _OrderedQueue:
 
 
 class ProcessorCopies:
-    """Copies of a processor for threads to borrow: tokenizers are not safe to share. As many as are out at once.
+    """Copies of a processor for threads to borrow: tokenizers are not safe to share. As many as are out at once, and
+    new ones once a setting of the processor has changed.
 
     Args:
         processor: What is copied, never used itself.
@@ -271,15 +272,25 @@ class ProcessorCopies:
     @contextmanager
     def borrow(self) -> Iterator[Any]:
         """A copy that nobody else uses."""
-        try:
-            copied = self._spare.get_nowait()
-        except queue.Empty:
+        settings = self._settings()
+        made_by, copied = self._taken()
+        if made_by != settings:
             with self._copying:
                 copied = copy.deepcopy(self._processor)
         try:
             yield copied
         finally:
-            self._spare.put(copied)
+            self._spare.put((settings, copied))
+
+    def _taken(self) -> tuple[dict[str, Any] | None, Any]:
+        try:
+            return self._spare.get_nowait()
+        except queue.Empty:
+            return None, None
+
+    def _settings(self) -> dict[str, Any]:
+        values = vars(self._processor).items()
+        return {name: value for name, value in values if value is None or isinstance(value, str | int | float)}
 
 
 def _done(work: Callable[[Group], Result], group: Group) -> "Future[Result]":

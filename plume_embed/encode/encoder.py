@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
+from PIL import Image
 from transformers import BatchFeature
 
 from plume_embed.encode.batching import (
@@ -142,7 +143,7 @@ class Encoder(Preparer):
 
     def encode(
         self,
-        items: Sequence[Any],
+        items: Iterable[Any],
         batch_size: int = BATCH_SIZE,
         num_latent_steps: int | None = None,
         token_budget: float = TOKEN_BUDGET,
@@ -157,7 +158,7 @@ class Encoder(Preparer):
                 memory. An item above it has a pass to itself.
 
         Raises:
-            ValueError: an item that cannot be embedded, with its index.
+            ValueError: an item that cannot be embedded, with its index; or one item instead of a list.
         """
         vectors, errors = self.encode_readable(items, batch_size, num_latent_steps, token_budget)
         for index in sorted(errors):
@@ -166,7 +167,7 @@ class Encoder(Preparer):
 
     def encode_readable(
         self,
-        items: Sequence[Any],
+        items: Iterable[Any],
         batch_size: int = BATCH_SIZE,
         num_latent_steps: int | None = None,
         token_budget: float = TOKEN_BUDGET,
@@ -176,7 +177,13 @@ class Encoder(Preparer):
 
         Args:
             read_out (`str`): See [`read_vectors`].
+
+        Raises:
+            ValueError: one item instead of a list.
         """
+        if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
+            raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
+        items: Any = items if isinstance(items, Sized) else list(items)
         vectors = np.full((len(items), self.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
         groups = self.plan(items, batch_size, token_budget)

@@ -106,6 +106,12 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
     frames = f"{processor.num_frames} evenly spaced frames"
     if processor.fps is not None:
         frames = f"{processor.fps:g} frames a second"
+    of_documents = (
+        "Vectors with different K are different embeddings:\nembed documents and queries with the same K."
+        if config.document_latent_steps is None
+        else f"Documents take K = {config.document_latent_steps},\nwhatever that of queries: `encode_document` of "
+        "sentence-transformers does so by itself."
+    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     experts = {
         "moe": f"{config.num_experts} experts, {config.num_experts_per_tok} per step"
@@ -129,6 +135,7 @@ def model_card(model: PlumeModel, processor: PlumeProcessor, name: str, base_mod
         dtype=str(model.dtype).removeprefix("torch."),
         picture_limits=processor.family.describe_limits(processor),
         frames=frames,
+        of_documents=of_documents,
         max_length=f"{processor.max_length:,}",
     )
 
@@ -188,8 +195,7 @@ quick = model.encode(["a red bicycle"], num_latent_steps=0)
 ## What K does
 
 `num_latent_steps` (K) is a choice of the call: `model(**batch, num_latent_steps=4)`. More steps cost one short pass of
-the backbone each; 0 is a single pass without a rollout. Vectors with different K are different embeddings: embed
-documents and queries with the same K.
+the backbone each; 0 is a single pass without a rollout. {of_documents}
 
 ## Limits
 

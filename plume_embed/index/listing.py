@@ -73,6 +73,8 @@ class Listing:
     def _is_gone(self, place: Path, prune: bool) -> bool:
         if not _is_there(place):
             return prune or not _is_empty_folder(_nearest_folder(place))
+        if any(parent.is_symlink() for parent in place.parents if parent.is_relative_to(self.root)):
+            return True  # a folder that became a link is not entered
         if place.is_symlink() and not _stays_inside(place, self.root):
             return True
         return not stat.S_ISREG(place.stat().st_mode)

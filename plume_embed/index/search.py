@@ -30,7 +30,7 @@ class Hit:
         kind (`str`): "text", "image", "video" or "page".
         snippet (`str`): How its text starts, in one line.
         folder (`str`): The folder that was searched, as it was given.
-        copies: Where the same content is too, as path#locator.
+        copies: Where the same content is too, as path#locator; with its folder where that is another one.
         content (`str`): The file's content by its name in the index: what it is, and the SHA-256 of its bytes.
     """
 
@@ -68,8 +68,10 @@ class _Place:
     kind: str
     snippet: str
 
-    def __str__(self) -> str:
-        return f"{self.path}#{self.locator}" if self.locator else self.path
+    def beside(self, other: "_Place") -> str:
+        """As a copy of what is in another place: path#locator, with its folder where that is another one."""
+        path = self.path if self.folder == other.folder else str(Path(self.folder) / self.path)
+        return f"{path}#{self.locator}" if self.locator else path
 
 
 class OpenIndex:
@@ -183,12 +185,13 @@ class OpenIndex:
         return sorted(groups, key=lambda group: (group[0], group[1][0].folder, group[1][0].path, group[1][0].item))
 
     def _places(self, contents: set[str]) -> dict[str, list[tuple[str, str]]]:
-        """Where the contents are, as folder and path, in the scopes alone."""
+        """Where the contents are, as folder and path, in the scopes alone; a file in two of them is in the first."""
         found: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for row in self._index.files_with(sorted(contents)):
             for folder, scope in self._scopes.items():
                 if row.folder == scope.folder.number and row.path.startswith(scope.prefix):
                     found[row.content].append((folder, row.path.removeprefix(scope.prefix)))
+                    break
         return found
 
 
@@ -223,7 +226,8 @@ def describe(encoder: ItemEncoder, num_latent_steps: int | None = None) -> Metad
 
 
 def _hit(distance: float, places: list[_Place]) -> Hit:
-    first, copies = places[0], tuple(map(str, _unique(places[1:])))
+    first = places[0]
+    copies = tuple(place.beside(first) for place in _unique(places[1:]))
     found = (first.path, first.locator, first.kind, first.snippet, first.folder)
     return Hit(1.0 - distance, *found, copies, first.content)
 

@@ -259,7 +259,8 @@ class _Update:
             else:
                 self.report.kept_files += row.num_items > 0
                 self.report.away_files += is_away and row.num_items > 0
-        held = [row for row in self.known.values() if row.num_items > 0]
+        covers = self.listing.exclusions.covers  # what is left out on purpose is missed by nobody
+        held = [row for row in self.known.values() if row.num_items > 0 and not covers(row.path)]
         if held and not self.options.prune and self._is_nothing_left(held, {row.path for row in gone}):
             raise ValueError(self._refusal(len(held)))
         return gone

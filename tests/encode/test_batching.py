@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,7 +223,7 @@ def test_no_text_has_more_tokens_than_is_said_without_tokenising_it(text, releas
 
 
 def test_a_copy_of_the_processor_is_lent_to_one_at_a_time_and_lent_again():
-    copies = ProcessorCopies(["a processor"])
+    copies = ProcessorCopies(SimpleNamespace(num_frames=8))
     with copies.borrow() as first, copies.borrow() as second:
         assert first is not second
     with copies.borrow() as again:

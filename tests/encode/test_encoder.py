@@ -43,6 +43,25 @@ def expected(encoder: WatchedEncoder, items: list) -> np.ndarray:
     return np.concatenate([encoder.encode([item], num_latent_steps=3) for item in items])
 
 
+@pytest.mark.parametrize("one", ["ferry", b"ferry", {"text": "ferry"}, Path("ferry.png"), Image.new("RGB", (28, 28))])
+def test_one_item_instead_of_a_list_is_refused(encoder, one):
+    with pytest.raises(ValueError, match=rf"Hand over a list of items: .*, got one {type(one).__name__}"):
+        encoder.encode(one)
+
+
+def test_what_can_be_run_through_once_is_a_list_of_items(encoder):
+    words = ["a ferry", "a bridge"]
+    np.testing.assert_array_equal(encoder.encode(word for word in words), encoder.encode(words))
+
+
+def test_a_setting_of_the_processor_counts_from_the_next_call_on(released_model_dir, tmp_path):
+    film = write_video(tmp_path / "film.mp4")
+    changed, expected = (Encoder(released_model_dir, device="cpu") for _ in range(2))
+    changed.encode([film_item := {"video": film}])
+    changed.processor.num_frames = expected.processor.num_frames = 2
+    np.testing.assert_allclose(changed.encode([film_item]), expected.encode([film_item]), atol=1e-6)
+
+
 @pytest.mark.parametrize(("batch_size", "token_budget"), [(32, 1e9), (5, 1e9), (32, 400), (1, 1)])
 def test_the_passes_change_no_vector(encoder, items, expected, batch_size, token_budget):
     vectors = encoder.encode(items, batch_size, 3, token_budget)

@@ -5,7 +5,7 @@ import resource
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,11 @@ def _kibibytes(name: str, process: str = "self") -> int:
 
 def _children() -> list[str]:
     """Processes of this one that are alive, such as the one that reads files, which stays."""
-    return [child for file in Path("/proc/self/task").glob("*/children") for child in file.read_text().split()]
+    found: list[str] = []
+    for file in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            found += file.read_text().split()
+    return found
 
 
 def _largest_ended_child() -> float:

@@ -103,7 +103,7 @@ def test_the_space_takes_an_upload_or_refuses_it_in_a_sentence(name: str, folder
     refusal, items = "", []
     with within_limits(name):
         try:
-            items = read_upload(folder / name, name, ("image", "video", "page", "text"), Limits(), num_frames=4)
+            items = read_upload(folder / name, name, ("image", "video", "page", "text"), Limits(), Options(4, 10**8))
         except RefusedError as error:
             refusal = str(error)
     if refusal:

@@ -73,6 +73,16 @@ def test_the_model_card_says_what_the_hub_wants_to_know(exported: Path):
         assert part in card
 
 
+def test_the_card_says_what_k_documents_take(released_model_dir: Path, tmp_path: Path):
+    same = "embed documents and queries with the same K"
+    assert same in (export_model(tmp_path / "one", released_model_dir) / "README.md").read_text()
+    own = shutil.copytree(released_model_dir, tmp_path / "own")
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"document_latent_steps": 0}))
+    card = (export_model(tmp_path / "two", own) / "README.md").read_text()
+    assert "Documents take K = 0" in card and same not in card
+
+
 def test_the_card_names_no_base_model_that_it_does_not_know(released_model_dir: Path, tmp_path: Path):
     assert "base_model" not in front_matter(export_model(tmp_path / "out", released_model_dir))
 

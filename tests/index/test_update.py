@@ -15,7 +15,7 @@ from small_files import write_pdf, write_picture
 from plume_embed.index.folders import default_database
 from plume_embed.index.search import open_index
 from plume_embed.index.table import BusyError
-from plume_embed.index.update import update_index
+from plume_embed.index.update import UpdateOptions, update_index
 
 # Moved folders
 
@@ -208,7 +208,9 @@ def test_an_index_holds_several_folders(folder: Path, encoder: CountingEncoder, 
     assert update(folder, encoder, db).embedded == 0 and len(rows_by_place(db)) == len(before) + 2
     query = encoder.encode(["Roses grow in gardens."], num_latent_steps=0)[0]
     hits = open_index([folder, other], db, encoder, 0).search(query, 9)
-    assert (hits[0].folder, hits[0].path) == (str(folder), "sub/rose.md") and hits[0].copies == ("copy.md",)
+    assert (hits[0].folder, hits[0].path) == (str(folder), "sub/rose.md") and hits[0].copies == (
+        str(other / "copy.md"),
+    )
     assert len(hits) == 4
     assert [hit.path for hit in open_index(other, db, encoder, 0).search(query, 1)] == ["copy.md"]
     with pytest.raises(ValueError, match="contains .* in the index"):
@@ -220,6 +222,50 @@ def test_an_index_holds_several_folders(folder: Path, encoder: CountingEncoder, 
 
 
 # Rules
+
+
+def test_a_file_in_two_of_the_folders_is_found_once_and_a_copy_elsewhere_with_its_folder(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path
+):
+    other = tmp_path / "other"
+    (folder / "sub").mkdir(exist_ok=True)
+    other.mkdir()
+    for place in (folder / "a.txt", folder / "sub" / "a.txt", other / "a.txt"):
+        place.write_text("a text that is there three times")
+    update(folder, encoder, tmp_path / "db")
+    update(other, encoder, tmp_path / "db", add=True)
+    (query,) = encoder.encode(["a text that is there three times"], num_latent_steps=0)
+    for folders, copies in (
+        ([folder, folder / "sub"], ("sub/a.txt",)),
+        ([folder, other], ("sub/a.txt", str(other / "a.txt"))),
+    ):
+        opened = open_index(folders, tmp_path / "db", encoder, 0)
+        places = [(row.path, row.item) for row in opened.rows()]
+        assert places.count(("a.txt", 0)) == len(folders) - (other not in folders)
+        (hit,) = opened.search(query, top=1)
+        assert (hit.folder, hit.path, hit.copies) == (str(folder), "a.txt", copies)
+
+
+def test_a_folder_that_became_a_link_is_gone(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    (folder / "old").mkdir()
+    (folder / "old" / "x.txt").write_text("a red ferry")
+    update_index(folder, tmp_path / "db", encoder)
+    (folder / "old").rename(folder / "new")
+    (folder / "old").symlink_to("new")
+    (folder / "new" / "x.txt").write_text("quantum physics")
+    report = update_index(folder, tmp_path / "db", encoder)
+    assert report.kept_files == 0
+    paths = {row.path for row in open_index(folder, tmp_path / "db", encoder).rows()}
+    assert "new/x.txt" in paths and "old/x.txt" not in paths
+
+
+def test_a_rule_that_leaves_out_all_that_was_indexed_is_followed(tmp_path: Path, encoder: CountingEncoder):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "x.txt").write_text("a red ferry")
+    update_index(tmp_path / "folder", tmp_path / "db", encoder)
+    write_picture(tmp_path / "folder" / "p.png")
+    update_index(tmp_path / "folder", tmp_path / "db", encoder, options=UpdateOptions(exclude=("*.txt",)))
+    assert {row.path for row in open_index(tmp_path / "folder", tmp_path / "db", encoder).rows()} == {"p.png"}
 
 
 def test_rules_leave_files_out_and_are_remembered(folder: Path, encoder: CountingEncoder):

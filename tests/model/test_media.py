@@ -4,18 +4,19 @@ import io
 import os
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from small_files import turned_video, write_dng, write_picture, write_video
+from PIL import Image, TiffImagePlugin
+from small_files import turned_video, write_dng, write_long_video, write_picture, write_video
 
 from plume_embed.model.images_plume import IMAGE_SUFFIXES, MAX_PIXELS, image_size
 from plume_embed.model.media_plume import load_image, load_video
-from plume_embed.model.videos_plume import film_seconds, open_film, sample_frames
+from plume_embed.model.videos_plume import film_seconds, is_animated, open_film, sample_frames
 
 FAULTS = Path(__file__).parents[1] / "fixtures" / "faults"
 
@@ -72,6 +73,71 @@ def test_a_cameras_raw_picture_is_developed_and_upright(tmp_path):
     left, right = upright.getpixel((20, 30)), upright.getpixel((75, 30))
     assert left[0] > 200 > left[1] and right[1] > 200 > right[0]
     assert load_image(write_dng(tmp_path / "b.dng", orientation=6)).size == (64, 96)
+
+
+def test_a_plain_picture_under_the_name_of_a_raw_one_is_what_it_is_under_its_own(picture, tmp_path):
+    for suffix, own in ((".dng", ".jpg"), (".nef", ".png")):
+        picture.save(tmp_path / f"a{own}")
+        (tmp_path / f"a{suffix}").write_bytes((tmp_path / f"a{own}").read_bytes())
+        assert same(load_image(tmp_path / f"a{suffix}"), load_image(tmp_path / f"a{own}"))
+
+
+def test_a_mask_in_front_of_a_tiffs_picture_is_passed_over(picture, tmp_path):
+    mask = Image.new("L", picture.size, 255)
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "a.tif"), True) as tiff:
+        for page, kind in ((mask, 4), (picture, 0)):
+            page.save(tiff, format="TIFF", tiffinfo={254: kind})
+            tiff.newFrame()
+    assert same(load_image(tmp_path / "a.tif"), picture)
+    mask.save(tmp_path / "masks.tif", tiffinfo={254: 4})
+    assert same(load_image(tmp_path / "masks.tif"), mask.convert("RGB"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_picture_that_is_opened_and_not_decoded_may_be_read_by_many_threads(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((2400, 1800)).save(tmp_path / f"a{suffix}")
+    expected = load_image(tmp_path / f"a{suffix}")
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            shared = Image.open(tmp_path / f"a{suffix}")
+            assert all(same(found, expected) for found in pool.map(load_image, [shared] * 8))
+            with (tmp_path / f"a{suffix}").open("rb") as file:
+                assert all(same(found, expected) for found in pool.map(load_image, [file] * 8))
+
+
+def png(bits: int, kind: int, row: bytes, clear: bytes) -> bytes:
+    """A PNG of one row of two pixels, with a transparent value."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 2, 1, bits, kind, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"tRNS", clear), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "row", "clear", "other"),
+    [
+        (2, 0, bytes([0b01_10_0000]), b"\0\1", (170, 170, 170)),
+        (4, 0, bytes([0x5A]), b"\0\5", (170, 170, 170)),
+        (8, 0, bytes([5, 10]), b"\0\5", (10, 10, 10)),
+        (16, 0, b"\x05\x00\x0a\x00", b"\x05\x00", (9, 9, 9)),
+        (8, 2, bytes([85, 17, 34, 1, 2, 3]), bytes([0, 85, 0, 17, 0, 34]), (1, 2, 3)),
+        (16, 2, bytes.fromhex("550011002200010002000300"), bytes.fromhex("550011002200"), (1, 2, 3)),
+    ],
+)
+def test_the_transparent_value_of_a_png_is_white_at_every_depth(bits, kind, row, clear, other):
+    data = png(bits, kind, row, clear)
+    for source in (data, Image.open(io.BytesIO(data))):
+        shown = load_image(source)
+        assert (shown.getpixel((0, 0)), shown.getpixel((1, 0))) == ((255, 255, 255), other)
+
+
+def test_transparency_that_is_multiplied_in_is_white_as_well():
+    clear = Image.new("RGBA", (4, 4), (10, 200, 30, 0))
+    assert load_image(clear.convert("RGBa")).getpixel((0, 0)) == load_image(clear).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_the_preview_in_front_of_a_raw_picture_is_never_taken_for_it(picture, tmp_path):
@@ -257,6 +323,32 @@ def test_an_animated_picture_under_a_video_key_is_a_film(picture, tmp_path, suff
         )
     assert film_seconds(path) == pytest.approx(3.0)
     assert same(load_image(path), load_image(Image.fromarray(film[0].permute(1, 2, 0).numpy())))
+
+
+def test_the_picture_in_front_of_an_animated_png_is_no_frame_of_it(tmp_path):
+    front, *frames = (Image.new("RGB", (40, 30), colour) for colour in ("white", "red", "lime"))
+    front.save(tmp_path / "a.png", save_all=True, append_images=frames, default_image=True, duration=100)
+    pictures, seconds = sample_frames(tmp_path / "a.png", 8)
+    assert [picture.getpixel((0, 0)) for picture in pictures] == [(255, 0, 0), (0, 255, 0)] and seconds == [0, 0.1]
+    assert film_seconds(tmp_path / "a.png") == pytest.approx(0.2)
+    front.save(tmp_path / "one.png", save_all=True, append_images=frames[:1], default_image=True)
+    with Image.open(tmp_path / "one.png") as still:
+        assert not is_animated(still)
+
+
+def test_what_an_edit_list_leaves_out_of_a_film_does_not_count_for_its_length(tmp_path):
+    whole, cut = write_long_video(tmp_path / "whole.mp4", seconds=12, rate=10.0), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w", options={"avoid_negative_ts": "disabled"}) as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts = (time - int(3 / stream.time_base) for time in (packet.pts, packet.dts))
+                packet.stream = copied
+                target.mux(packet)
+    with open_film(cut) as film:
+        shown = sum(1 for _ in film.frames)
+    assert shown == 90 and film_seconds(cut) == pytest.approx(9.0) and film_seconds(whole) == pytest.approx(12.0)
 
 
 def test_a_film_is_the_same_from_its_bytes(tmp_path):

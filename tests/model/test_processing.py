@@ -1,5 +1,6 @@
 """PlumeProcessor: the prompt to the token, every form of input, and what it refuses."""
 
+import copy
 import io
 import struct
 from pathlib import Path
@@ -105,6 +106,23 @@ def test_a_shorter_prompt_keeps_the_frame():
     template = build_chat_template("Say it.", system_message=None)
     assert "system\\n" not in template
     assert "\\n<disc_emb>\\nSay it.<|im_end|>\\n<|im_start|>assistant\\n<think><bot>" in template
+
+
+def test_an_instruction_may_hold_any_character(processor):
+    own = copy.deepcopy(processor)
+    own.chat_template = build_chat_template('Represent 😀 é "it" 家.', system_message="Be kind 🙂.")
+    shown = own.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    assert 'Represent 😀 é "it" 家.' in shown and "Be kind 🙂." in shown
+    assert own(["x"])["input_ids"].shape[1] > 10
+
+
+def test_the_prompt_that_is_shown_has_the_blank_picture_that_a_text_gets(released_model_dir):
+    processor = PlumeProcessor.from_pretrained(released_model_dir)
+    processor.blank_image_for_text = True
+    chat = [{"role": "user", "content": "a red bicycle"}]
+    assert processor.family.image_placeholder in processor.apply_chat_template(chat, tokenize=False)
+    processor.blank_image_for_text = False
+    assert processor.family.image_placeholder not in processor.apply_chat_template(chat, tokenize=False)
 
 
 # One content, one batch

@@ -43,6 +43,19 @@ def test_a_model_some_of_whose_weights_are_missing_is_refused(released_model_dir
             load(folder)
 
 
+@pytest.mark.parametrize(
+    "field", [{"num_experts_per_tok": 1}, {"adapter_dropout": 0.1}, {"router_context": "none"}, {}]
+)
+def test_a_field_that_needs_no_other_weights_excuses_none_that_are_missing(released_model_dir, tmp_path, field):
+    folder = shutil.copytree(released_model_dir, tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: value for name, value in weights.items() if not name.startswith("adapter.router")}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"do not fit the model \(missing: [^)]*adapter.router"):
+        PlumeModel.from_pretrained(folder, **field)
+    assert PlumeModel.from_pretrained(released_model_dir, **field).config.num_experts_per_tok > 0
+
+
 def test_weights_of_another_shape_or_too_many_are_refused_unless_they_are_asked_for(released_model_dir, tmp_path):
     folder = shutil.copytree(released_model_dir, tmp_path / "m")
     weights = load_file(folder / "model.safetensors")

@@ -249,6 +249,17 @@ def test_a_target_that_equals_the_query_or_is_nearer_than_its_positive_is_no_neg
     )
 
 
+def test_false_negatives_are_the_same_in_mixed_precision():
+    torch.manual_seed(0)
+    queries, targets = torch.randn(64, 32), torch.randn(64, 32)
+    batch = TrainingBatch([], [], torch.arange(64), torch.arange(64), 1, query_keys=torch.arange(64) + 64)
+    weights = LossWeights(temperature=0.05, false_negative_margin=0.1)
+    _, exact = batch_losses(outputs(queries), outputs(targets), batch, weights)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, mixed = batch_losses(outputs(queries), outputs(targets), batch, weights)
+    assert mixed["nce_gen"].item() == exact["nce_gen"].item()
+
+
 def test_all_positives_of_a_query_count_for_every_row_that_asks_it():
     torch.manual_seed(3)
     queries, targets = torch.randn(3, 8), torch.randn(4, 8)

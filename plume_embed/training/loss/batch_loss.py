@@ -208,7 +208,8 @@ def _contrastive(queries: torch.Tensor, targets: torch.Tensor, pool: _Pool, weig
     """InfoNCE over the whole embedding and its first dimensions (Matryoshka), false negatives left out."""
     ignored = pool.ignored
     if weights.false_negative_margin is not None:
-        with torch.no_grad():
+        # In float32 like the loss itself, in mixed precision too: those of bfloat16 are too coarse for the margin.
+        with torch.no_grad(), torch.autocast(queries.device.type, enabled=False):
             cosines = queries.float() @ targets.float().T
             nearest = cosines.masked_fill(~pool.positives, -1.0).amax(dim=1, keepdim=True)
             false = cosines > nearest + weights.false_negative_margin
