@@ -183,11 +183,11 @@ class Encoder(Preparer):
         """
         if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
             raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
-        items: Any = items if isinstance(items, Sized) else list(items)
-        vectors = np.full((len(items), self.dimension), np.nan, dtype=np.float32)
+        rows: Any = items if isinstance(items, Sized) else list(items)
+        vectors = np.full((len(rows), self.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
-        groups = self.plan(items, batch_size, token_budget)
-        batches = [[items[place] for place in places] for places in groups]
+        groups = self.plan(rows, batch_size, token_budget)
+        batches = [[rows[place] for place in places] for places in groups]
         num_threads = min(THREADS_AHEAD, len(groups) - 1)
         results = self.encode_batches(batches, num_latent_steps, num_threads, read_out)
         for places, (part, refused) in zip(groups, results, strict=True):
