@@ -156,6 +156,7 @@ def scene_hops() -> dict[str, list[str]]:
     plain = ("distilled", "full_rehearsed", "full_held", "full_steps_held", "full_embedding_held", "full_longer")
     named = [rows[name] for name in (*plain, "single_pass_longer")]
     by_seed = [hits_of(row) for row in (*named, *(held[name] for name in ("parallel", "no_adapter", "k_8", "k_4")))]
+    by_stages = [hits_of(held[name]) for name in ("stages_6", "stages_6_dealt")]
     return {
         "README.md": [
             f"{distilled} with steps held to the written rationale, against {single} in a single pass and {written} "
@@ -173,6 +174,7 @@ def scene_hops() -> dict[str, list[str]]:
             f"whose interval there is {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}",
             sweeps,
             *by_seed,
+            *by_stages,
         ],
         "docs/results/scene_hops.md": [
             f"Then {follows:.1f} % get the other instruction's answer, where {own:.1f} % are right",
