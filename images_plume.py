@@ -35,9 +35,9 @@ _MAX_ASPECT_RATIO = 200
 # Pillow hands these to other programs (Ghostscript) or to the system.
 _DRAWINGS = ("EPS", "WMF")
 _TURNED = range(2, 9)  # EXIF orientations that are not upright
-_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _DNG_VERSION = 254, 258, 262, 339, 50706  # TIFF tags
-_WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the third and the fourth of them
-_MASK = 4  # a bit of the first
+SUBFILE_TYPE, PREVIEW, MASK = 254, 1, 4  # the TIFF tag of what a picture is beside others, and two of its bits
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT, _DNG_VERSION = 258, 262, 339, 50706  # other tags
+_WHITE_IS_ZERO, _SIGNED = 0, 2  # values of the second and the third of them
 _DEEP_WHITE = 65535  # of 16-bit grey
 _NAME_CHARACTERS = 260  # of a path in an error
 _INSTALL = "pip install 'plume-embed[photos]'"
@@ -212,8 +212,13 @@ def to_rgb(image: Image.Image, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return image.convert("RGB")
 
 
-def decode_shared(image: Image.Image) -> None:
-    """Decodes a picture that a caller has opened, by one thread at a time: Pillow's decoders are not safe to share."""
+def decode_shared(image: Image.Image, max_pixels: int) -> None:
+    """Decodes a picture that a caller has opened, by one thread at a time: Pillow's decoders are not safe to share.
+
+    Raises:
+        ValueError: see [`check_size`]. Damaged pictures raise whatever their decoder raises.
+    """
+    check_size(*image.size, max_pixels)
     with _SHARED:
         _scale_transparency(image)
         image.load()
@@ -280,7 +285,7 @@ def _is_preview(picture: Image.Image) -> bool:
     """Whether what Pillow found is but the preview that a camera puts in front of its raw picture."""
     if picture.format != "TIFF":
         return False
-    return _DNG_VERSION in picture.tag_v2 or bool(picture.tag_v2.get(_SUBFILE_TYPE, 0) & 1)
+    return _DNG_VERSION in picture.tag_v2 or bool(picture.tag_v2.get(SUBFILE_TYPE, 0) & PREVIEW)
 
 
 def _is_plain(file: BinaryIO) -> bool:
@@ -296,7 +301,7 @@ def _pass_over_masks(picture: Image.Image) -> None:
         return
     for place in range(picture.n_frames):
         picture.seek(place)
-        if not picture.tag_v2.get(_SUBFILE_TYPE, 0) & _MASK:
+        if not picture.tag_v2.get(SUBFILE_TYPE, 0) & MASK:
             return
     picture.seek(0)
 

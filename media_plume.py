@@ -10,16 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile
 
-from .images_plume import (
-    IMAGE_SUFFIXES,
-    MAX_PIXELS,
-    check_size,
-    decode_shared,
-    is_source,
-    read_image,
-    to_rgb,
-    why,
-)
+from .images_plume import IMAGE_SUFFIXES, MAX_PIXELS, decode_shared, is_source, read_image, to_rgb, why
 from .videos_plume import VIDEO_SUFFIXES, TimedFrames, film_seconds, sample_frames
 
 
@@ -43,8 +34,7 @@ def load_image(image: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
             f"An image must be a PIL image, a path, the bytes of a file or a uint8 array, got {type(image).__name__}."
         )
     try:
-        check_size(*image.size, max_pixels)
-        decode_shared(image)
+        decode_shared(image, max_pixels)
         return to_rgb(image, max_pixels)
     except Exception as error:  # a picture that was opened and not yet decoded; decoders raise anything
         is_file = isinstance(image, ImageFile.ImageFile) and image.filename

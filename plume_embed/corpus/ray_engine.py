@@ -165,12 +165,17 @@ class _Worker:
         self._writer = ShardWriter(self._job, one)
 
 
-def _cause_of(error: BaseException) -> BaseException:
-    """What a task raised, without Ray's account of where; a `RayError` where somebody died, or what they had is lost.
+def _death(error: RayError) -> RayError:
+    """That somebody died, or what they had is lost. What a task raised itself is raised here, as it was raised there.
 
     A task that was given what another one failed to make passes on its error.
     """
-    return _cause_of(error.cause) if isinstance(error, RayTaskError) else error
+    cause: BaseException = error
+    while isinstance(cause, RayTaskError):
+        cause = cause.cause
+    if not isinstance(cause, RayError):
+        raise cause from error
+    return cause
 
 
 def _named(error: BaseException) -> str:
@@ -220,13 +225,11 @@ class _Run:
                 try:
                     embedded = self._make(worker, one)
                 except RayError as error:
-                    cause = _cause_of(error)
-                    if not isinstance(cause, RayError):
-                        raise cause from error
+                    death = _death(error)
                     if tries + 1 == _TRIES:
                         raise ValueError(
                             f"Shard {one.name} cannot be made: {_TRIES} times its workers died. Something in it kills "
-                            f"them ({_named(cause)}); its rows are {one.spec}."
+                            f"them ({_named(death)}); its rows are {one.spec}."
                         ) from error
                     ray.kill(worker)
                     worker = self._new_worker()
@@ -260,13 +263,11 @@ class _Run:
                 ray.get(worker.load.remote())
                 return worker
             except RayError as error:
-                cause = _cause_of(error)
-                if not isinstance(cause, RayError):
-                    raise cause from error
+                death = _death(error)
                 if tries + 1 == _TRIES:
                     raise ValueError(
                         f"No worker starts: {_TRIES} times its process died while it loaded {self._model.folder} "
-                        f"({_named(cause)}). Most often memory is short: lower --workers."
+                        f"({_named(death)}). Most often memory is short: lower --workers."
                     ) from error
                 ray.kill(worker)
         raise AssertionError("the last try returns or raises")

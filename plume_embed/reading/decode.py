@@ -15,7 +15,10 @@ import pypdfium2
 from PIL import Image, ImageSequence
 
 from plume_embed.model.images_plume import (
+    MASK,
+    PREVIEW,
     RAW_SUFFIXES,
+    SUBFILE_TYPE,
     check_size,
     open_picture,
     opened,
@@ -32,7 +35,6 @@ from plume_embed.reading.pixels import with_arrays
 Image.init()  # Pillow's plugins too
 
 PAGE_LONG_SIDE = 1400  # pixels; small print of an A4 page stays readable
-_SUBFILE_TYPE, _PREVIEW, _MASK = 254, 1, 4  # of a TIFF's pictures
 
 
 def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
@@ -98,8 +100,8 @@ def _several(path: Path) -> tuple[bool, list[int]]:
         with opened(path, "image") as file, open_picture(file) as picture:
             if picture.format != "TIFF":
                 return is_animated(picture), []
-            types = [page.tag_v2.get(_SUBFILE_TYPE, 0) for page in ImageSequence.Iterator(picture)]
-            return False, [place for place, kind in enumerate(types) if not kind & (_PREVIEW | _MASK)]
+            types = [page.tag_v2.get(SUBFILE_TYPE, 0) for page in ImageSequence.Iterator(picture)]
+            return False, [place for place, kind in enumerate(types) if not kind & (PREVIEW | MASK)]
     except MemoryError:
         raise
     except Exception:  # its reader names what is wrong

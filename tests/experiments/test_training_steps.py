@@ -16,13 +16,14 @@ from typer.testing import CliRunner
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.evaluation.miniature.schema import Query, Side, Task, write_media, write_tasks
+from plume_embed.training.latents.causal import other_queries
 from training.ablations.rows import recipe_of, row_named
 from training.ablations.tables import summarise
 from training.hops import hops, mixed
 from training.steps import cost, curve, summary, tables, variants
 from training.steps import diagnose as script
 from training.steps.diagnose import diagnose, hits, mean_of
-from training.steps.sets import DiagnosticSet, Loaded, named_pictures, of_checkpoint, others_in_pools, sampled
+from training.steps.sets import DiagnosticSet, Loaded, named_pictures, of_checkpoint, sampled
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,15 +76,15 @@ def test_the_miniatures_tasks_keep_their_pools_and_a_sample_is_drawn_from_all_of
     loaded = of_checkpoint(ROOT / "checkpoints" / "plume-tiny", ROOT / "examples", tmp_path, None, 2)
     (asked,) = [found for found in loaded.sets if found.name == "V-RET/text to clip hard"]
     assert asked.pools == [[1, 2, 3], [0, 1]] and asked.gold == [[2], [0]]
-    assert asked.others == [1, 0]  # neither's answer is in the other's pool
+    assert other_queries(asked.gold, asked.pools).tolist() == [1, 0]  # neither's answer is in the other's pool
     assert len(sampled(1000, 10)) == 10 and sampled(1000, 10) != list(range(10)) and sampled(3, 10) == [0, 1, 2]
 
 
 def test_latents_come_from_a_query_whose_answer_can_be_found_in_ones_own_pool():
     gold, pools = [[0], [1], [2], [0]], [[0, 2, 3], [1, 0], [2], [0, 1, 2]]
-    assert others_in_pools(gold, pools) == [2, 3, 3, 1]
+    assert other_queries(gold, pools).tolist() == [2, 3, 3, 1]
     with pytest.raises(ValueError, match="no other with another answer"):
-        others_in_pools([[0], [0]], [[0, 1], [0, 1]])
+        other_queries([[0], [0]], [[0, 1], [0, 1]])
 
 
 def test_the_depth_of_a_query_is_the_place_of_its_last_press():

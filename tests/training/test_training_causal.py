@@ -59,7 +59,7 @@ def test_its_own_inputs_in_one_pass_give_the_embedding_of_the_rollout(model, pro
 
 
 def test_what_is_replaced_is_what_the_table_says(recorded):
-    inputs, others = recorded.inputs, other_queries([0, 0, 1, 1, 2, 0, 3])
+    inputs, others = recorded.inputs, other_queries([[answer] for answer in (0, 0, 1, 1, 2, 0, 3)])
     assert others.tolist() == [2, 2, 4, 4, 5, 6, 0]
     found = replaced(inputs, others)
     assert list(found) == list(REPLACEMENTS)
@@ -79,7 +79,7 @@ def test_what_cannot_be_replaced_is_refused(recorded):
     with pytest.raises(ValueError, match="at least two latent steps"):
         replaced(recorded.inputs[:, :1], torch.tensor([0]))
     with pytest.raises(ValueError, match="one gold candidate"):
-        other_queries([4, 4, 4])
+        other_queries([[4], [4], [4]])
 
 
 def test_a_branch_ends_behind_its_steps_and_leaves_the_cache_alone(model, processor, items):

@@ -40,7 +40,7 @@ def diagnose(loaded: Loaded, asked: DiagnosticSet) -> dict[str, Any]:
     queries = record(model, processor, asked.queries, steps)
     candidates = record(model, processor, asked.candidates, asked.document_latent_steps)
     own = hits(queries.embeddings, candidates.embeddings, asked.gold, asked.pools)
-    others = other_queries([gold[0] for gold in asked.gold]) if asked.others is None else torch.tensor(asked.others)
+    others = other_queries(asked.gold, asked.pools) if asked.others is None else torch.tensor(asked.others)
     embedded = embed_with(model, processor, asked.queries, replaced(queries.inputs, others))
     causal = {}
     for name, embeddings in embedded.items():

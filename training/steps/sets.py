@@ -46,7 +46,7 @@ class DiagnosticSet:
         document_latent_steps (`int`): K of the candidates.
         depths (`list[int]`, *optional*): For each query how many steps of the rationale its answer needs.
         others (`list[int]`, *optional*): For each query the one, with another answer, whose latents it is given.
-            `None`: the next one with another answer.
+            `None`: see `other_queries`.
         pools (`list[list[int]]`, *optional*): For each query the candidates that it is ranked against, its right ones
             among them. `None`: all of them.
         source (`str`): A hash of what the items were made of.
@@ -181,25 +181,6 @@ def _of_miniature(task: MiniatureTask, store: MediaStore, steps: int, count: int
         candidates=[store.model_input(side) for side in task.candidates],
         gold=[list(query.positives) for query in queries],
         document_latent_steps=steps,
-        others=others_in_pools([query.positives for query in queries], pools),
         pools=pools,
         source=f"{digest_of([task])} {rows}",
     )
-
-
-def others_in_pools(gold: Sequence[Sequence[int]], pools: Sequence[Sequence[int]]) -> list[int]:
-    """For each query the place of the next one, cyclically, whose first right candidate is a wrong one of its own pool,
-    so that its answer can move along; where there is none, of the next one with another answer.
-
-    Raises:
-        ValueError: a query has no other with another answer.
-    """
-    found = []
-    for place, (own, pool) in enumerate(zip(gold, pools, strict=True)):
-        behind = [(place + step) % len(gold) for step in range(1, len(gold))]
-        different = [other for other in behind if gold[other][0] not in own]
-        if not different:
-            raise ValueError("A query has no other with another answer to borrow from.")
-        inside = set(pool)
-        found.append(next((other for other in different if gold[other][0] in inside), different[0]))
-    return found

@@ -126,16 +126,28 @@ def replaced(inputs: torch.Tensor, others: torch.Tensor) -> dict[str, torch.Tens
     }
 
 
-def other_queries(gold: Sequence[int]) -> torch.Tensor:
-    """For each query the place of the next one, cyclically, that has another gold candidate.
+def other_queries(gold: Sequence[Sequence[int]], pools: Sequence[Sequence[int]] | None = None) -> torch.Tensor:
+    """For each query the place of the next one, cyclically, whose first right candidate is a wrong one of its own.
+
+    Args:
+        gold: For each query its right candidates.
+        pools (*optional*): For each query the candidates that it is ranked against. The other's answer is among them,
+            so that it can move along, where there is such a query.
 
     Raises:
-        ValueError: all have the same.
+        ValueError: a query has no other with another answer.
     """
-    if len(set(gold)) < 2:
-        raise ValueError("All queries have one gold candidate: none has another query to borrow from.")
-    count = len(gold)
-    found = [next(q for q in range(p + 1, p + count) if gold[q % count] != gold[p]) % count for p in range(count)]
+    count, found = len(gold), []
+    for place, own in enumerate(gold):
+        behind = [(place + step) % count for step in range(1, count)]
+        different = [other for other in behind if gold[other][0] not in own]
+        if not different:
+            raise ValueError(
+                "A query has no other with another answer to borrow from; where all have one gold candidate, none has."
+            )
+        pool = None if pools is None else {*pools[place]}
+        inside = (other for other in different if pool is None or gold[other][0] in pool)
+        found.append(next(inside, different[0]))
     return torch.tensor(found)
 
 
