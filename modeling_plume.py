@@ -345,7 +345,8 @@ class PlumeModel(PreTrainedModel):
             num_latent_steps (`int`, *optional*): K, by default the config's. 0 is a single pass: the embedding is read
                 at the last prefix token.
             task (`str`, *optional*): `"document"` takes the config's `document_latent_steps` by default; everything
-                else is a query. sentence-transformers passes it on from `encode_document`.
+                else is a query. sentence-transformers passes it on from `encode_document`. In training it must be said
+                where the two numbers differ.
             output_anchor_embeddings, output_latent_states, output_router_probs (`bool`): What else to return.
             media (`torch.Tensor`, *optional*): The backbone's arguments for pictures and films, all of the batch in the
                 order of the rows. Families with patches: `pixel_values`, `pixel_values_videos` [patches, patch size]
@@ -380,6 +381,14 @@ class PlumeModel(PreTrainedModel):
     def _num_steps(self, num_latent_steps: int | None, task: str | None) -> int:
         of_documents = self.config.document_latent_steps if task == "document" else None
         default = self.config.num_latent_steps if of_documents is None else of_documents
+        has_two = self.config.document_latent_steps not in (None, self.config.num_latent_steps)
+        if self.training and has_two and task is None and num_latent_steps is None:
+            raise ValueError(
+                f"Queries of this model take {self.config.num_latent_steps} latent steps and documents "
+                f"{self.config.document_latent_steps}: say in training which these are, with task='query' or "
+                "task='document'. For the trainer of sentence-transformers: router_mapping={'COLUMN': 'query', "
+                "'OTHER COLUMN': 'document'} in its arguments, for every column."
+            )
         num_steps = default if num_latent_steps is None else num_latent_steps
         largest = self.config.num_step_embeddings
         if not isinstance(num_steps, numbers.Integral) or isinstance(num_steps, bool) or not 0 <= num_steps <= largest:

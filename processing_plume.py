@@ -112,17 +112,10 @@ class PlumeProcessor(ProcessorMixin):
         self.backbone_settings = backbone_settings or {}
         self.vision_position_advance = vision_position_advance
         self.blank_image_for_text = blank_image_for_text
-        if num_frames is not None and fps is not None:
-            raise ValueError(
-                f"A film is sampled by num_frames or by fps, got num_frames={num_frames} and fps={fps}; set "
-                "one of them to None."
-            )
-        if not all(0 < value < math.inf for value in (num_frames, fps, frames_fps) if value is not None):
-            shown = f"{num_frames}, {fps}, {frames_fps}"
-            raise ValueError(f"num_frames, fps and frames_fps must be numbers above 0, got {shown}.")
         self.num_frames = 8 if num_frames is None and fps is None else num_frames
         self.fps = fps
         self.frames_fps = frames_fps
+        self._check_sampling()
         self.max_frames = max_frames
         self.max_image_pixels = max_image_pixels
         self.page_words = page_words
@@ -149,8 +142,7 @@ class PlumeProcessor(ProcessorMixin):
         self.image_token_id = known[family.image_token]
         self.video_token_id = known[family.video_token]
         self._media_ids = {self.image_token_id, self.video_token_id}
-        self._longest_token = max(map(len, known))  # characters of a token, as the vocabulary writes it
-        self._prompts = PromptWriter(tokenizer)
+        self._prompts = PromptWriter(tokenizer, (family.image_token, family.video_token))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -209,11 +201,24 @@ class PlumeProcessor(ProcessorMixin):
             raise ValueError(f"max_length must be a positive whole number, got {value!r}.")
         self.tokenizer.model_max_length = value
 
+    def _check_sampling(self) -> None:
+        """Refuses settings of films that contradict each other; they can be changed at any time."""
+        num_frames, fps = self.num_frames, self.fps
+        if (num_frames is None) == (fps is None):
+            raise ValueError(
+                f"A film is sampled by num_frames or by fps, got num_frames={num_frames} and fps={fps}; set "
+                "one of them to None."
+            )
+        if not all(0 < value < math.inf for value in (num_frames, fps, self.frames_fps) if value is not None):
+            shown = f"{num_frames}, {fps}, {self.frames_fps}"
+            raise ValueError(f"num_frames, fps and frames_fps must be numbers above 0, got {shown}.")
+
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"max_length": self.max_length}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """Saves the processor, its code, and the files that make the folder load in sentence-transformers."""
+        self._check_sampling()  # what is saved can be loaded
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_sentence_transformers_files(folder)
@@ -389,6 +394,7 @@ class PlumeProcessor(ProcessorMixin):
                 f"{' and '.join(sampling)} cannot be asked for here: the frames that you chose are all used; hand over "
                 "a path, or choose the frames."
             )
+        self._check_sampling()
         sampling = sampling or {"num_frames": self.num_frames, "fps": self.fps}
         num_frames, fps = sampling.get("num_frames"), sampling.get("fps")
         frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, fps)
@@ -506,8 +512,9 @@ class PlumeProcessor(ProcessorMixin):
         if len(text) <= tried:
             return
         found = len(self.tokenizer.encode(text[:tried], add_special_tokens=False))
+        longest = max(map(len, self.tokenizer.get_vocab()))  # characters of a token, as the vocabulary writes it
         # The last word tried may be cut; twice the limit leaves no doubt.
-        if found > 2 * self.max_length or len(text) > self._longest_token * self.max_length:
+        if found > 2 * self.max_length or len(text) > longest * self.max_length:
             raise ValueError(self._too_long(f"more than {max(found // 2, self.max_length)}"))
 
     def _too_long(self, num_tokens: str) -> str:

@@ -2,6 +2,7 @@
 """The prompt: PLUME's tokens, the instruction, the template, and a user's text in it.
 
 A control token that a user types is text: it is cut in two before the tokenizer sees it, so that none can be forged.
+Words that a user added to the vocabulary (`tokenizer.add_tokens`) are no control tokens.
 """
 
 import json
@@ -18,6 +19,7 @@ LATENT_END_TOKEN = "<eot>"
 EMBEDDING_TOKEN = "<gen_emb>"
 # In the order in which the released tokenizer added them; <ct> stands for a latent step in its training data.
 PLUME_TOKENS = (EMBEDDING_TOKEN, ANCHOR_TOKEN, LATENT_START_TOKEN, LATENT_END_TOKEN, "<ct>")
+THINK_TOKENS = ("<think>", "</think>")  # tokens of some backbones, plain text in others
 SUFFIX_TEXT = f"{LATENT_END_TOKEN}</think>\n{EMBEDDING_TOKEN}"
 
 # The instruction that the released weights were trained with: part of the protocol, to the letter.
@@ -86,12 +88,16 @@ def content_parts(conversation: list[dict], kind: str) -> list[Any]:
 
 
 class PromptWriter:
-    """Renders the prompt of a row, and turns it into token ids, with the tokenizer and the template of a processor."""
+    """Renders the prompt of a row, and turns it into token ids, with the tokenizer and the template of a processor.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): Of the processor.
+        media_tokens (`tuple[str, ...]`): The backbone's tokens that stand for a picture or a film.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, media_tokens: tuple[str, ...]):
         self.tokenizer = tokenizer
-        by_length = sorted(tokenizer.added_tokens_encoder, key=len, reverse=True)
-        self._control_tokens = re.compile("|".join(map(re.escape, by_length)))
+        self._prompt_tokens = {*PLUME_TOKENS, *THINK_TOKENS, *media_tokens}
 
     def render(self, conversation: list[dict], chat_template: str) -> str:
         """The prompt of one row: control tokens of the user marked with a cut, media as one placeholder each."""
@@ -106,8 +112,12 @@ class PromptWriter:
         return [i for piece in prompt.split(_CUT) for i in self.tokenizer.encode(piece, add_special_tokens=False)]
 
     def _mark_cuts(self, text: str) -> str:
-        """Marks a cut after the first character of every control token."""
-        return self._control_tokens.sub(lambda match: match[0][0] + _CUT + match[0][1:], text.replace(_CUT, ""))
+        """Marks a cut after the first character of every control token: special ones and those of the prompt itself."""
+        # Read at every call: the tokens of a loaded folder and those added since must mean the same.
+        added = self.tokenizer.added_tokens_decoder.values()
+        control = {str(token) for token in added if token.special or str(token) in self._prompt_tokens}
+        pattern = "|".join(map(re.escape, sorted(control, key=len, reverse=True)))
+        return re.sub(pattern, lambda match: match[0][0] + _CUT + match[0][1:], text.replace(_CUT, ""))
 
 
 def without_cuts(prompt: str) -> str:

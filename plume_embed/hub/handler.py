@@ -5,7 +5,9 @@ There it stands beside the model and nothing else: it imports what transformers'
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,8 @@ from PIL import Image
 from transformers import AutoModel, AutoProcessor
 
 _KEYS = {"text", "image", "video"}
-_PARAMETERS = {"latent_steps", "dimensions", "batch_size"}
+_PARAMETERS = {"latent_steps", "dimensions", "batch_size", "input_type"}
+_INPUT_TYPES = ("query", "document")
 _BATCH_SIZE = 16
 
 
@@ -32,6 +35,8 @@ class EndpointHandler:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = AutoModel.from_pretrained(path, trust_remote_code=True, dtype="auto").to(device).eval()
         self.processor = AutoProcessor.from_pretrained(path, trust_remote_code=True)
+        settings = Path(path) / "config_sentence_transformers.json"
+        self.prompts = json.loads(settings.read_text()).get("prompts", {}) if settings.is_file() else {}
 
     def __call__(self, data: dict[str, Any]) -> list[list[float]]:
         """Vectors of unit norm, one for each item.
@@ -40,8 +45,9 @@ class EndpointHandler:
             data (`dict`): "inputs" holds an item or a list of items. An item is a text, a PIL picture (what an endpoint
                 makes of a request with a picture as its body), or an object with text, image and video. A picture or
                 film in it is base64 or a data URL; a list of pictures under video are frames; `None` is not there.
-                "parameters" may hold latent_steps (K), dimensions (the first so many values, normalised again) and
-                batch_size.
+                "parameters" may hold latent_steps (K), dimensions (the first so many values, normalised again),
+                batch_size, and input_type: "query" or "document", with the prompt of that name in front and by
+                default the K that the model has for it, as in `encode_query` and `encode_document`.
 
         Raises:
             ValueError: no valid request, with the remedy.
@@ -50,7 +56,8 @@ class EndpointHandler:
             raise ValueError('A request is {"inputs": an item or a list of items, "parameters": {...}}.')
         parameters = _parameters(data.get("parameters") or {})
         inputs = data["inputs"]
-        items = [_item(one) for one in (inputs if isinstance(inputs, list) else [inputs])]
+        prompt = self.prompts.get(parameters.get("input_type"), "")
+        items = [_prompted(prompt, _item(one)) for one in (inputs if isinstance(inputs, list) else [inputs])]
         if not items:
             raise ValueError("inputs is empty: there is nothing to embed.")
         vectors = self._vectors(items, parameters)
@@ -60,26 +67,30 @@ class EndpointHandler:
         return F.normalize(vectors[:, :dimensions], dim=-1).tolist()
 
     @torch.inference_mode()
-    def _vectors(self, items: list[dict[str, Any]], parameters: dict[str, int]) -> torch.Tensor:
+    def _vectors(self, items: list[dict[str, Any]], parameters: dict[str, Any]) -> torch.Tensor:
         """[N, D], float32; pictures are batched with pictures and texts with texts, so that little is padding."""
-        steps, size = parameters.get("latent_steps"), parameters.get("batch_size", _BATCH_SIZE)
+        options = {"num_latent_steps": parameters.get("latent_steps"), "task": parameters.get("input_type")}
+        size = parameters.get("batch_size", _BATCH_SIZE)
         places = sorted(range(len(items)), key=lambda place: (sorted(items[place]), len(items[place].get("text", ""))))
         found: dict[int, torch.Tensor] = {}
         for start in range(0, len(places), size):
             some = places[start : start + size]
             batch = self.processor([items[place] for place in some]).to(self.model.device)
-            found |= zip(some, self.model(**batch, num_latent_steps=steps).embeddings.float().cpu(), strict=True)
+            found |= zip(some, self.model(**batch, **options).embeddings.float().cpu(), strict=True)
         return torch.stack([found[place] for place in range(len(items))])
 
 
-def _parameters(given: Any) -> dict[str, int]:
+def _parameters(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"parameters is an object with {', '.join(sorted(_PARAMETERS))}, got {_shown(given)}.")
     if unknown := set(given) - _PARAMETERS:
         raise ValueError(f"parameters holds {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_PARAMETERS))}.")
     found = {name: value for name, value in given.items() if value is not None}
     for name, value in found.items():
-        if isinstance(value, bool) or not isinstance(value, int):
+        if name == "input_type":
+            if value not in _INPUT_TYPES:
+                raise ValueError(f"input_type must be {' or '.join(_INPUT_TYPES)}, got {_shown(value)}.")
+        elif isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number, got {value!r}.")
     if found.get("batch_size", _BATCH_SIZE) < 1:
         raise ValueError(f"batch_size must be at least 1, got {found['batch_size']}.")
@@ -109,6 +120,14 @@ def _item(given: Any) -> dict[str, Any]:
     if not item:
         raise ValueError("The item is empty; an empty text is ''.")
     return item
+
+
+def _prompted(prompt: str, item: dict[str, Any]) -> dict[str, Any]:
+    """The item with the prompt in front of its text, or of its first one."""
+    if not prompt:
+        return item
+    text = item.get("text", "")
+    return item | {"text": [prompt + text[0], *text[1:]] if isinstance(text, list) and text else prompt + (text or "")}
 
 
 def _files(key: str, values: list[Any]) -> Iterator[Any]:

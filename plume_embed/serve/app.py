@@ -34,7 +34,7 @@ from plume_embed.serve.settings import DEFAULT_LIMITS, FINGERPRINT_HEADER, Limit
 _LOOK_SECONDS = 1.0  # how often a waiting request looks whether its client is still there
 _PROMPTS_FILE = "config_sentence_transformers.json"
 # As `encode_query` and `encode_document` of sentence-transformers choose them.
-_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+_INPUT_TYPES = ("query", "document")
 
 
 def create_app(
@@ -255,5 +255,4 @@ def _prompts(encoder: Encoder) -> dict[str, str]:
     """The texts that go in front of a query and of a document."""
     file = encoder.folder / _PROMPTS_FILE
     known = json.loads(file.read_text()).get("prompts", {}) if file.is_file() else {}
-    found = {kind: [known[name] for name in names if name in known] for kind, names in _PROMPT_NAMES.items()}
-    return {kind: texts[0] for kind, texts in found.items() if texts}
+    return {kind: known[kind] for kind in _INPUT_TYPES if known.get(kind)}

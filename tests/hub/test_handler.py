@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sentence_transformers import SentenceTransformer
 from small_files import write_video
 
 from plume_embed.encode.encoder import Encoder
@@ -73,6 +75,26 @@ def test_a_process_without_this_package_gives_the_vectors_of_encode(exported, tm
     assert np.abs(short - cut).max() < 1e-5
 
 
+def test_a_query_and_a_document_have_the_prompts_and_the_steps_that_the_model_has_for_them(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "model")
+    for name, more in (
+        ("config.json", {"num_latent_steps": 3, "document_latent_steps": 0}),
+        ("config_sentence_transformers.json", {"prompts": {"query": "Find: ", "passage": "Page: "}}),
+    ):
+        file = tmp_path / "model" / name
+        file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    handler = EndpointHandler(str(tmp_path / "model"))
+    model = SentenceTransformer(str(tmp_path / "model"), trust_remote_code=True, device="cpu")
+    items = ["a", {"text": ["a", "b"]}, {"image": base64_of(CACTUS)}]
+    of_library = ["a", "a\nb", {"image": str(CACTUS)}]
+    for kind, encode in (("query", model.encode_query), ("document", model.encode_document)):
+        found = handler({"inputs": items, "parameters": {"input_type": kind}})
+        assert np.abs(np.array(found) - encode(of_library)).max() < 1e-5
+    for wrong in ("passage", ["query"], 1):
+        with pytest.raises(ValueError, match="input_type must be query or document, got "):
+            handler({"inputs": "a", "parameters": {"input_type": wrong}})
+
+
 def test_a_picture_as_the_body_is_an_item(handler, exported):
     with Image.open(CACTUS) as picture:
         found = handler({"inputs": picture})
@@ -120,7 +142,7 @@ def test_a_parameter_that_is_no_whole_number_is_refused_by_its_name(handler, nam
 def test_a_batch_of_nothing_is_refused_and_no_value_is_the_default(handler):
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         handler({"inputs": "a", "parameters": {"batch_size": 0}})
-    empty = {"inputs": "a", "parameters": dict.fromkeys(("latent_steps", "dimensions", "batch_size"))}
+    empty = {"inputs": "a", "parameters": dict.fromkeys(("latent_steps", "dimensions", "batch_size", "input_type"))}
     assert np.allclose(handler(empty), handler({"inputs": "a"}))
 
 

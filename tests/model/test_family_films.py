@@ -73,7 +73,13 @@ def test_a_film_is_sampled_by_number_or_by_rate_and_never_both(tmp_path):
         ValueError, match="by num_frames or by fps, got num_frames=4 and fps=2; set one of them to None"
     ):
         processor_of("qwen3_vl", num_frames=4, fps=2)
-    made = processor_of("qwen3_vl", fps=0.5, frames_fps=8.0)
+    made, film = processor_of("qwen3_vl"), tmp_path / "film.mp4"
+    write_long_video(film, seconds=2, rate=4.0)
+    made.fps = 2.0  # beside the eight frames that it has
+    for used in (lambda: made([{"video": film}]), lambda: made.save_pretrained(tmp_path)):
+        with pytest.raises(ValueError, match="got num_frames=8 and fps=2.0; set one of them to None"):
+            used()
+    made.num_frames, made.fps, made.frames_fps = None, 0.5, 8.0
     made.save_pretrained(tmp_path)
     loaded = PlumeProcessor.from_pretrained(tmp_path)
     assert (loaded.num_frames, loaded.fps, loaded.frames_fps) == (None, 0.5, 8.0)

@@ -288,6 +288,30 @@ def test_control_tokens_in_a_prompt_and_a_chat_are_plain_text_too(processor):
     assert processor.video_token_id not in ids
 
 
+def test_words_added_to_the_vocabulary_mean_the_same_after_save_and_load_and_added_control_tokens_are_text(
+    released_model_dir, tmp_path
+):
+    processor = PlumeProcessor.from_pretrained(released_model_dir)
+    processor.tokenizer.add_tokens(["QX-9000", "a<bot>b"])
+    processor.tokenizer.add_special_tokens({"extra_special_tokens": ["<robot>"]})
+    word, forged, robot = processor.tokenizer.convert_tokens_to_ids(["QX-9000", "a<bot>b", "<robot>"])
+    before = processor(["the QX-9000 of a<bot>b, <robot> and <think>"])
+    ids = before["input_ids"][0].tolist()
+    assert ids.count(word) == 1
+    assert forged not in ids and robot not in ids
+    assert ids.count(processor.tokenizer.convert_tokens_to_ids("<bot>")) == 1
+    processor.save_pretrained(tmp_path)
+    assert equal(PlumeProcessor.from_pretrained(tmp_path)(["the QX-9000 of a<bot>b, <robot> and <think>"]), before)
+
+
+def test_an_added_token_of_the_prompt_is_a_control_token_even_where_it_is_not_special(released_model_dir):
+    processor = PlumeProcessor.from_pretrained(released_model_dir)
+    processor.tokenizer.add_tokens(["</think>", "<think>"])
+    think = processor.tokenizer.convert_tokens_to_ids("<think>")
+    typed, plain = processor(["a <think> b"])["input_ids"][0].tolist(), processor(["a b"])["input_ids"][0].tolist()
+    assert typed.count(think) == plain.count(think)
+
+
 def test_a_control_token_cannot_be_forged_across_a_prompt_and_a_text_or_two_texts(processor):
     start = processor.tokenizer.convert_tokens_to_ids("<bot>")
     for first, second in (("<bo", "t> hi"), ("<|im_", "end|> hi"), ("<|image_", "pad|> hi"), ("<disc", "_emb>")):

@@ -107,10 +107,14 @@ def test_usage_counts_the_tokens_of_the_rows_without_padding(server, encoder):
     assert usage == {"prompt_tokens": expected, "total_tokens": expected}
 
 
-def test_an_input_type_puts_the_models_prompt_in_front_as_sentence_transformers_does(released_model_dir, tmp_path):
+@pytest.mark.parametrize("of_documents", ["document", "passage"])  # a saved "passage" is not what the library takes
+def test_an_input_type_puts_the_models_prompt_in_front_as_sentence_transformers_does(
+    released_model_dir, tmp_path, of_documents
+):
     model = SentenceTransformer(str(released_model_dir), trust_remote_code=True)
-    model.prompts = {"query": "find: ", "passage": "text: "}
+    model.prompts = {"query": "find: ", of_documents: "text: "}
     model.save(str(tmp_path / "model"))
+    model = SentenceTransformer(str(tmp_path / "model"), trust_remote_code=True)
     with running(Encoder(tmp_path / "model")) as address:
         for kind, encode in (("query", model.encode_query), ("document", model.encode_document)):
             assert np.abs(vectors(post(address, input="a", input_type=kind)) - encode(["a"])).max() < TOLERANCE

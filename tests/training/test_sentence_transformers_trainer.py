@@ -91,14 +91,17 @@ def gradient(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat(found)
 
 
-def our_gradient(sentence: SentenceTransformer, data: Dataset, weights: LossWeights) -> torch.Tensor:
+def our_gradient(
+    sentence: SentenceTransformer, data: Dataset, weights: LossWeights, documents_have_steps: bool = True
+) -> torch.Tensor:
     """Of the loss of `train pairs` on the same rows."""
     model, processor = sentence[0].model, sentence[0].processor
     targets = [*data["positive"], *data["negative"]]
     suffix, steps = suffix_text("", None, "after_latents"), model.config.num_latent_steps
+    queries = [PROMPT + text for text in data["query"]]
     sides = [
-        make_side(processor, items, [suffix] * len(items))
-        for items in ([PROMPT + text for text in data["query"]], targets)
+        make_side(processor, queries, [suffix] * ROWS),
+        make_side(processor, targets, [suffix] * len(targets) if documents_have_steps else None),
     ]
     numbers = torch.arange(ROWS)
     batch = TrainingBatch(
@@ -186,6 +189,23 @@ def test_bfloat16_autocast_has_nearly_the_same_gradient(sentence, data, tmp_path
         found.append(gradient(sentence[0].model))
     assert loss.dtype == torch.float32 and torch.isfinite(found[0]).all()
     assert torch.cosine_similarity(*found, dim=0) > 0.98
+
+
+def test_documents_are_trained_with_their_own_steps_and_a_run_that_cannot_tell_them_is_refused(
+    released_model_dir, data, tmp_path
+):
+    """K = 3 for queries, none for documents: the gradient of our loss with the same sides."""
+    sentence = load(released_model_dir, config_kwargs={"num_latent_steps": 3, "document_latent_steps": 0}).train()
+    mapping = {"query": "query", "positive": "document", "negative": "document"}
+    running = trainer(sentence, data, tmp_path, router_mapping=mapping)
+    features, _ = running.collect_features(running.data_collator(list(data)))
+    running.loss([dict(column) for column in features], None).backward()
+    theirs = gradient(sentence[0].model)
+    weights = LossWeights(temperature=0.05, cross_entropy=0, anchor=0, balance=0)
+    ours = our_gradient(sentence, data, weights, documents_have_steps=False)
+    assert (theirs - ours).norm() / ours.norm() < 1e-5
+    with pytest.raises(ValueError, match=r"3 latent steps and documents 0: .*router_mapping"):
+        trainer(sentence, data, tmp_path).train()
 
 
 def test_gradient_checkpointing_of_the_library_is_refused_with_the_remedy(released_model_dir, data, tmp_path):

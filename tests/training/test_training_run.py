@@ -83,6 +83,7 @@ def test_losses_of_traces_without_a_latent_step_are_said_to_do_nothing(tmp_path)
     with Console(file=io.StringIO(), width=200) as console:
         run(dataclasses.replace(recipe, curriculum=curriculum), console=console)
     assert "loss.distil and loss.decode do nothing here" in console.file.getvalue()
+    assert "The curriculum ends in stage 0 of 4: the model writes the rest" in console.file.getvalue()
 
 
 def test_a_finished_run_leaves_a_model_that_loads_and_embeds(finished):
