@@ -128,8 +128,8 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     last, num_segments = recipe.curriculum.stages[-1], recipe.curriculum.num_segments
     if recipe.curriculum.has_suffix and last < num_segments and recipe.task != "pairs":  # pairs have no text behind
         console.print(
-            f"The curriculum ends in stage {last} of {num_segments}: the model writes the rest of the rationale in front "
-            "of its embedding, which encode does not. It is one to train on from (model.path)."
+            f"The curriculum ends in stage {last} of {num_segments}: the model writes the rest of the rationale in "
+            "front of its embedding, which encode does not. It is one to train on from (model.path)."
         )
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()
