@@ -110,8 +110,8 @@ def _item(given: Any) -> dict[str, Any]:
         if value is None:  # not there, as for the processor
             continue
         if key == "text":
-            if not isinstance(value, str | list):
-                raise ValueError(f"text must be a string, got {_shown(value)}.")
+            if not all(isinstance(text, str) for text in (value if isinstance(value, list) else [value])):
+                raise ValueError(f"text must be a string or a list of strings, got {_shown(value)}.")
             item[key] = value
         elif isinstance(value, list):
             item[key] = list(_files(key, value))
@@ -126,8 +126,9 @@ def _prompted(prompt: str, item: dict[str, Any]) -> dict[str, Any]:
     """The item with the prompt in front of its text, or of its first one."""
     if not prompt:
         return item
-    text = item.get("text", "")
-    return item | {"text": [prompt + text[0], *text[1:]] if isinstance(text, list) and text else prompt + (text or "")}
+    text = item.get("text", [])
+    first, *others = [text] if isinstance(text, str) else text or [""]
+    return item | {"text": [prompt + first, *others]}
 
 
 def _files(key: str, values: list[Any]) -> Iterator[Any]:

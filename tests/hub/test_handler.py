@@ -113,7 +113,8 @@ def test_null_in_an_item_is_not_there(handler):
     [
         ({}, "inputs"),
         ([], "inputs"),
-        ({"inputs": {"text": 5}}, "text must be a string, got 5"),
+        ({"inputs": {"text": 5}}, "text must be a string or a list of strings, got 5"),
+        ({"inputs": {"text": ["a", 5]}}, "text must be a string or a list of strings"),
         ({"inputs": ["a", {"text": None}]}, "The item is empty"),
         ({"inputs": "a", "parameters": [1]}, "parameters is an object with batch_size"),
         ({"inputs": []}, "empty"),
