@@ -169,6 +169,22 @@ def test_a_killed_run_goes_on_and_asks_for_nothing_twice(server, tmp_path):
     assert server.requests - before == report.written
 
 
+def test_answers_under_way_are_kept_when_a_file_or_a_failure_ends_the_run(server, tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"no picture")
+    row = json.dumps({"query": {"image": "damaged.png"}, "positive": "0 found"})
+    (tmp_path / "p.jsonl").write_text("\n".join([json.dumps({"query": "0", "positive": "1"}), row]))
+    options = RationalizeOptions(jobs=4, tries=1, max_failures=1)
+    for name, rows, message in (
+        ("file", read_pairs([tmp_path / "p.jsonl"]), r"damaged\.png"),
+        ("failure", pairs(tmp_path, "lies", "2"), "1 inputs in a row got no rationale"),
+    ):
+        before = server.requests
+        with pytest.raises(ValueError, match=message):
+            rationalize(rows, writer(server), tmp_path / f"{name}.jsonl", options)
+        _, *kept = (tmp_path / f".{name}.jsonl.journal").read_text().splitlines()
+        assert len(kept) == server.requests - before > 2
+
+
 def test_requests_at_once_and_tokens_are_bounded(server, tmp_path):
     rows = pairs(tmp_path, *map(str, range(12)))
     report = rationalize(rows, writer(server), tmp_path / "c.jsonl", RationalizeOptions(jobs=3, max_tokens=1000))

@@ -175,27 +175,33 @@ def _write(
     waiting, running, in_a_row = iter(todo.items()), dict[Future, int](), 0
     on_progress(report.resumed, total)
     with ThreadPoolExecutor(options.jobs) as pool:
-        while True:
-            spent = options.max_tokens is not None and journal.tokens >= options.max_tokens
-            while not spent and len(running) < options.jobs and (job := next(waiting, None)) is not None:
-                key, (item, name) = job
-                running[pool.submit(_turn, item, name, writer, options.tries)] = key
-            if not running:
-                report.is_out_of_budget = spent and next(waiting, None) is not None
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                key = running.pop(future)
-                turn, tokens, reason = future.result()
-                journal.add(key, turn, tokens)
-                if turn is None:
-                    report.failed[reason] += 1
-                    in_a_row += 1
-                    if in_a_row >= options.max_failures:
-                        raise ValueError(f"{in_a_row} inputs in a row got no rationale; the last one: {reason}.")
-                else:
-                    in_a_row = 0
-                    report.written += 1
-                on_progress(report.resumed + report.written + report.failed.total(), total)
+        try:
+            while True:
+                spent = options.max_tokens is not None and journal.tokens >= options.max_tokens
+                while not spent and len(running) < options.jobs and (job := next(waiting, None)) is not None:
+                    key, (item, name) = job
+                    running[pool.submit(_turn, item, name, writer, options.tries)] = key
+                if not running:
+                    report.is_out_of_budget = spent and next(waiting, None) is not None
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    key = running.pop(future)
+                    turn, tokens, reason = future.result()
+                    journal.add(key, turn, tokens)
+                    if turn is None:
+                        report.failed[reason] += 1
+                        in_a_row += 1
+                        if in_a_row >= options.max_failures:
+                            raise ValueError(f"{in_a_row} inputs in a row got no rationale; the last one: {reason}.")
+                    else:
+                        in_a_row = 0
+                        report.written += 1
+                    on_progress(report.resumed + report.written + report.failed.total(), total)
+        finally:  # whatever has ended the run, the answers under way are paid for
+            for future, key in running.items():
+                if future.exception() is None:
+                    turn, tokens, _ = future.result()
+                    journal.add(key, turn, tokens)
 
 
 def _turn(item: dict[str, Any], name: str, writer: Writer, tries: int) -> tuple[str | None, int, str]:
