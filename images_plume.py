@@ -149,7 +149,7 @@ def opened(source: Any, kind: str) -> Iterator[BinaryIO]:
 
 
 def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture of a source as RGB; the first one that is no mask of another, where there are several.
+    """The picture of a source as RGB; the first one that is no preview or mask of another, where there are several.
 
     Raises:
         ValueError: it cannot be read, naming it, whatever its decoder raises; or it is above `max_pixels`.
@@ -160,9 +160,8 @@ def read_image(source: Any, max_pixels: int = MAX_PIXELS) -> Image.Image:
             if path is not None and path.suffix.lower() in RAW_SUFFIXES and not _is_plain(file):
                 return to_rgb(_develop(file, max_pixels), max_pixels)
             with open_picture(file) as picture:
-                if _is_preview(picture):
+                if picture.format == "TIFF" and not _goes_on_to_picture(picture):
                     return to_rgb(_develop(file, max_pixels), max_pixels)
-                _pass_over_masks(picture)
                 return to_rgb(picture, max_pixels)
         except Exception as error:  # decoders raise anything on damaged files
             raise ValueError(f"Cannot read {source_name(source)} as an image: {why(error, source)}") from error
@@ -281,13 +280,6 @@ def _local_path(path: str | Path) -> Path:
     return Path(path)
 
 
-def _is_preview(picture: Image.Image) -> bool:
-    """Whether what Pillow found is but the preview that a camera puts in front of its raw picture."""
-    if picture.format != "TIFF":
-        return False
-    return _DNG_VERSION in picture.tag_v2 or bool(picture.tag_v2.get(SUBFILE_TYPE, 0) & PREVIEW)
-
-
 def _is_plain(file: BinaryIO) -> bool:
     """Whether a file with the name of a camera's raw picture is a plain one, as its copy under another name may be."""
     start = file.read(8)
@@ -295,15 +287,22 @@ def _is_plain(file: BinaryIO) -> bool:
     return start.startswith(b"\xff\xd8\xff") or start == b"\x89PNG\r\n\x1a\n"
 
 
-def _pass_over_masks(picture: Image.Image) -> None:
-    """Goes on to the first picture of a TIFF that is no mask of another; where all are, it stays."""
-    if picture.format != "TIFF":
-        return
+def _goes_on_to_picture(picture: Image.Image) -> bool:
+    """Goes on to the first picture of a TIFF that is neither preview nor mask of another; if all are masks, it stays.
+
+    `False` where all that Pillow finds are previews, as those that a camera puts in front of its raw picture.
+    """
+    if _DNG_VERSION in picture.tag_v2:
+        return False
+    has_preview = False
     for place in range(picture.n_frames):
         picture.seek(place)
-        if not picture.tag_v2.get(SUBFILE_TYPE, 0) & MASK:
-            return
+        kind = picture.tag_v2.get(SUBFILE_TYPE, 0)
+        if not kind & (PREVIEW | MASK):
+            return True
+        has_preview |= bool(kind & PREVIEW)
     picture.seek(0)
+    return not has_preview
 
 
 def _develop(file: BinaryIO, max_pixels: int) -> Image.Image:

@@ -82,13 +82,14 @@ def test_a_plain_picture_under_the_name_of_a_raw_one_is_what_it_is_under_its_own
         assert same(load_image(tmp_path / f"a{suffix}"), load_image(tmp_path / f"a{own}"))
 
 
-def test_a_mask_in_front_of_a_tiffs_picture_is_passed_over(picture, tmp_path):
-    mask = Image.new("L", picture.size, 255)
-    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / "a.tif"), True) as tiff:
-        for page, kind in ((mask, 4), (picture, 0)):
-            page.save(tiff, format="TIFF", tiffinfo={254: kind})
-            tiff.newFrame()
-    assert same(load_image(tmp_path / "a.tif"), picture)
+def test_a_mask_and_a_preview_in_front_of_a_tiffs_picture_are_passed_over(picture, tmp_path):
+    mask, preview = Image.new("L", picture.size, 255), picture.resize((12, 8))
+    for name, in_front in {"a": [(mask, 4)], "b": [(preview, 1)], "c": [(preview, 1), (mask, 4)]}.items():
+        with TiffImagePlugin.AppendingTiffWriter(str(tmp_path / f"{name}.tif"), True) as tiff:
+            for page, kind in (*in_front, (picture, 0)):
+                page.save(tiff, format="TIFF", tiffinfo={254: kind})
+                tiff.newFrame()
+        assert same(load_image(tmp_path / f"{name}.tif"), picture)
     mask.save(tmp_path / "masks.tif", tiffinfo={254: 4})
     assert same(load_image(tmp_path / "masks.tif"), mask.convert("RGB"))
 
