@@ -168,13 +168,16 @@ def others_markdown(report: dict[str, Any]) -> str:
     return _rows_markdown(report, lambda name: name.startswith(("image 1300", "image 200", "text", "video")))
 
 
+_SHOWN_PLACES = {"ms_median": 0, "samples_per_s": 0, "ratio_to_single_pass": 2, "times_limit": 2}
+
+
 def _rows_markdown(report: dict[str, Any], is_shown: Callable[[str], bool]) -> str:
     lines = ["| | kind | batch | tokens | ms | items a second | over a single pass | times the limit | |"]
     lines.append("|---|---|---:|---:|---:|---:|---:|---:|---|")
     for name, part in report["parts"].items():
         for row in part["rows"] if is_shown(name) else ():
-            cells = [row["name"], row["kind"], row["batch"], row["prefix"], f"{row['ms_median']:,.0f}"]
-            for key, places in (("samples_per_s", 0), ("ratio_to_single_pass", 2), ("times_limit", 2)):
+            cells = [row["name"], row["kind"], row["batch"], row["prefix"]]
+            for key, places in _SHOWN_PLACES.items():
                 cells.append("" if row.get(key) is None else f"{row[key]:,.{places}f}")
             lines.append(f"| {' | '.join(map(str, [*cells, row.get('note') or '']))} |")
     return "\n".join(lines)

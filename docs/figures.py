@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from docs.committed import H100, model_named, read
+from training.ablations.tables import paired_difference
 from training.scene_hops.scenes import chance, held_out_queries
 
 
@@ -52,6 +53,7 @@ def figures() -> dict[str, list[str]]:
             f"{mixed['no_curriculum']['mean'] * 100:.1f} %",
             f"come to {100 * mixed['stages_6']['mean']:.1f} %",
             hits_of(read("training/steps/results/mixed_variants.json")["rows"]["stages_6_decoded"]),
+            *mixed_families(),
         ],
         "docs/results/plume_tiny.md": [
             f"{mean:.1f} %",
@@ -74,6 +76,7 @@ def figures() -> dict[str, list[str]]:
         "docs/search.md": [thousand_photographs()],
         "docs/results/latents.md": [
             *hits_by_seed(),
+            *mixed_families()[:3],
             *scenes["docs/results/latents.md"],
         ],
         "docs/results/scene_hops.md": scenes["docs/results/scene_hops.md"],
@@ -113,6 +116,30 @@ def hits_by_seed() -> list[str]:
     gains = (rows[name]["difference_to_full"]["mean"] for name in ("stages_6_dealt", "full_distilled"))
     phrases += ["{:+.1f} and {:+.1f} points".format(*(100 * gain for gain in gains))]
     return [*phrases, f"({100 * rows['k_6_dealt']['mean']:.1f} %)", f"({100 * rows['k_4_decoded']['mean']:.1f} %)"]
+
+
+def mixed_families() -> list[str]:
+    """Differences to full by family of hops_mixed, in points: single passes, then fewer steps or other stages."""
+    rows = read("training/ablations/results/hops_mixed.json")["rows"]
+
+    def difference(name: str, family: str) -> dict:
+        hits = (
+            {seed: run["hit_at_1_by_family"][family] for seed, run in rows[n]["runs"].items()} for n in (name, "full")
+        )
+        return paired_difference(*hits) or {}
+
+    def shown(name: str, family: str) -> str:
+        return "{:+.1f} [{:+.1f}, {:+.1f}]".format(
+            *(100 * difference(name, family)[key] for key in ("mean", "low", "high"))
+        )
+
+    others = [-100 * difference(name, "walk")["mean"] for name in ("k_2", "k_4", "k_6", "stages_6")]
+    return [
+        f"on walks ({shown('single_pass', 'walk')})",
+        f"on counting ({shown('single_pass', 'count')})",
+        f"({shown('single_pass_from_stage_0', 'count')})",
+        f"by {min(others):.0f} to {max(others):.0f} points",
+    ]
 
 
 def hits_of(row: Mapping[str, Any]) -> str:
@@ -200,10 +227,11 @@ def h100_figures() -> list[str]:
     of_batch = next(row for row in rows if (row["name"], row["batch"]) == ("cuda_graph", 32))
     texts = [row for name, part in parts.items() if name.startswith("text 700") for row in part["rows"]]
     over_text = [row["ratio_to_single_pass"] for row in texts if row["name"] == "cuda_graph"]
-    cot = [
-        next(r["times_ours"] for r in parts[f"explicit CoT, batch {n}"]["rows"] if "growing" in r["name"])
+    cot = {
+        (row["name"].removeprefix("explicit CoT"), row["batch"]): row.get("times_ours")
         for n in (1, 32)
-    ]
+        for row in parts[f"explicit CoT, batch {n}"]["rows"]
+    }
     return [
         "{:.2f}, {:.2f} and {:.2f} times a single pass at batch 1, 8 and 32".format(*over),
         "{:.2f}, {:.2f} and {:.2f} times for texts of 700 tokens".format(*over_text),
@@ -213,7 +241,10 @@ def h100_figures() -> list[str]:
         f"reference's vectors within {max(row['worst_difference'] for row in exact):.1e}",
         f"a mean cosine of {1 - graph['error_of_reference']:.3f} to those in float32, and those of the graph at "
         f"{1 - graph['error']:.3f}",
-        f"{cot[0]:.0f} times what ours takes at batch 1 and {cot[1]:.0f} times at batch 32",
+        f"{cot[', growing cache', 1]:.0f} times what ours takes at batch 1 and {cot[', growing cache', 32]:.0f} times "
+        "at batch 32",
+        f"with a static cache {cot[', static cache', 1]:.0f} times at batch 1",
+        f"cost {cot[' at the speed of our steps', 1]:.0f} times ours",
         f"{of_batch['samples_per_s']:.0f} such pictures a second",
     ]
 

@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks import gpu_suite
-from plume_embed.bench import cot
+from plume_embed.bench import cot, rollout
 from plume_embed.bench.adapter import adapter_rows
 from plume_embed.bench.encode import example_items
 from plume_embed.bench.inputs import KINDS, media_grid, random_batch, random_model
@@ -133,6 +133,17 @@ def test_chain_of_thought_is_scaled_up_only_where_it_was_cut_and_says_so(model):
     assert explicit["tokens"] == 403 and explicit["tokens_measured"] == 5 and "from 5 tokens" in explicit["note"]
     assert explicit["times_ours"] > 10
     assert rows["explicit CoT at the speed of our steps"]["note"] == "estimate"
+
+
+def test_steps_that_cannot_be_told_from_the_rest_give_no_estimate_of_a_chain_of_thought(model, monkeypatch):
+    def timed(cases, *settings, **named):
+        if set(cases) == {"4", "8"}:
+            return {"4": Timing([5.0, 6.0, 5.0]), "8": Timing([6.0, 5.9, 7.0])}
+        return interleaved(cases, *settings, **named)
+
+    monkeypatch.setattr(rollout, "interleaved", timed)
+    *_, row = cot_rows(model, 1, 40, measured_tokens=5, caches=("growing",))
+    assert row["note"].startswith("no estimate") and "ms_median" not in row and "times_ours" not in row
 
 
 def test_the_work_is_every_weight_and_the_cache_once_a_pass_and_the_limit_the_slower_of_both(model):
