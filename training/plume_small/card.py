@@ -55,8 +55,8 @@ _CARD = """\
 # plume-small
 
 A small PLUME model that knows real pictures and free English text: the default of `plume-embed search`. It was made
-from packages alone in about an hour on one processor core, by `make train-small`. It has never seen a photograph with
-a caption.
+from packages alone in less than an hour on one processor core, by `make train-small`. It has never seen a photograph
+with a caption.
 
 - {parameters} parameters ({sizes}), fp16 on disk, computed in float32.
 - Vectors of {dimension} dimensions, unit norm, compared by cosine; K = {steps} latent steps by default.
@@ -94,8 +94,9 @@ lawyer or takes another tower.
    names of emoji; and 34,759 nouns of WordNet for things. Their targets are vectors of all-MiniLM-L6-v2, turned into
    {dimension} dimensions.
 2. Pictures made of class probabilities alone, without pixels. Their targets are the mean of their class vectors.
-3. 2,000 pictures of one or two drawings on made grounds, with the same kind of target; their names are not used. The
-   concept families that the miniature benchmark holds out are for validation only.
+3. 1,570 pictures of one or two drawings on made grounds, with the same kind of target; their names are not used. Of
+   2,000 the other 430 show concept families that the miniature benchmark holds out, and are for validation only. The
+   names of those families are among the texts of 1, so plume-small cannot be measured on the miniature's unseen names.
 4. Pictures of the second kind with a text of the first, whose target lies between the two.
 
 Not trained on: pairs of a picture and its name; Tux Paint's stamps, the photographs of scikit-image, scikit-learn and
