@@ -3,8 +3,8 @@
     python -m training.plume_small.scenes
 
 A scene is a function of the seed and its number. Concept families that the miniature benchmark holds out are kept for
-validation: whether a stage is any good is read on them, never on the benchmark of photographs. Their names are among the
-texts (`texts.py`), their drawings are not.
+validation: whether a stage is any good is read on them, never on the benchmark of photographs. Their names are among
+the texts (`texts.py`), their drawings are not.
 """
 
 from __future__ import annotations

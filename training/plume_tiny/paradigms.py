@@ -4,8 +4,9 @@
     plume-embed evaluate miniature --model .data/runs/tiny/single_pass-0 ...   # the command prints it whole
 
 Same data, same start, same batches; what differs after stage 0 goes on from one stage 0. Three take as many steps, the
-explicit rationale a share of them, because its steps cost more (by CPU time 1.5 times those of the latent steps). A corpus has no test of
-its own, so the scores are `plume-embed evaluate`'s; the JSON holds what training took and ended with.
+explicit rationale a share of them, because its steps cost more (by CPU time 1.5 times those of the latent steps). A
+corpus has no test of its own, so the scores are `plume-embed evaluate`'s; the JSON holds what training took and ended
+with.
 """
 
 import json
