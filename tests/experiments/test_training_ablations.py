@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from plume_embed.training.log import LOG_FILE, read_log
@@ -31,6 +32,7 @@ from training.ablations.rows import (
     with_segments,
 )
 from training.ablations.tables import markdown, paired_difference, summarise
+from training.command import run_command
 from training.hops import HOPS
 from training.hops.task import HopsTask
 
@@ -277,6 +279,35 @@ class TestGrid:
             with pytest.raises(ValueError, match="single_pass-3 holds a run of another recipe; remove it"):
                 call()
 
+    def test_a_trial_of_a_row_that_is_not_asked_for_is_passed_over_for_the_archives_run(self, tmp_path):
+        to, out = tmp_path / "results.json", tmp_path / "runs"
+        grid = dataclasses.replace(self.grid(out), archive=archive_of(to), settings=())
+        kept = {row: results_of(0.9, 3) | {"recipe": as_dict(grid.recipe(row, 3))} for row in ("full", "no_anchor")}
+        write_archive(archive_of(to), [("full", 3, kept["full"])])
+        trial = results_of(0.1, 3) | {"recipe": as_dict(with_steps(grid.recipe("full", 3), 100))}
+        for row, results in (("full", trial), ("no_anchor", kept["no_anchor"]), ("single_pass_tuned", trial)):
+            grid.folder(row, 3).mkdir(parents=True)
+            (grid.folder(row, 3) / "results.json").write_text(json.dumps(results))
+        with pytest.raises(SystemExit) as end:  # nothing is missing, so nothing is trained
+            ablations.main(seeds="3", rows="no_anchor", out=out, to=to)
+        assert end.value.code == 0
+        found = json.loads(to.read_text())["rows"]
+        assert {row: entry["mean"] for row, entry in found.items()} == {"full": 0.9, "no_anchor": 0.9}
+        with pytest.raises(ValueError, match="full-3 holds a run of another recipe; remove it"):
+            ablations.main(seeds="3", rows="full", out=out, to=to)
+
+    def test_a_second_call_that_shares_the_folder_of_the_task_is_refused_and_removes_nothing(self, tmp_path):
+        grid = self.grid(tmp_path)
+        trunk = grid.folder("explicit_cot_stage_0", 3)
+        trunk.mkdir(parents=True)
+        (trunk / LOG_FILE).write_text('{"step": 1}\n')  # of the first call, which is at work
+        with (
+            FileLock(grid.folder_of_task / ".lock"),
+            pytest.raises(ValueError, match="hops is being trained in by another call; wait until it is done"),
+        ):
+            ablations.run_grid(grid, 1, lambda line: pytest.fail(line))
+        assert (trunk / LOG_FILE).is_file()
+
     def test_a_trunk_that_another_recipe_made_is_not_gone_on_from(self, trunk, tmp_path):
         folder = shutil.copytree(trunk.output_dir, tmp_path / "trunk")
         results = json.loads((folder / "results.json").read_text())
@@ -312,6 +343,11 @@ class TestGrid:
         asked.clear()
         assert ablations.run_grid(dataclasses.replace(grid, seeds=(4,)), 1, lambda line: None) == []
         assert [recipe.seed for recipe in asked] == [4] and set(asked[0].curriculum.learning_rates) == {2e-3}
+
+
+def as_dict(recipe: Recipe) -> dict:
+    """As a run's results.json has it."""
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
 
 
 def results_of(hit: float, seed: int) -> dict:
@@ -360,3 +396,13 @@ def test_the_table_of_a_task_with_families_shows_them_instead_of_presses():
 def test_an_unknown_row_is_named():
     with pytest.raises(ValueError, match="No row 'half'; there are full,"):
         row_named("half")
+
+
+def test_what_the_caller_can_mend_ends_in_one_line_on_the_command_line(monkeypatch, capsys):
+    def main(rows: str = "full") -> None:
+        raise ValueError(f"No row {rows!r};\nthere are others.")
+
+    monkeypatch.setattr("sys.argv", ["grid", "--rows", "half"])
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == 2 and capsys.readouterr().err == "No row 'half'; there are others.\n"

@@ -14,12 +14,15 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from filelock import FileLock, Timeout
 
+from plume_embed.index.place import lock_file
 from plume_embed.pools import end_with_parent
 from plume_embed.quiet import quiet_libraries
 from plume_embed.training.recipe import Recipe
@@ -34,6 +37,7 @@ from training.ablations.rows import (
     rows_called,
     with_rate,
 )
+from training.command import run_command
 
 RESULTS = "results.json"
 # One thread a run. glibc keeps the memory of a step for the next one, in huge pages: a step of `tiny` fills some
@@ -70,8 +74,12 @@ class Grid:
     archive: Path | None = None
     settings_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def folder_of_task(self) -> Path:
+        return self.out / self.task
+
     def folder(self, row: str, seed: int) -> Path:
-        return self.out / self.task / f"{row}-{seed}"
+        return self.folder_of_task / f"{row}-{seed}"
 
     def recipe(self, row: str, seed: int) -> Recipe:
         settings = [*self.settings, *self.settings_of.get(row, ())]
@@ -90,7 +98,8 @@ class Grid:
 
 
 def run_one(recipe: Recipe, trunk: Recipe | None, is_trunk: bool = False) -> str:
-    """One run in this process with one thread; returns a line that says how it ended."""
+    """One run in this process with one thread; returns a line that says how it ended. What lies in its folder and has
+    not ended is removed, so the caller holds the lock of [`run_grid`]."""
     import torch
 
     from plume_embed.training.run import run
@@ -122,12 +131,39 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
 
     Returns:
         A line for every run that failed.
+
+    Raises:
+        ValueError: another call trains in the folder of the task, or a folder of a row and seed that are asked for holds
+            a run of another recipe.
     """
+    with _alone_in(grid.folder_of_task):
+        return _run_missing(grid, jobs, on_done)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other calls off a folder of runs: a run that has not ended is removed as what a killed one left. The system
+    lifts the lock of a killed process."""
+    lock = FileLock(lock_file(folder))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"{folder} is being trained in by another call; wait until it is done, or give another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run_missing(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]:
     ended = {(row, seed) for row, seed, _ in finished(grid)}
     missing = [(row, seed) for seed in grid.seeds for row in grid.rows if (row, seed) not in ended]
     trunks = {seed: grid.recipe(TRUNK_ROW, seed) for row, seed in missing if grid.needs_trunk(row)}
-    rate = chosen_rate(grid)
-    tunes = rate is None and any(row == "single_pass_tuned" for row, _ in missing)
+    is_tuned = any(row == "single_pass_tuned" for row, _ in missing)
+    rate = chosen_rate(grid) if is_tuned else None
+    tunes = is_tuned and rate is None
     failed: list[str] = []
     os.environ.update(ENVIRONMENT)  # of the workers, which are started afresh
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
@@ -169,11 +205,10 @@ def _wait(futures: dict[Future, str], on_done: Callable[[str], None], failed: li
 
 
 def chosen_rate(grid: Grid) -> float | None:
-    """The learning rate of the tuned single passes that have ended, here or in the archive, whatever their seed; `None`
-    without any. It is chosen once."""
-    archived = {} if grid.archive is None else read_archive(grid.archive)
-    seeds = tuple(sorted({*grid.seeds, *(seed for _, seed in archived)}))
-    runs = finished(replace(grid, rows=("single_pass_tuned",), seeds=seeds))
+    """The learning rate of the tuned single passes that have ended: here those of the grid's seeds, in the archive
+    whatever their seed; `None` without any. It is chosen once."""
+    own = replace(grid, rows=("single_pass_tuned",))
+    runs = [*finished(own), *(run for run in archived(grid) if run[0] == "single_pass_tuned")]
     return next((results["recipe"]["curriculum"]["learning_rates"][0] for _, _, results in runs), None)
 
 
@@ -193,25 +228,40 @@ def best_rate(grid: Grid) -> float:
 
 
 def finished(grid: Grid) -> Iterator[tuple[str, int, dict]]:
-    """Row, seed and results of every run that has ended, here or as the archive has it.
+    """Row, seed and results of every run of the grid that has ended, here or as the archive has it.
 
     Raises:
         ValueError: a folder holds a run of another recipe.
     """
-    archived = {} if grid.archive is None else read_archive(grid.archive)
+    elsewhere = {(row, seed): results for row, seed, results in archived(grid)}
     for row in grid.rows:
         for seed in grid.seeds:
-            folder, is_here = grid.folder(row, seed), (grid.folder(row, seed) / RESULTS).is_file()
-            results = json.loads((folder / RESULTS).read_text()) if is_here else archived.get((row, seed))
-            if results is None:
-                continue
-            recipe = grid.recipe(row, seed)
-            if row == "single_pass_tuned":  # its rate was chosen when it ran
-                recipe = with_rate(recipe, results["recipe"]["curriculum"]["learning_rates"][0])
-            if is_here:
-                check_is_of(folder, recipe)
-            if is_of(results, recipe):
+            folder = grid.folder(row, seed)
+            if (folder / RESULTS).is_file():
+                results = json.loads((folder / RESULTS).read_text())
+                check_is_of(folder, _recipe_behind(grid, row, seed, results))
                 yield row, seed, results
+            elif (row, seed) in elsewhere:
+                yield row, seed, elsewhere[row, seed]
+
+
+def archived(grid: Grid) -> Iterator[tuple[str, int, dict]]:
+    """Row, seed and results of every run that the archive has of today's recipes, in the order of the tables, whatever
+    rows and seeds the grid is about. Folders are not looked at: of other rows they may hold trials of other settings.
+    """
+    entries = {} if grid.archive is None else read_archive(grid.archive)
+    for row in row_names():
+        for seed in sorted(seed for name, seed in entries if name == row):
+            results = entries[row, seed]
+            if is_of(results, _recipe_behind(grid, row, seed, results)):
+                yield row, seed, results
+
+
+def _recipe_behind(grid: Grid, row: str, seed: int, results: dict) -> Recipe:
+    """What the grid would run, where its rate was chosen when it ran at that rate."""
+    recipe = grid.recipe(row, seed)
+    is_tuned = row == "single_pass_tuned"
+    return with_rate(recipe, results["recipe"]["curriculum"]["learning_rates"][0]) if is_tuned else recipe
 
 
 def check_results_file(path: Path, grid: Grid) -> None:
@@ -258,9 +308,7 @@ def main(
         if to is None:
             return summarise(task, runs, grid.settings)
         write_archive(archive_of(to), runs)
-        known = sorted({seed for _, seed in read_archive(archive_of(to))})
-        everything = replace(grid, rows=tuple(row_names()), seeds=tuple(known))
-        results = summarise(task, list(finished(everything)), grid.settings)
+        results = summarise(task, list(archived(grid)), grid.settings)
         write_json(to, results)
         return results
 
@@ -289,4 +337,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)
