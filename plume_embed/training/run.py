@@ -10,6 +10,7 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from plume_embed.atomic import write_json
+from plume_embed.encode.encoder import fingerprint
 from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.stored import read_json
@@ -131,6 +132,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
             f"The curriculum ends in stage {last} of {num_segments}: the model writes the rest of the rationale in "
             "front of its embedding, which encode does not. It is one to train on from (model.path)."
         )
+    began_with = _files_of(recipe) if process.is_main_process else {}  # now: what is trained may be written over them
     task = make_task(recipe, process.process_index, process.num_processes, console)
     model = task.make_model()
     _check_fits(recipe, model.config)
@@ -171,6 +173,7 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         results = {
             "recipe": dataclasses.asdict(recipe),
             "seed": recipe.seed,
+            **began_with,
             "parameters": num_parameters,
             "train_minutes": round(minutes, 2),
             "processes": process.num_processes,
@@ -193,6 +196,12 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
     process.wait_for_everyone()
     return results
+
+
+def _files_of(recipe: Recipe) -> dict[str, str]:
+    """`{"began_with": SHA-256}` of the files of the model that the run begins with; nothing of a fresh one."""
+    path = recipe.model.path
+    return {} if path is None or not Path(path).is_dir() else {"began_with": fingerprint(Path(path))}
 
 
 def _check_fits(recipe: Recipe, config: PlumeConfig) -> None:

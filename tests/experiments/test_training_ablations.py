@@ -11,11 +11,12 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
+from plume_embed.encode.encoder import fingerprint
 from plume_embed.training.log import LOG_FILE, read_log
 from plume_embed.training.recipe import Recipe, load_recipe
 from plume_embed.training.run import run
 from training.ablations import grid as ablations
-from training.ablations.archive import archive_of, read_archive, write_archive
+from training.ablations.archive import archive_of, is_of, read_archive, write_archive
 from training.ablations.fork import fork, fork_step, why_not_forked
 from training.ablations.grid import Grid, best_rate, chosen_rate, run_one
 from training.ablations.rows import (
@@ -249,6 +250,20 @@ class TestGrid:
         results["recipe"]["data"]["a_setting_that_is_gone"] = 1
         write_archive(archive, [("single_pass", 3, results)])
         assert list(ablations.finished(elsewhere)) == []
+
+    def test_a_run_that_began_with_other_files_than_lie_at_its_path_now_is_no_run_of_the_recipe(self, tmp_path):
+        base = tmp_path / "base"
+        base.mkdir()
+        (base / "config.json").write_text("{}")
+        recipe = recipe_of(row_named("full"), "scene_hops", 3, str(tmp_path / "run"), [f"model.path={base}"])
+        results = {"recipe": as_dict(recipe)}
+        assert is_of(results, recipe)  # of before it was written down
+        results["began_with"] = fingerprint(base)
+        assert is_of(results, recipe)
+        (base / "model.safetensors").write_bytes(b"other weights")
+        assert not is_of(results, recipe)
+        shutil.rmtree(base)
+        assert is_of(results, recipe)  # on a machine that has only the archive
 
     def test_an_archive_keeps_the_runs_that_a_call_is_not_about(self, tmp_path):
         archive = tmp_path / "archive.jsonl"

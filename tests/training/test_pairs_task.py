@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 
 from plume_embed import PlumeModel
-from plume_embed.encode.encoder import Encoder
+from plume_embed.encode.encoder import Encoder, fingerprint
 from plume_embed.evaluation.embedders import PlumeEmbedder
 from plume_embed.index.search import open_index
 from plume_embed.index.update import update_index
@@ -378,6 +378,11 @@ def test_scores_of_a_run_that_never_made_a_step_are_not_taken_over(data, release
     (tmp_path / "before.json").write_text('{"hit_at_1": 0.99, "queries": 7, "pool": 9, "variants": {}}')
     results = run(recipe(data, released_model_dir, f"output_dir={tmp_path}", "curriculum.max_steps=1"))
     assert results["before"]["queries"] == results["queries"] != 7
+
+
+def test_results_say_by_a_digest_which_files_a_run_began_with(data, released_model_dir, tmp_path):
+    results = run(recipe(data, released_model_dir, f"output_dir={tmp_path}", "curriculum.max_steps=1"))
+    assert results["began_with"] == fingerprint(released_model_dir)
 
 
 def test_early_stopping_is_refused_for_a_task_that_keeps_nothing_to_choose_by():

@@ -133,8 +133,8 @@ def run_grid(grid: Grid, jobs: int, on_done: Callable[[str], None]) -> list[str]
         A line for every run that failed.
 
     Raises:
-        ValueError: another call trains in the folder of the task, or a folder of a row and seed that are asked for holds
-            a run of another recipe.
+        ValueError: another call trains in the folder of the task, or what a folder of the grid holds is of another
+            recipe.
     """
     with _alone_in(grid.folder_of_task):
         return _run_missing(grid, jobs, on_done)
