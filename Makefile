@@ -126,8 +126,6 @@ steps: $(VENV)/.dev  ## variants of the latent steps on hops and hops_mixed, tra
 	$(GRID) --task hops_mixed --json training/steps/results/mixed_variants.json --rows $(VARIANTS) --seeds 0,1,2
 	$(BIN)/python -m training.steps.diagnose \
 		$(foreach row,full full_distilled anytime distilled stages_6_dealt stages_6_decoded,--run .data/ablations/hops/$(row)-0)
-	$(BIN)/python -m training.steps.variants training/steps/results/variants.svg
-	$(BIN)/python -m training.steps.curve training/steps/results/curve.svg
 	$(BIN)/python -m training.steps.cost --task hops
 	$(BIN)/python -m docs.tables
 
@@ -159,9 +157,6 @@ scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: rows,
 	$(BIN)/python -m training.steps.diagnose --json training/steps/results/scene_diagnostics.json \
 		$(foreach row,full full_distilled,--run .data/ablations/scene_hops/$(row)-0)
 	$(BIN)/python -m training.steps.cost --task scene_hops
-	$(BIN)/python -m training.scene_hops.tables $(ABLATIONS)/scene_hops.json --plot training/steps/results/scene_hops.svg
-	$(BIN)/python -m training.steps.variants training/steps/results/scene_variants.svg \
-		--file $(ABLATIONS)/scene_hops_held.json --ablations $(ABLATIONS)/scene_hops.json
 	$(BIN)/python -m docs.tables
 
 scene-hops-variants: $(VENV)/.dev  ## the same for every variant and rival: 5 to 30 CPU minutes a seed, five seeds a row

@@ -1,4 +1,5 @@
 """The figures of the documents, written from the committed results: `python -m docs.tables` writes, `--check` compares.
+The plots are drawn with them (`plots.py`).
 
 A table of a page stands between `<!-- table: NAME -->` and `<!-- end -->` and is made by the function of that name in
 TABLES. What the prose says in numbers is in `figures.py`.
@@ -13,6 +14,8 @@ import typer
 
 from docs.committed import H100, ROOT, model_named, read
 from docs.figures import figures
+from docs.plots import PLOTS, drawn
+from plume_embed.atomic import write_text
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -483,7 +486,7 @@ def pages() -> list[Path]:
 def main(
     check: Annotated[bool, typer.Option("--check", help="Only compare; exit code 1 where a page differs.")] = False,
 ) -> None:
-    """Write the tables of README and docs/ from the committed results."""
+    """Write the tables of README and docs/ and the plots from the committed results."""
     differing = []
     for path in pages():
         before = path.read_text()
@@ -499,6 +502,14 @@ def main(
         if after != before and not check:
             path.write_text(after)
             typer.echo(f"written: {path.relative_to(ROOT)}")
+    for name in PLOTS:
+        file, plot = ROOT / name, drawn(name)
+        if file.is_file() and file.read_text() == plot:
+            continue
+        differing.append(file)
+        if not check:
+            write_text(file, plot)
+        typer.echo(f"a plot differs: {name}" if check else f"written: {name}")
     if differing and check:
         raise typer.Exit(1)
 

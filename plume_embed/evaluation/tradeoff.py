@@ -135,10 +135,14 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
 
 
 def save_figure(figure: Figure, file: Path) -> None:
-    """Writes a figure, whole or not at all; its folder is made where there is none."""
+    """Writes a figure, whole or not at all; its folder is made where there is none. An SVG has no date and no random
+    names in it, so that the same figure is the same file."""
+    import matplotlib
+
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as partial:
-        figure.savefig(partial, dpi=150)
+    metadata = {"Date": None, "Creator": None} if file.suffix == ".svg" else None
+    with replacing(file) as partial, matplotlib.rc_context({"svg.hashsalt": "plume"}):
+        figure.savefig(partial, dpi=150, metadata=metadata)
 
 
 def _short(model: Mapping[str, Any], weights: str | None) -> str:

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -231,12 +232,37 @@ def test_a_curve_is_the_mean_over_seeds_after_each_number_of_steps(entry, tmp_pa
     assert curve.curves(found, "hops") == {"full": [25.0, 50.0, 75.0]}
     assert curve.curves(found, "hops", "within_depth") == {"full": [None, 50.0, 75.0]}
     assert "| full | 25.0 | 50.0 / 50.0 | 75.0 / 75.0 |" in curve.markdown(found)
-    ablations = {
-        "task": "hops",
-        "rows": {"k_2": {"mean": 0.12}, "full": {"mean": 0.99}, "single_pass_tuned": {"mean": 0.1}},
-    }
-    assert curve.of_one_step_count(ablations) == {0: 10.0, 2: 12.0, 8: 99.0}
-    assert curve.write_plot(found, [ablations], tmp_path / "curve.svg").read_text().count("<svg") == 1
+    drawn = curve.write_plot(found, [of_rows("hops", full=0.99, k_2=0.12)], tmp_path / "curve.svg").read_text()
+    assert "<!-- full, read after K steps, 2 seeds -->" in drawn
+    assert "<!-- best row that was trained for this K alone, 1 seed -->" in drawn
+
+
+def of_rows(task: str, settings: Sequence[str] = (), **means: float) -> dict:
+    """Results as the grid writes them, of one seed a row."""
+    runs = [
+        (
+            name,
+            0,
+            {"hit_at_1": mean, "hit_at_1_by_presses": {"1": mean}, "parameters": 9, "device": "cpu", "torch": "2"}
+            | {"train_cpu_minutes": 1.0, "recipe": {"curriculum": {"max_steps": 1, "learning_rates": []}}},
+        )
+        for name, mean in means.items()
+    ]
+    return json.loads(json.dumps(summarise(task, runs, settings)))
+
+
+def test_the_best_row_of_a_k_is_one_that_was_trained_for_it_alone_and_reads_behind_its_steps():
+    ours = of_rows("hops", full=0.93, stages_6_dealt=0.999, k_4_decoded=0.16, anytime=1.0, jacobi_4=1.0, pause=1.0)
+    theirs = of_rows("hops", full=0.99, k_4=0.11, single_pass_tuned=0.1, explicit_cot=1.0, explicit_cot_stage_0=1.0)
+    best = curve.best_by_step_count([ours, theirs], "hops")
+    assert {steps: row["mean"] for steps, row in best.items()} == {0: 0.1, 4: 0.16, 8: 0.999}
+    with pytest.raises(ValueError, match="give --ablations results on hops"):
+        curve.best_by_step_count([ours, of_rows("scene_hops", full=0.1)], "hops")
+
+
+def test_passes_are_those_of_the_settings_that_the_results_were_made_with():
+    results = of_rows("hops", ["curriculum.num_latent_steps=4"], full=0.5)
+    assert variants.markdown(results).splitlines()[-1].startswith("| full | 5, 1 |")
 
 
 def test_the_cost_of_each_way_to_spend_passes_is_measured_beside_a_single_pass():
@@ -281,8 +307,14 @@ def test_longer_stages_are_three_times_as_long_and_nothing_else(name):
 
 
 def test_rows_of_the_ablations_stand_beside_the_variants_where_these_lack_them():
-    own, others = {"rows": {"full": "a", "anytime": "b"}}, {"rows": {"full": "c", "k_2": "d", "top_1": "e"}}
-    assert variants.with_compared(own, others) == {"rows": {"full": "a", "k_2": "d", "anytime": "b"}}
+    own = {"task": "hops", "rows": {"full": "a", "anytime": "b"}}
+    others = {"task": "hops", "rows": {"full": "c", "k_2": "d", "top_1": "e"}}
+    assert variants.with_compared(own, others)["rows"] == {"full": "a", "k_2": "d", "anytime": "b"}
+
+
+def test_rows_of_another_task_do_not_stand_beside_the_variants():
+    with pytest.raises(ValueError, match=r"on hops: give --ablations .* training/ablations/results/scene_hops.json"):
+        variants.with_compared(of_rows("scene_hops", full=0.5), of_rows("hops", k_2=0.1))
 
 
 def test_curves_of_pictures_are_of_sets_that_both_models_were_read_on():

@@ -13,6 +13,7 @@ import typer
 
 from docs.examples import read_examples
 from docs.figures import figures
+from docs.plots import PLOTS, drawn
 from docs.tables import TABLES, pages, rendered
 
 ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +59,17 @@ def test_a_python_example_runs_as_it_stands(group: str, row: int, outcomes: dict
 @pytest.mark.parametrize("page", pages(), ids=named)
 def test_the_tables_of_a_page_are_the_committed_results(page: Path):
     assert rendered(page.read_text()) == page.read_text(), "run python -m docs.tables"
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_is_what_the_committed_results_draw(name: str):
+    assert drawn(name) == (ROOT / name).read_text(), "run python -m docs.tables"
+
+
+def test_every_plot_that_a_page_shows_is_one_that_is_drawn():
+    shown = re.findall(r"\]\((?:\.\./)*(\S+\.svg)\)", "".join(page.read_text() for page in pages()))
+    assert sorted(shown) == sorted(PLOTS)
 
 
 @pytest.mark.release

@@ -264,6 +264,16 @@ def changes_of(row: Row, task: str, settings: Sequence[str] = ()) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in changed.items() if value != was[name]]
 
 
+def recipe_behind(task: str, settings: Sequence[str]) -> Recipe:
+    """The recipe of a row in a results file.
+
+    Args:
+        task (`str`): Of the file.
+        settings (`Sequence[str]`): Of the row: what [`changes_of`] gave, changes to every row among them.
+    """
+    return load_recipe(TASKS.get(task, task), list(settings))
+
+
 def with_rate(recipe: Recipe, rate: float) -> Recipe:
     """The recipe with one learning rate for all stages."""
     rates = (rate,) * len(recipe.curriculum.learning_rates)

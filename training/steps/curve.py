@@ -14,14 +14,14 @@ import typer
 
 from plume_embed.atomic import write_json
 from plume_embed.evaluation.tradeoff import check_format, save_figure
-from training.ablations.rows import recipe_of, row_named
+from training.ablations.rows import TRUNK_ROW, recipe_behind
+from training.command import run_command
 from training.steps.diagnose import RESULTS
 from training.steps.tables import Entry, groups
-from training.steps.variants import ABLATIONS
+from training.steps.variants import ABLATIONS, check_task
 from training.steps.variants import RESULTS as VARIANTS
 
 PICTURE_MODELS = ("plume-tiny", "plume-tiny-anytime")
-OF_ONE_STEP_COUNT = ("single_pass_tuned", "k_2", "k_4", "k_6", "k_6_dealt", "full")
 
 
 def curves(results: dict[str, Entry], task: str, read: str = "hit") -> dict[str, list[float | None]]:
@@ -45,13 +45,24 @@ def _mean(hits: list[float | None]) -> float | None:
     return 100 * sum(there) / len(there) if there else None
 
 
-def of_one_step_count(ablations: dict[str, Any]) -> dict[int, float]:
-    """Hit@1 in percent of the best row that was trained for a K, by K."""
-    best: dict[int, float] = {}
-    for name in OF_ONE_STEP_COUNT:
-        if name in ablations["rows"]:
-            steps = recipe_of(row_named(name), ablations["task"], 0, "runs", []).curriculum.num_latent_steps
-            best[steps] = max(best.get(steps, 0.0), 100 * ablations["rows"][name]["mean"])
+def best_by_step_count(ablations: Sequence[dict[str, Any]], task: str) -> dict[int, dict[str, Any]]:
+    """The row with the highest mean among all that were trained for one K and are read after it, by K. Rivals of the
+    rollout, rows that are trained for any K and rows that write their rationale are none of them.
+
+    Raises:
+        ValueError: results of another task.
+    """
+    best: dict[int, dict[str, Any]] = {}
+    for results in ablations:
+        check_task(results, task)
+        for name, row in results["rows"].items():
+            recipe = recipe_behind(task, row["settings"])
+            steps, last = recipe.curriculum.num_latent_steps, recipe.curriculum.stages[-1]
+            writes = name == TRUNK_ROW or (steps > 0 and last < recipe.curriculum.num_segments)
+            if writes or recipe.curriculum.anytime_steps or "rollout" in recipe.model.plume:
+                continue
+            if steps not in best or row["mean"] > best[steps]["mean"]:
+                best[steps] = row
     return dict(sorted(best.items()))
 
 
@@ -88,27 +99,28 @@ def markdown_of_pictures(found: dict[str, dict[str, list[float]]]) -> str:
 
 
 def write_plot(results: dict[str, Entry], ablations: list[dict[str, Any]], file: Path, task: str = "hops") -> Path:
-    """Draws the curves, and a point for each model of one K.
+    """Draws the curves, and for each K the best model that was trained for it alone; the legend says over how many
+    seeds each is a mean.
 
     Raises:
-        ValueError: matplotlib is missing, or it does not know the format.
+        ValueError: matplotlib is missing, it does not know the format, or the ablations are of another task.
     """
     check_format(file)
     from matplotlib.figure import Figure
 
+    runs = groups(results)
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, read in ((left, "hit"), (right, "within_depth")):
         for model, hits in curves(results, task, read).items():
             shown = [(k, hit) for k, hit in enumerate(hits) if hit is not None]
-            axes.plot(*zip(*shown, strict=True), marker="o", ms=4, label=f"{model}, read after K steps")
+            label = f"{model}, read after K steps, {_seeds([len(runs[f'{task}, {model}'])])}"
+            axes.plot(*zip(*shown, strict=True), marker="o", ms=4, label=label)
         axes.set_xlabel("latent steps K at inference")
         axes.grid(alpha=0.3)
-    single: dict[int, float] = {}
-    for found in ablations:
-        for steps, hit in of_one_step_count(found).items():
-            single[steps] = max(single.get(steps, 0.0), hit)
-    left.plot(list(single), list(single.values()), "k*", ms=10, label="best model that was trained for one K")
+    best = best_by_step_count(ablations, task)
+    label = f"best row that was trained for this K alone, {_seeds([len(row['runs']) for row in best.values()])}"
+    left.plot(list(best), [100 * row["mean"] for row in best.values()], "k*", ms=10, label=label)
     left.set_ylabel("Hit@1, %")
     left.set_ylim(0, 103)
     left.set_title("all queries", fontsize=9)
@@ -116,6 +128,11 @@ def write_plot(results: dict[str, Entry], ablations: list[dict[str, Any]], file:
     left.legend(fontsize=8)
     save_figure(figure, file)
     return file
+
+
+def _seeds(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} seeds" if least < most else f"{most} seed{'s' if most > 1 else ''}"
 
 
 def main(
@@ -134,4 +151,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

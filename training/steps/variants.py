@@ -14,8 +14,9 @@ import typer
 
 from plume_embed.evaluation.tradeoff import check_format, save_figure
 from plume_embed.training.recipe import Recipe
-from training.ablations.rows import ROWS, recipe_of, row_named
+from training.ablations.rows import ROWS, recipe_behind
 from training.ablations.tables import interval, shown_parts
+from training.command import run_command
 
 RESULTS = Path(__file__).parent / "results" / "hops_variants.json"
 ABLATIONS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"
@@ -59,7 +60,7 @@ def markdown(results: dict[str, Any]) -> str:
         "|---|---|---:|---:|---:|---|---|",
     ]
     for name, row in shown_rows(results).items():
-        both = passes(recipe_of(row_named(name), results["task"], 0, "runs", []))
+        both = passes(recipe_behind(results["task"], row["settings"]))
         difference = row["difference_to_full"]
         shown = "" if name == "full" or difference is None else _difference(difference)
         by_count = " ".join(f"{100 * hit:.0f}" for hit in row[part].values())
@@ -76,9 +77,27 @@ def _difference(found: dict[str, Any]) -> str:
 
 
 def with_compared(results: dict[str, Any], ablations: dict[str, Any]) -> dict[str, Any]:
-    """The results with those rows of the ablations that they are compared with and lack."""
+    """The results with those rows of the ablations that they are compared with and lack.
+
+    Raises:
+        ValueError: the ablations are of another task.
+    """
+    check_task(ablations, results["task"])
     compared = {name: ablations["rows"][name] for name in COMPARED if name in ablations["rows"]}
     return results | {"rows": compared | results["rows"]}
+
+
+def check_task(ablations: dict[str, Any], task: str) -> None:
+    """Refuses results of the ablations that are not of this task.
+
+    Raises:
+        ValueError: they are of another one.
+    """
+    if ablations["task"] != task:
+        raise ValueError(
+            f"These are results on {task}, and what they are compared with is on {ablations['task']}: give --ablations "
+            f"results on {task}, such as training/ablations/results/{task}.json."
+        )
 
 
 def write_plot(results: dict[str, Any], file: Path) -> Path:
@@ -93,7 +112,7 @@ def write_plot(results: dict[str, Any], file: Path) -> Path:
     points = []
     for name, row in shown_rows(results).items():
         mean, low, high = interval([100 * run["hit_at_1"] for run in row["runs"].values()])
-        cost = passes(recipe_of(row_named(name), results["task"], 0, "runs", []))[0]
+        cost = passes(recipe_behind(results["task"], row["settings"]))[0]
         points.append((cost, mean, mean if low is None else low, mean if high is None else high, name))
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -158,4 +177,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)
