@@ -1,6 +1,7 @@
 """plume-tiny in four paradigms: what is trained from one stage 0, and what is written down of it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ from training_folder import training_folder
 from plume_embed.training.log import LOG_FILE
 from training.ablations.grid import run_one
 from training.ablations.rows import TRUNK_ROW
-from training.plume_tiny.paradigms import PARADIGMS, collected, grid_of, markdown
+from training.plume_tiny.paradigms import PARADIGMS, collected, grid_of, kept, main, markdown
 from training.plume_tiny.publish import ROOT, publish
 
+RESULTS = ROOT / "training" / "plume_tiny" / "results" / "paradigms.json"
 SMALL = ["batch_size=4", "model.path=null", "model.side=28", "model.vocab_size=400", "model.hidden_size=64"]
 SMALL += ["model.vision_size=32", "model.vision_depth=1", "curriculum.max_steps=10", "curriculum.warmup=1"]
 SMALL += ["curriculum.shares=[2,2,2,2,2]", "logging_steps=1", "save_steps=0", "data.enlarge_to=0", "data.repeat={}"]
@@ -82,6 +84,23 @@ def test_the_table_has_a_line_a_run_with_the_shared_minutes_in_its_sum():
     run |= {"train_cpu_minutes": 20.4, "train_cpu_minutes_shared": 30.0}
     line = markdown({"full": run}).splitlines()[-1]
     assert line == "| full | 1,200 x 96 | 50 | 30 | 1.23 | 0.50 |"
+
+
+def test_paradigms_that_are_not_asked_for_stay_in_the_results_file_unless_they_are_of_other_settings(grid, tmp_path):
+    to, alone = tmp_path / "results.json", replace(grid, rows=("full",))
+    assert kept(to, alone, 0) == {}
+    to.write_text(json.dumps(collected(grid, 0)))
+    options = {"out": grid.out, "to": to, "rows": "full", "settings": list(grid.settings)}
+    with pytest.raises(SystemExit):  # nothing is missing, so nothing is trained
+        main(**options)
+    assert list(json.loads(to.read_text())) == list(PARADIGMS)
+    with pytest.raises(ValueError, match="holds single_pass of another seed or other settings"):
+        kept(to, replace(alone, settings=(*grid.settings, "batch_size=5")), 0)
+    assert list(kept(RESULTS, grid_of(tmp_path, 0, rows=("full",)), 0)) == [
+        "single_pass",
+        "explicit_cot",
+        "no_curriculum",
+    ]
 
 
 def test_a_run_that_has_not_ended_is_left_out(tmp_path):

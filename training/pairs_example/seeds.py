@@ -1,6 +1,7 @@
 """plume-tiny fine-tuned on the sketches with several seeds: `python -m training.pairs_example.seeds`.
 
-Each seed holds out other pairs. A finished run is kept, so that the command goes on after a kill.
+Each seed holds out other pairs. A finished run is kept, so that the command goes on after a kill, and so is what the
+results file has of other seeds.
 """
 
 import json
@@ -14,6 +15,8 @@ from rich.console import Console
 from plume_embed.atomic import write_json
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.run import run
+from training.ablations.archive import check_is_of
+from training.command import run_command
 from training.pairs_example.make import main as make
 
 RESULTS = Path(__file__).parent / "results" / "sketches.json"
@@ -32,6 +35,23 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def kept(file: Path, seeds: list[str], steps: int) -> dict[str, Any]:
+    """What a results file has of other seeds.
+
+    Raises:
+        ValueError: of another number of steps, which do not belong into one table.
+    """
+    held = json.loads(file.read_text())["seeds"] if file.is_file() else {}
+    others = {seed: one for seed, one in held.items() if seed not in seeds}
+    for seed, one in others.items():
+        if one["steps"] != steps:
+            raise ValueError(
+                f"{file} holds seed {seed} with {one['steps']} steps; ask with --steps {one['steps']}, or give another "
+                "--json."
+            )
+    return others
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder for the sketches.")] = Path(".data/sketches"),
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path(".data/runs/sketches"),
@@ -41,27 +61,29 @@ def main(
 ) -> None:
     """Fine-tune with each seed, one thread, and write before and after."""
     torch.set_num_threads(1)
+    asked = seeds.split(",")
+    found = kept(to, asked, steps)
     make(data)
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    found = {}
-    for seed in seeds.split(","):
+    for seed in asked:
         folder = out / f"seed-{seed}"
-        file = folder / "results.json"
         settings = [f"data.files=[{data / 'sketches.csv'}]", f"seed={seed}", f"output_dir={folder}"]
-        if not file.is_file():
-            run(load_recipe("pairs", [*settings, f"curriculum.max_steps={steps}"]), resume=True, console=console)
-        one = json.loads(file.read_text())
+        recipe = load_recipe("pairs", [*settings, f"curriculum.max_steps={steps}"])
+        if not (folder / "results.json").is_file():
+            run(recipe, resume=True, console=console)
+        one = check_is_of(folder, recipe)
         found[seed] = {
             "before": {name: one["before"][name] for name in _SCORES},
             "after": {name: one[name] for name in _SCORES},
             **{name: one[name] for name in ("queries", "pool", "torch", "device")},
-            "steps": steps,
+            "steps": recipe.curriculum.max_steps,
             "cpu_minutes": one["train_cpu_minutes"],
         }
         to.parent.mkdir(parents=True, exist_ok=True)
-        write_json(to, {"model": "checkpoints/plume-tiny", "seeds": found})
+        ordered = dict(sorted(found.items(), key=lambda item: int(item[0])))
+        write_json(to, {"model": "checkpoints/plume-tiny", "seeds": ordered})
     console.print(table(json.loads(to.read_text())))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -19,9 +19,11 @@ import typer
 from plume_embed.atomic import write_json
 from plume_embed.training.log import read_log
 from plume_embed.training.recipe import load_recipe
+from training.ablations.archive import is_of
 from training.ablations.fork import fork_step
 from training.ablations.grid import RESULTS, Grid, run_grid
 from training.ablations.rows import TRUNK_ROW, row_named
+from training.command import run_command
 from training.plume_tiny import TINY
 
 # Row of the ablations: how its model is read in `evaluate miniature`, "" for as it was trained.
@@ -62,8 +64,27 @@ def collected(grid: Grid, seed: int) -> dict[str, dict[str, Any]]:
             **{name: results[name] for name in ("train_minutes", "train_cpu_minutes", "parameters", "device", "torch")},
             "ended_with": {name: last[name] for name in _ENDED_WITH if name in last},
             "recipe": results["recipe"],
+            **{name: results[name] for name in ("began_with",) if name in results},
         }
     return found
+
+
+def kept(file: Path, grid: Grid, seed: int) -> dict[str, dict[str, Any]]:
+    """What a results file has of the paradigms that the grid is not about.
+
+    Raises:
+        ValueError: of another seed or other settings, which do not belong into one table.
+    """
+    held = json.loads(file.read_text()) if file.is_file() else {}
+    others = {row: run for row, run in held.items() if row not in grid.rows}
+    for row, run in others.items():
+        recipe = grid.recipe(row, seed)
+        made_by = run["recipe"] | {"output_dir": recipe.output_dir}
+        if not is_of(run | {"recipe": made_by}, recipe):
+            raise ValueError(
+                f"{file} holds {row} of another seed or other settings; run all rows anew, or give another --json."
+            )
+    return others
 
 
 def markdown(runs: dict[str, dict[str, Any]]) -> str:
@@ -103,8 +124,10 @@ def main(
         if row not in PARADIGMS:
             raise typer.BadParameter(f"no paradigm {row!r}; there are {', '.join(PARADIGMS)}")
     grid = grid_of(out, seed, tuple(settings or ()), chosen)
+    others = {} if to is None else kept(to, grid, seed)
     failed = run_grid(grid, jobs, console.print)
-    runs = collected(grid, seed)
+    found = others | collected(grid, seed)
+    runs = {row: found[row] for row in PARADIGMS if row in found}
     if to is not None:
         write_json(to, runs)
     console.print(markdown(runs))
@@ -116,4 +139,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)
