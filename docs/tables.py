@@ -224,13 +224,15 @@ def photographs() -> str:
 
 def plume_small_stages() -> str:
     """The stages that made plume-small, from the record beside its weights."""
-    lines = ["| stage | steps | K | minutes by the clock | held-out drawings found first | among ten |"]
-    lines.append("|---|---:|---|---:|---:|---:|")
+    lines = ["| stage | steps | K | minutes by the clock | held-out drawings read after K | found first | among ten |"]
+    lines.append("|---|---:|---|---:|---:|---:|---:|")
     for stage in read("checkpoints/plume-small/training.json")["stages"]:
         steps = ", then ".join("/".join(map(str, numbers)) for _, numbers in stage["num_latent_steps"])
         seconds = max(entry["seconds"] for entry in stage["curve"] if "seconds" in entry)
-        found = [entry["validation"] for entry in stage["curve"] if "validation" in entry]
-        cells = [f"{found[-1][name]:.1f} %" for name in ("R@1", "R@10")] if found else ["-", "-"]
+        cells = ["-", "-", "-"]
+        if found := [entry for entry in stage["curve"] if "validation" in entry]:
+            last = max(found, key=lambda entry: (entry["step"], entry["k"]))  # of several K the most
+            cells = [str(last["k"]), *(f"{last['validation'][name]:.1f} %" for name in ("R@1", "R@10"))]
         lines.append(f"| {stage['name']} | {stage['steps']:,} | {steps} | {seconds / 60:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -1,16 +1,22 @@
 """What plume-small is trained with: the fast prefix, stages that survive a kill, texts, and pictures without pixels."""
 
+import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from model.families import BACKBONES, TEXT, make_tiny
+from PIL import Image
 from torch import nn
 
 from plume_embed.evaluation.photos.benchmark import RankingTask
+from plume_embed.training.log import read_log
+from training.plume_small import compare
 from training.plume_small import teacher as teacher_module
 from training.plume_small.compare import Side, markdown, scores, sides, summary
 from training.plume_small.data import Data
@@ -105,6 +111,34 @@ def test_a_stage_that_was_killed_goes_on_to_the_same_weights_and_log(tmp_path, m
     again, _ = _line()
     run_stage(STAGE, {"m": again}, None, tmp_path / "killed", seed=3)  # done: nothing is made, the weights are loaded
     assert torch.equal(again.weight, straight.weight)
+
+
+def test_a_stage_killed_at_a_validation_has_each_of_them_once_when_it_has_ended(tmp_path):
+    stage, asked = replace(STAGE, num_latent_steps=((0, (0, 4)),)), []
+
+    def validate(number: int) -> dict[str, float]:
+        asked.append(number)
+        if len(asked) == 4:  # the second of the last step
+            raise KeyboardInterrupt
+        return {"R@1": 1.0}
+
+    for _ in range(2):
+        linear, make = _line()
+        with suppress(KeyboardInterrupt):
+            run_stage(stage, {"m": linear}, make, tmp_path, 3, validate, save_every=30)
+    assert [(entry["step"], entry["k"]) for entry in read_log(tmp_path, having="validation")] == [
+        *((30, 0), (30, 4)),
+        *((45, 0), (45, 4)),
+    ]
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path):
+    linear, make = _line()
+    run_stage(STAGE, {"m": linear}, make, tmp_path, 3)
+    other = replace(STAGE, learning_rate=1e-3)
+    for call in (load_finished, lambda *given: run_stage(given[0], given[1], make, given[2], 3)):
+        with pytest.raises(ValueError, match="state.pt is of a stage with other settings; remove its folder"):
+            call(other, {"m": linear}, tmp_path)
 
 
 def test_the_rate_rises_and_falls_and_k_grows():
@@ -247,6 +281,76 @@ def test_seeds_are_compared_in_pairs_with_the_single_pass():
     assert found["steps, K = 8"][task.name]["R@1"]["difference"]["mean"] == 0.5
     table = markdown({"runs": runs, "summary": found})
     assert "| steps, K = 8 | 2 | 50.0 [-585.3, 685.3] |" in table
+
+
+def test_without_a_seed_of_the_single_pass_there_is_no_difference_to_it():
+    one = {"captions -> photos": {f"R@{k}": 0.5 for k in (1, 5, 10)}}
+    for runs in (
+        {"anytime, K = 0": {"0": one}},
+        {"single, K = 0": {"0": one}, "anytime, K = 0": {"5": one}},
+    ):
+        found = summary(runs)
+        assert found["anytime, K = 0"]["captions -> photos"]["R@10"]["difference"] is None
+        assert markdown({"runs": runs, "summary": found}).endswith("| anytime, K = 0 | 1 | 50.0 | 50.0 | 50.0 |  |")
+
+
+@pytest.fixture
+def benchmark(tmp_path, monkeypatch) -> Path:
+    """A benchmark of one picture, and a tower that sees its colour."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), "red").save(folder / "a.png")
+    stamp, sentences = {"file": "a.png", "caption": "A car.", "captions": {}}, {"file": "a.png", "sentences": ["a car"]}
+    content = {"stamps": [stamp], "sentences": [sentences], "imagenet_names": ["car"]}
+    (folder / "photos.json").write_text(json.dumps(content))
+    (tmp_path / "data.pt").write_bytes(b"data")
+    monkeypatch.setattr(compare, "prepare", lambda work: SimpleNamespace(table=torch.eye(3)))
+    monkeypatch.setattr(compare, "load_tower", lambda: SimpleNamespace(classifier=None))
+    monkeypatch.setattr(compare, "maps", lambda tower, pictures: [np.asarray(one)[0, 0] for one in pictures])
+    monkeypatch.setattr(compare, "picture_meanings", lambda found, *_: torch.tensor(np.stack(found)))
+    return folder
+
+
+def test_meanings_are_of_the_pictures_that_lie_there_now(benchmark, tmp_path, monkeypatch):
+    file = str(benchmark / "a.png")
+    assert compare.photograph_meanings(benchmark, tmp_path)[file].tolist() == [255, 0, 0]
+    Image.new("RGB", (8, 8), "blue").save(file)
+    assert compare.photograph_meanings(benchmark, tmp_path)[file].tolist() == [0, 0, 255]
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "load_tower", lambda: pytest.fail("they are known"))
+        assert compare.photograph_meanings(benchmark, tmp_path)[file].tolist() == [0, 0, 255]
+    moved = benchmark.rename(tmp_path / "moved")
+    assert list(compare.photograph_meanings(moved, tmp_path)) == [str(moved / "a.png")]
+
+
+def test_a_comparison_keeps_its_runs_for_as_long_as_they_are_of_the_same_benchmark_data_and_stages(
+    benchmark, tmp_path, monkeypatch
+):
+    trained, to = [], tmp_path / "results" / "seeds.json"
+    monkeypatch.setattr(compare, "train", lambda seed, chain, *_: trained.append((seed, chain)) or (None, None))
+    monkeypatch.setattr(compare, "Batches", lambda *_: None)
+    monkeypatch.setattr(compare, "scores", lambda *_: {"captions -> photos": {f"R@{k}": 0.5 for k in (1, 5, 10)}})
+
+    def call(**options: str) -> dict:
+        trained.clear()
+        compare.main(**({"seeds": "0", "chains": "steps"} | options), data=benchmark, work=tmp_path, to=to)
+        return json.loads(to.read_text())
+
+    made = call()["made"]["steps, K = 8"]["0"]
+    assert trained == [(0, "steps")] and (made["device"], made["torch"]) == ("cpu", torch.__version__)
+    assert list(call(chains="steps,single")["summary"]) == ["steps, K = 8", "single, K = 0"]
+    assert trained == [(0, "single")]
+    (tmp_path / "data.pt").write_bytes(b"other data")
+    with pytest.raises(ValueError, match="holds seed 0 of 'steps, K = 8' from another benchmark"):
+        call(seeds="1")
+    assert call(chains="steps,single")["made"]["steps, K = 8"]["0"]["digest"] != made["digest"]
+    assert trained == [(0, "steps"), (0, "single")]
+
+
+def test_results_of_before_runs_had_digests_are_kept_with_their_device_and_version():
+    report = compare.read_report(compare.RESULTS)
+    assert set(report["made"]["single, K = 0"]) == {"0", "1", "2"} == set(report["runs"]["single, K = 0"])
+    assert report["made"]["single, K = 0"]["0"].keys() == {"device", "torch"}
 
 
 def test_grounds_fill_the_towers_square():

@@ -4,14 +4,15 @@
 
 Every seed runs the stages up to the last one once, and then each of the last stages on the same budget. A picture of
 the benchmark goes in by its meanings, computed once, and everything is computed in float32. What the results file has
-already is kept, so that the command goes on where it was.
+already is kept, so that the command goes on where it was, unless the benchmark, the data or the stages are others now.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +25,14 @@ from rich.console import Console
 
 from plume_embed.atomic import replacing, write_json
 from plume_embed.evaluation.photos.benchmark import RankingTask, read_tasks
+from plume_embed.evaluation.photos.benchmark import digest as digest_of_photographs
 from plume_embed.evaluation.photos.report import CUTOFFS
 from training.ablations.tables import interval, paired_difference
-from training.plume_small.data import prepare
+from training.command import run_command
+from training.plume_small.data import digest_of_data, prepare
 from training.plume_small.pictures import picture_meanings
 from training.plume_small.tower import load_tower, maps
-from training.plume_small.train import FINALS, WORK, Batches, train
+from training.plume_small.train import CHAINS, FINALS, WORK, Batches, train
 
 RESULTS = Path(__file__).parent / "results" / "seeds.json"
 BASELINE = "single"
@@ -56,17 +59,20 @@ def sides(chain: str) -> list[Side]:
 
 
 def photograph_meanings(data: Path, work: Path) -> dict[str, torch.Tensor]:
-    """File -> meanings [49, S] of every picture of the benchmark, kept in `work` with the classes they were made of."""
-    file, table = work / "photographs.pt", prepare(work).table
-    if not file.exists() or not torch.equal(torch.load(file, weights_only=True)["table"], table):
-        files = sorted({str(item["image"]) for task in read_tasks(data) for item in _pictures(task)})
-        tower = load_tower()
-        found = maps(tower, (Image.open(name) for name in files))
-        meanings = picture_meanings(list(found), tower.classifier, table)
-        with replacing(file) as partial:
-            torch.save({"files": files, "meanings": meanings, "table": table}, partial)
-    stored = torch.load(file, weights_only=True)
-    return dict(zip(stored["files"], stored["meanings"], strict=True))
+    """File -> meanings [49, S] of every picture of the benchmark, kept in `work` with the classes and the digest of the
+    benchmark that they were made of."""
+    file, table, digest = work / "photographs.pt", prepare(work).table, digest_of_photographs(data)
+    files = sorted({str(item["image"]) for task in read_tasks(data) for item in _pictures(task)})
+    if file.exists():
+        stored = torch.load(file, weights_only=True)
+        is_known = (stored["files"], stored.get("digest")) == (files, digest)  # one of before had no digest
+        if is_known and torch.equal(stored["table"], table):
+            return dict(zip(files, stored["meanings"], strict=True))
+    tower = load_tower()
+    meanings = picture_meanings(list(maps(tower, (Image.open(name) for name in files))), tower.classifier, table)
+    with replacing(file) as partial:
+        torch.save({"files": files, "meanings": meanings, "table": table, "digest": digest}, partial)
+    return dict(zip(files, meanings, strict=True))
 
 
 def _pictures(task: RankingTask) -> list[dict[str, Any]]:
@@ -99,18 +105,19 @@ def scores(
 
 
 def summary(runs: dict[str, dict[str, dict[str, dict[str, float]]]]) -> dict[str, Any]:
-    """Row -> task -> measure -> mean over seeds with Student's interval, and the paired difference to a single pass.
+    """Row -> task -> measure -> mean over seeds with Student's interval, and the paired difference to a single pass;
+    `None` where no seed has both.
 
     Args:
         runs: Row, seed, task, measure.
     """
-    plain = next(row for row in runs if row.startswith(BASELINE))
+    plain = next((runs[row] for row in runs if row.startswith(BASELINE)), {})
     found: dict[str, Any] = {}
     for row, by_seed in runs.items():
         for task, measures in next(iter(by_seed.values())).items():
             for measure in measures:
                 values, others = (
-                    {int(seed): found_[task][measure] for seed, found_ in runs[name].items()} for name in (row, plain)
+                    {int(seed): found_[task][measure] for seed, found_ in own.items()} for own in (by_seed, plain)
                 )
                 mean, low, high = interval(list(values.values()))
                 numbers = {"mean": mean, "low": low, "high": high, "difference": paired_difference(values, others)}
@@ -125,7 +132,7 @@ def markdown(report: dict[str, Any], task: str = "captions -> photos") -> str:
         found = tasks[task]
         shown = [_percent(found[f"R@{k}"]) for k in CUTOFFS]
         difference = found[f"R@{CUTOFFS[-1]}"]["difference"]
-        over = "" if row.startswith(BASELINE) else _percent(difference, sign="+")
+        over = "" if row.startswith(BASELINE) or difference is None else _percent(difference, sign="+")
         lines.append(f"| {row} | {len(report['runs'][row])} | {' | '.join([*shown, over])} |")
     return "\n".join(lines)
 
@@ -134,6 +141,51 @@ def _percent(numbers: dict[str, Any], sign: str = "") -> str:
     mean, low, high = (numbers[name] for name in ("mean", "low", "high"))
     interval_ = "" if low is None else f" [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
     return f"{100 * mean:{sign}.1f}{interval_}"
+
+
+def digest_of_run(chain: str, photographs: str, data: str) -> str:
+    """What changes when a run's figures may.
+
+    Args:
+        chain: Its stages.
+        photographs, data: Digests of the benchmark, and of what is trained on.
+    """
+    facts = (photographs, data, [asdict(stage) for stage in CHAINS[chain]])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def read_report(file: Path) -> dict[str, Any]:
+    """The `runs` of a results file, and of each how it was `made`; of a file that is older, as far as it says."""
+    held = json.loads(file.read_text()) if file.exists() else {"runs": {}, "made": {}}
+    if "made" not in held:
+        about = {"device": held["device"], "torch": held["torch"]}
+        held["made"] = {row: dict.fromkeys(seeds, about) for row, seeds in held["runs"].items()}
+    return {"runs": held["runs"], "made": held["made"]}
+
+
+def check_others(
+    made: dict[str, dict[str, Any]], asked: Sequence[tuple[str, str]], digests: dict[str, str], file: Path
+) -> None:
+    """Refuses to put what is asked for, as (seed, chain), beside runs that were made from something else.
+
+    Raises:
+        ValueError: the file holds such a run.
+    """
+    for row, by_seed in made.items():
+        chain = row.partition(",")[0]
+        for seed, entry in by_seed.items():
+            if (seed, chain) not in asked and entry.get("digest", digests[chain]) != digests[chain]:
+                raise ValueError(
+                    f"{file} holds seed {seed} of {row!r} from another benchmark, other data or other stages; ask for "
+                    "it as well, or give another --json."
+                )
+
+
+def write_report(file: Path, report: dict[str, Any]) -> None:
+    """Writes the runs, and then the summary beside them: whatever becomes of that, no run is lost."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, report)
+    write_json(file, report | {"summary": summary(report["runs"])})
 
 
 def main(
@@ -149,21 +201,28 @@ def main(
     torch.set_num_threads(threads)
     console = Console(markup=False, highlight=False, soft_wrap=True)
     tasks, photographs = read_tasks(data), photograph_meanings(data, work)
-    runs: dict[str, dict[str, Any]] = json.loads(to.read_text())["runs"] if to.exists() else {}
-    for seed in seeds.split(","):
-        for chain in chains.split(","):
-            if all(seed in runs.get(f"{chain}, {side.label}", {}) for side in sides(chain)):
-                continue
-            model, processor = train(int(seed), chain, work, device)
-            batches = Batches(prepare(work), model, processor, int(seed))
-            for side in sides(chain):
-                row = f"{chain}, {side.label}"
-                runs.setdefault(row, {})[seed] = scores(tasks, photographs, batches, side)
-                shown = runs[row][seed][tasks[0].name]
-                console.print(f"seed {seed}, {row}: {', '.join(f'{100 * v:.1f}' for v in shown.values())}")
-            to.parent.mkdir(parents=True, exist_ok=True)
-            write_json(to, {"device": device, "torch": torch.__version__, "runs": runs, "summary": summary(runs)})
+    digests = digest_of_photographs(data), digest_of_data(work)
+    report = read_report(to)
+    runs, made = report["runs"], report["made"]
+    by_chain = {chain: digest_of_run(chain, *digests) for chain in FINALS}
+    asked = [(seed, chain) for seed in seeds.split(",") for chain in chains.split(",")]
+    check_others(made, asked, by_chain, to)
+    for seed, chain in asked:
+        digest = by_chain[chain]
+        entries = [made.get(f"{chain}, {side.label}", {}).get(seed) for side in sides(chain)]
+        if all(entry is not None and entry.get("digest", digest) == digest for entry in entries):
+            continue
+        model, processor = train(int(seed), chain, work, device)
+        batches = Batches(prepare(work), model, processor, int(seed))
+        for side in sides(chain):
+            row = f"{chain}, {side.label}"
+            runs.setdefault(row, {})[seed] = scores(tasks, photographs, batches, side)
+            made.setdefault(row, {})[seed] = {"digest": digest, "device": device, "torch": torch.__version__}
+            shown = runs[row][seed][tasks[0].name]
+            console.print(f"seed {seed}, {row}: {', '.join(f'{100 * v:.1f}' for v in shown.values())}")
+        write_report(to, report)
+    write_report(to, report)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -5,6 +5,7 @@ python -m training.plume_small.data
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -87,6 +88,12 @@ def prepare(work: Path, cache: Path = DEFAULT_CACHE) -> Data:
     if not file.exists():
         _make(work, cache).save(file)
     return Data.load(file)
+
+
+def digest_of_data(work: Path) -> str:
+    """SHA-256 of what [`prepare`] has made in `work`."""
+    with (work / "data.pt").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _make(work: Path, cache: Path) -> Data:

@@ -6,7 +6,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -85,6 +85,9 @@ def run_stage(
         modules: Whose parameters are trained where they want gradients; all are saved.
         make: (kind, step, K) -> vectors of a batch with gradients, and their targets, unit norm [B, S].
         validate: K -> figures for the log, taken whenever the state is saved.
+
+    Raises:
+        ValueError: the state is of other settings of the stage.
     """
     state_file = folder / "state.pt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,10 +118,11 @@ def run_stage(
             append_log(folder, entry | means)
             cosines.clear()
         if done % save_every == 0 or done == stage.steps:
-            _save(state_file, {"step": done, "seconds": seconds}, modules, optimizer)
+            # In front of the state: what a kill leaves in the log without one is cut off, and both are made again.
             for number in stage.num_latent_steps[-1][1]:
                 if figures := validate(number):
                     append_log(folder, {"step": done, "k": number, "validation": figures})
+            _save(state_file, {"step": done, "seconds": seconds, "stage": asdict(stage)}, modules, optimizer)
 
 
 def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path) -> bool:
@@ -126,14 +130,19 @@ def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path) -> 
 
     Returns:
         Whether it has ended.
+
+    Raises:
+        ValueError: what is there is of other settings.
     """
     if not (folder / "state.pt").exists():
         return False
     state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
-    if state["step"] == stage.steps:
-        for name, module in modules.items():
-            module.load_state_dict(state["modules"][name])
-    return state["step"] == stage.steps
+    if state["step"] != stage.steps:
+        return False
+    _check_stage(state, stage, folder / "state.pt")
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name])
+    return True
 
 
 def _resume(
@@ -143,11 +152,17 @@ def _resume(
     if not file.exists():
         return 0, 0.0
     state = torch.load(file, weights_only=True, map_location="cpu")
+    _check_stage(state, stage, file)
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])
     if state["step"] < stage.steps:
         optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["seconds"]
+
+
+def _check_stage(state: dict, stage: Stage, file: Path) -> None:
+    if state.get("stage", asdict(stage)) != asdict(stage):  # a state older than the entry is taken as it is
+        raise ValueError(f"{file} is of a stage with other settings; remove its folder to train the stage anew.")
 
 
 def _save(file: Path, entry: dict, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
