@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +38,7 @@ WORDS = ("a", "red", "bicycle", "near", "the", "lake", "two", "dogs", "on", "sno
 _TEXTS_PER_PHOTOGRAPH = 3
 _ITEMS = 256
 _SAMPLE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.05  # behind a connection that failed: a server that is gone must not be asked a million times
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Load:
     Args:
         seconds (`float`): From the first request to the last answer.
         answered, failed (`int`): Requests.
-        latencies: Seconds of each answer.
+        latencies: Seconds of each request that was answered.
         cpu_seconds, client_cpu_seconds (`float`): Of the server's process, and of the one with all clients.
         rows_per_batch (`float`): Mean.
         memory: Its resident bytes, once a second. The median of the first third and of the last are reported.
@@ -107,19 +108,27 @@ def encode(model: Path, texts_only: bool, seconds: float) -> tuple[float, float]
 
 
 def ask(host: str, bodies: list[bytes], first: int, ends: float, load: Load, lock: threading.Lock) -> None:
-    """One client."""
+    """One client. A request whose connection is refused, reset or silent has failed; the next one connects anew."""
     connection = HTTPConnection(host, timeout=120)
     for place in itertools.count(first):
         started = time.perf_counter()
         if started >= ends:
             break
-        connection.request("POST", "/v1/embeddings", bodies[place % len(bodies)], {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        is_good = answer.status == 200 and b'"embedding"' in answer.read()
+        try:
+            given = bodies[place % len(bodies)]
+            connection.request("POST", "/v1/embeddings", given, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()  # whatever the status: without it the connection takes no other request
+            is_good = answer.status == 200 and b'"embedding"' in content
+        except (OSError, HTTPException):
+            connection.close()
+            time.sleep(_PAUSE_SECONDS)
+            is_good = False
         with lock:
             load.answered += is_good
             load.failed += not is_good
-            load.latencies.append(time.perf_counter() - started)
+            if is_good:
+                load.latencies.append(time.perf_counter() - started)
     connection.close()
 
 
@@ -153,6 +162,8 @@ def measure(model: Path, texts_only: bool, clients: int, seconds: float) -> Load
         started = time.perf_counter()
         load.memory = send(host, bodies, clients, started + seconds, load, process)
         load.seconds = time.perf_counter() - started
+        if not load.answered:
+            raise RuntimeError(f"The server answered none of {load.failed:,} requests.")
         load.cpu_seconds = sum(process.cpu_times()[:2]) - before
         load.client_cpu_seconds = time.process_time() - own
         rows, count = (after - earlier for after, earlier in zip(batch_rows(host), batches, strict=True))
