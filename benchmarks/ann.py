@@ -3,8 +3,9 @@
 The vectors are made here, in chunks, on the disk: clusters within clusters, spread along 64 directions and a little
 along all. Queries come from the same clusters and are not in the table. What is nearest to them by an exact scan is
 known from the making; LanceDB's own exact scan is compared with it. Each variant is built by one process and searched
-by another, so that the peak of memory is its own. Files are in the system's cache as far as they fit. With --folder the
-table stays, and what is in the results already is not measured again: so a long run can be cut into pieces.
+by another, so that the peak of memory is its own. Files are in the system's cache as far as they fit. What the results
+file has is not measured again, and with --folder the table stays: so a long run can be cut into pieces. To measure
+anew, give another --json.
 """
 
 import contextlib
@@ -236,9 +237,14 @@ def main(
     to: Annotated[Path, typer.Option("--json", help="Results file.")] = RESULTS,
 ) -> None:
     """Makes the table and measures one variant after the other; the file is written after each step."""
+    chosen = {name: _variant(name) for name in variant or VARIANTS}
+    result = _begun(to, rows, dimension)
+    if "exact" in result and not any(_missing(result, name) for name in chosen):
+        typer.echo(markdown(result))
+        return
     keep = contextlib.nullcontext(folder) if folder else tempfile.TemporaryDirectory()
     with keep as work:
-        db, result = Path(work) / "db", _begun(to, rows, dimension)
+        db = Path(work) / "db"
 
         def note(where: dict[str, Any], name: str, value: Any) -> None:
             where[name] = value
@@ -252,10 +258,9 @@ def main(
             note(result, "make", {**seconds, "peak_mb": peak_mb()})
         if "exact" not in result:
             note(result, "exact", apart(search_exact, db, truth, scans))
-        for name in variant or VARIANTS:
-            settings, factors = VARIANTS[name]
+        for name, (settings, _) in chosen.items():
+            missing = _missing(result, name)
             row = result["variants"].setdefault(name, {"searches": []})
-            missing = [refine for refine in factors if refine not in {one["refine"] for one in row["searches"]}]
             if missing:
                 row.update(apart(build, db, settings, "index_mb" in row))
                 write_json(to, result)
@@ -265,11 +270,32 @@ def main(
     typer.echo(markdown(result))
 
 
+def _variant(name: str) -> tuple[AnnSettings, tuple[int, ...]]:
+    if name not in VARIANTS:
+        raise typer.BadParameter(f"no variant {name!r}; there are {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
+def _missing(result: dict[str, Any], name: str) -> list[int]:
+    """Refine factors of a variant that have not been searched with."""
+    there = {one["refine"] for one in result["variants"].get(name, {"searches": []})["searches"]}
+    return [refine for refine in VARIANTS[name][1] if refine not in there]
+
+
 def _begun(to: Path, rows: int, dimension: int) -> dict[str, Any]:
-    """The results of earlier pieces of the same run, or none."""
+    """The results of earlier pieces of the same run, or none where there is no file.
+
+    Raises:
+        BadParameter: the file is of another run, and would be replaced.
+    """
     new = {"rows": rows, "dimension": dimension, "lancedb": lancedb.__version__, "cores": os.cpu_count()}
-    found = json.loads(to.read_text()) if to.exists() else {}
-    return found if {name: found.get(name) for name in new} == new else {**new, "variants": {}}
+    if not to.exists():
+        return {**new, "variants": {}}
+    found = json.loads(to.read_text())
+    for name, value in new.items():
+        if found[name] != value:
+            raise typer.BadParameter(f"{to} has results with {name} {found[name]}, not {value}; give another --json")
+    return found
 
 
 if __name__ == "__main__":

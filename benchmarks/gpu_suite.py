@@ -23,7 +23,7 @@ from plume_embed.bench.adapter import adapter_rows
 from plume_embed.bench.inputs import random_batch, random_model
 from plume_embed.bench.kernels import kernel_rows, kernel_times
 from plume_embed.bench.limits import Machine, measure_machine
-from plume_embed.bench.report import environment, slug, table
+from plume_embed.bench.report import environment, now, slug, table
 from plume_embed.bench.rollout import cot_rows, embed_with, implementations, rollout_rows
 from plume_embed.bench.timing import interleaved
 from plume_embed.model.attention_plume import attend_matmul, attend_sdpa
@@ -207,8 +207,12 @@ def main(arguments: list[str] | None = None) -> int:
     file = options.out / f"{slug(conditions['device'])}.json"
     done: dict[str, Any] = json.loads(file.read_text())["parts"] if options.only and file.exists() else {}
     skipped, failed, unequal = [], [], []
-    for name, part in parts(device, options.small, machine):
-        if options.only and not name.startswith(tuple(options.only.split(","))):
+    plan, only = parts(device, options.small, machine), tuple(options.only.split(","))
+    for beginning in only:
+        if not any(name.startswith(beginning) for name, _ in plan):
+            parser.error(f"no part begins with {beginning!r}; there are {', '.join(name for name, _ in plan)}")
+    for name, part in plan:
+        if not name.startswith(only):
             continue
         if time.monotonic() - start > 60 * options.minutes:
             skipped.append(name)
@@ -223,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         seconds = time.monotonic() - begin
         print(f"\n{name} ({seconds:.0f} s)\n{table(rows)}", flush=True)
         unequal += [row["name"] for row in rows if row.get("equal") is False]
-        done[name] = {"conditions": conditions, "seconds": seconds, "rows": rows}
+        done[name] = {"conditions": conditions | {"finished": now()}, "seconds": seconds, "rows": rows}
         write_json(file, {"benchmark": "gpu_suite", "device": conditions["device"], "failed": failed, "parts": done})
     print(f"\nskipped: {skipped}\nfailed: {failed}\nnot equal: {unequal}\nwritten: {file.name}")
     return int(bool(unequal or failed))

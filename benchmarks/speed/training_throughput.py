@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 import typer
 
+from plume_embed.atomic import write_json
 from plume_embed.bench.inputs import SHAPES, random_batch, random_model
 from plume_embed.bench.report import environment
 from plume_embed.model.family_plume import SmallSizes
@@ -34,6 +35,7 @@ NUM_STEPS = 8
 PREFIX = (24, 48)  # fewest and most tokens
 BATCHES = (16, 64)
 WAYS = ("together", "one by one")
+_OF_THE_FILE = ("device", "machine", "vector_instructions", "threads", "versions", "commit", "clock", "finished")
 
 
 def make_batch(wrapped: PlumeForTraining, pairs: int, seed: int) -> TrainingBatch:
@@ -124,13 +126,21 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def rows_in(file: Path) -> list[dict[str, Any]]:
+    """The rows of a results file, each with the machine and versions that it was measured with."""
+    report = json.loads(file.read_text()) if file.exists() else {"rows": []}
+    about = {name: report[name] for name in _OF_THE_FILE if name in report}  # of before each row had its own
+    return [{"conditions": about} | row for row in report["rows"]]
+
+
 def main(
     to: Annotated[Path | None, typer.Option("--json", help="Results file. Default: none.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed steps of either way.")] = 5,
     batch: Annotated[list[int] | None, typer.Option(min=2, help="Sizes to measure. Default: 16 and 64.")] = None,
     worker: Annotated[int | None, typer.Option(help="Measure so many pairs here and print it.", hidden=True)] = None,
 ) -> None:
-    """Measure both ways at every batch size, in one process and in two. Other sizes that the file holds stay."""
+    """Measure both ways at every batch size, in one process and in two. Other sizes that the file holds stay,
+    with the conditions that they were measured under."""
     if worker is not None:
         dist.init_process_group("gloo")
         result = measure(worker, rounds)
@@ -143,14 +153,13 @@ def main(
         for processes, run in ((1, measure), (2, _in_two_processes)):
             ways = run(pairs, rounds)
             times = ways["together"]["pairs_per_s"] / ways["one by one"]["pairs_per_s"]
-            report["rows"].append({"batch": pairs, "processes": processes, "times": times, "ways": ways})
+            row = {"batch": pairs, "processes": processes, "times": times, "ways": ways}
+            report["rows"].append(row | {"conditions": environment(torch.device("cpu"))})
             typer.echo(f"batch {pairs}, {processes} processes: {times:.2f} times the loop")
-    report |= environment(torch.device("cpu"))
     if to is not None:
-        before = json.loads(to.read_text())["rows"] if to.exists() else []
-        others = [row for row in before if row["batch"] not in (batch or BATCHES)]
+        others = [row for row in rows_in(to) if row["batch"] not in (batch or BATCHES)]
         report["rows"] = sorted(others + report["rows"], key=lambda row: (row["batch"], row["processes"]))
-        to.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(to, report)
 
 
 SHAPES.setdefault(SHAPE, (8_000, SmallSizes(192, 6, 768, 64, 1, 0.02, heads=6, key_value_heads=2, vision_heads=1)))

@@ -37,7 +37,7 @@ _COLUMNS += (
 
 
 def environment(device: torch.device, clock: str | None = None) -> dict[str, Any]:
-    """Machine, versions, commit and conditions.
+    """Machine, versions, commit and conditions; `finished` is the time of the call, so call it at the end.
 
     Args:
         clock: "cpu" or "wall", where it was not what `clock_of` chooses.
@@ -54,8 +54,13 @@ def environment(device: torch.device, clock: str | None = None) -> dict[str, Any
         },
         "commit": commit(),
         "clock": {"cpu": "process CPU time", "wall": "wall time"}[clock or clock_of(device)],
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": now(),
     }
+
+
+def now() -> str:
+    """The time as results have it, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def device_name(device: torch.device) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -220,6 +221,22 @@ def test_a_part_that_fails_costs_neither_the_others_nor_the_exit_code(tmp_path, 
     report = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert report["failed"] == [{"name": "broken", "error": "RuntimeError: out of memory"}]
     assert {name: part["rows"] for name, part in report["parts"].items()} == {"good": [{"name": "x", "batch": 1}]}
+
+
+def test_a_part_that_there_is_not_is_refused_with_the_list_and_a_part_is_stamped_when_it_ends(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(gpu_suite, "environment", lambda device: {"device": "cpu", "finished": "at the start"})
+    monkeypatch.setattr(gpu_suite, "now", lambda: "at the end")
+    monkeypatch.setattr(gpu_suite, "measure_machine", lambda *_: SimpleNamespace(conditions=dict))
+    monkeypatch.setattr(gpu_suite, "parts", lambda *_: [("adapter", lambda: [{"name": "x", "batch": 1}])])
+    arguments = ["--out", str(tmp_path), "--device", "cpu", "--only"]
+    assert gpu_suite.main([*arguments, "adap"]) == 0
+    report = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert report["parts"]["adapter"]["conditions"]["finished"] == "at the end"
+    with pytest.raises(SystemExit) as end:
+        gpu_suite.main([*arguments, "adapter,TYPO"])
+    assert end.value.code == 2 and "no part begins with 'TYPO'; there are adapter" in capsys.readouterr().err
 
 
 class TestCommands:

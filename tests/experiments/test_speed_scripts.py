@@ -1,14 +1,24 @@
 """The scripts behind docs/results/speed.md measure what they say, and what was measured is what is claimed."""
 
+import itertools
 import json
+import os
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.testing import CliRunner
 
+from benchmarks import ann, serve_load
 from benchmarks.speed import riding_steps, training_throughput
 from benchmarks.speed.training_throughput import WAYS, make_batch, rows_of, step
 from plume_embed.bench.inputs import random_model
+from plume_embed.bench.report import commit
 from plume_embed.training.objective import PlumeForTraining
 
 RESULTS = Path(__file__).parent.parent.parent / "benchmarks" / "results"
@@ -35,6 +45,88 @@ def test_training_through_the_rollout_is_measured_against_the_loop_in_one_proces
         rates = [row["ways"][way]["pairs_per_s"] for way in WAYS]
         assert row["times"] == pytest.approx(rates[0] / rates[1])
     assert rows[0]["times"] > 5
+
+
+def test_rows_that_stay_in_the_file_keep_the_conditions_that_they_were_measured_under(tmp_path, monkeypatch):
+    before, to = json.loads((RESULTS / "training_throughput.json").read_text()), tmp_path / "results.json"
+    to.write_text(json.dumps(before))
+    ways = {way: {"seconds": [1.0], "pairs_per_s": 2.0} for way in WAYS}
+    monkeypatch.setattr(training_throughput, "measure", lambda pairs, rounds: ways)
+    monkeypatch.setattr(training_throughput, "_in_two_processes", lambda pairs, rounds: ways)
+    training_throughput.main(to=to, batch=[2])
+    rows = {(row["batch"], row["processes"]): row["conditions"] for row in json.loads(to.read_text())["rows"]}
+    assert {rows[2, 1]["commit"], rows[2, 2]["commit"]} == {commit()}
+    assert rows[16, 1]["finished"] == rows[16, 2]["finished"] == before["finished"]
+    training_throughput.main(to=to, batch=[3])
+    assert json.loads(to.read_text())["rows"][0]["conditions"] == rows[2, 1]
+
+
+@pytest.fixture
+def known(tmp_path, monkeypatch) -> Path:
+    """The committed results of approximate neighbours as if they had been measured here."""
+    found = json.loads(ann.RESULTS.read_text()) | {"lancedb": ann.lancedb.__version__, "cores": os.cpu_count()}
+    (tmp_path / "ann.json").write_text(json.dumps(found))
+    monkeypatch.setattr(ann, "make_table", lambda *_: pytest.fail("a million vectors for nothing"))
+    return tmp_path / "ann.json"
+
+
+def ask_for(to: Path, *arguments: str):
+    command = typer.Typer()
+    command.command()(ann.main)
+    return CliRunner().invoke(command, ["--json", str(to), *arguments])
+
+
+def test_vectors_are_made_only_where_something_is_left_to_measure(known):
+    done = ask_for(known, "--variant", "binary")
+    assert done.exit_code == 0 and "1,000,000 vectors" in done.output
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [(("--rows", "50000"), "has results with rows 1000000"), (("--variant", "bin"), "no variant")]
+)
+def test_results_of_another_run_are_not_replaced_and_an_unknown_variant_is_named(known, asked, said):
+    before = known.read_bytes()
+    done = ask_for(known, *asked)
+    assert done.exit_code == 2 and said in " ".join(done.output.replace("│", " ").split())
+    assert known.read_bytes() == before
+
+
+@pytest.fixture
+def answers():
+    """A server that drops the first connections and then answers 503, 200, 503 and so on; its address."""
+    dropped, asked = itertools.count(), itertools.count()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            if next(dropped) < 2:
+                self.request.shutdown(socket.SHUT_RDWR)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            content = b'{"embedding": 1}'
+            self.send_response(200 if next(asked) % 2 else 503)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_requests_that_are_dropped_or_refused_count_as_failed_and_the_client_goes_on(answers):
+    load = serve_load.Load()
+    serve_load.send(answers, [b"{}"], 1, time.perf_counter() + 0.5, load)
+    assert load.failed > 2 and load.answered > 2 and len(load.latencies) == load.answered
+    assert load.failed - load.answered in (2, 3)  # two dropped, and every other one refused
 
 
 def test_steps_that_ride_along_are_timed_beside_steps_apart():
