@@ -1,7 +1,8 @@
 """Run the Python examples of the documents as they stand: `python -m docs.examples PAGE.md ... [--json FILE]`.
 
 All examples of a call run in one process, each with names of its own. `print(x)  # shown` in an example asserts that
-`shown` is printed. An example whose library is not installed is skipped and named; everything else has to run.
+`shown` is printed, as a whole line and behind what the prints above it show. An example whose library is not installed
+is skipped and named; everything else has to run.
 """
 
 import contextlib
@@ -60,8 +61,13 @@ class Example:
     @property
     def shown(self) -> list[str]:
         """What its prints say that they print."""
-        lines = [line for line in self.code.splitlines() if line.startswith("print(") and "  # " in line]
+        lines = [line for line in self.code.splitlines() if line.lstrip().startswith("print(") and "  # " in line]
         return [line.split("  # ", 1)[1] for line in lines]
+
+    def not_printed(self, printed: str) -> list[str]:
+        """Of [`shown`] what is no line of its own in what was printed, in the same order."""
+        lines = iter(printed.splitlines())
+        return [shown for shown in self.shown if shown not in lines]  # an iterator: the next one is sought behind it
 
 
 def read_examples(page: Path) -> list[Example]:
@@ -87,7 +93,7 @@ def run(example: Example) -> None:
     except Exception:
         example.status, example.reason = "failed", traceback.format_exc(limit=-3)
         return
-    missing = [line for line in example.shown if line not in printed.getvalue()]
+    missing = example.not_printed(printed.getvalue())
     example.status = "failed" if missing else "run"
     example.reason = f"expected {missing}, printed {printed.getvalue()!r}" if missing else ""
     example.versions = _versions(example.code)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from docs.examples import read_examples
+from docs.examples import Example, read_examples, run
 from docs.figures import figures
 from docs.plots import PLOTS, drawn
 from docs.tables import TABLES, pages, rendered
@@ -53,6 +53,21 @@ def test_a_python_example_runs_as_it_stands(group: str, row: int, outcomes: dict
     if outcome["status"] == "skipped":
         pytest.skip(f"{outcome['heading']}: {outcome['reason']}")
     assert outcome["status"] == "run", f"{outcome['heading']}: {outcome['reason']}"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("print(10)  # 10\nprint('a', 'b')\nprint(1)  # 1", "run"),
+        ("print(10)  # 1", "failed"),
+        ("print(1)  # 2\nprint(2)  # 1", "failed"),
+        ("for value in [0.713]:\n    print(value)  # 0.7", "failed"),
+    ],
+)
+def test_an_example_prints_exactly_what_it_shows(code: str, status: str):
+    example = Example("page", "heading", code)
+    run(example)
+    assert example.status == status
 
 
 @pytest.mark.release

@@ -26,7 +26,8 @@ def percent(entries: Iterable[Entry], read: Callable[[Entry], list[float]], sign
 
 
 def read_outs(results: dict[str, Entry]) -> str:
-    """Hit@1 by where a query is read; candidates by their own embedding."""
+    """Hit@1 in percent by where a query is read, by the better of two ways to read the candidates: at the same place,
+    or by their embedding."""
     found = groups(results)
     longest = max((one[0] for one in found.values()), key=lambda entry: entry["num_latent_steps"])
     names = list(longest["read_outs"])
