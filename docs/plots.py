@@ -1,5 +1,6 @@
 """The plots of the documents, each drawn from committed results. `python -m docs.tables` writes those that differ."""
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from docs.committed import read
 
 _ABLATIONS = "training/ablations/results"
 _STEPS = "training/steps/results"
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def variants(file: Path) -> None:
@@ -49,8 +51,22 @@ PLOTS: dict[str, Callable[[Path], None]] = {
 
 
 def drawn(name: str) -> str:
-    """A plot of `PLOTS` as the results say now: the same text whenever it is drawn."""
+    """A plot of `PLOTS` as the results say now."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / Path(name).name
         PLOTS[name](file)
         return file.read_text()
+
+
+def version_of(plot: str) -> str:
+    """The version of matplotlib that drew a plot: another one may place and write things differently."""
+    found = re.search(r"matplotlib \d[\w.]*", plot)
+    return found[0] if found else ""
+
+
+def is_same(plot: str, other: str) -> bool:
+    """Whether two plots of one version show the same; numbers may differ by what machines round."""
+    numbers, others = (list(map(float, _NUMBER.findall(text))) for text in (plot, other))
+    if _NUMBER.sub("#", plot) != _NUMBER.sub("#", other):
+        return False
+    return all(abs(number - another) < 0.01 for number, another in zip(numbers, others, strict=True))

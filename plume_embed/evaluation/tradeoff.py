@@ -136,11 +136,11 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
 
 def save_figure(figure: Figure, file: Path) -> None:
     """Writes a figure, whole or not at all; its folder is made where there is none. An SVG has no date and no random
-    names in it, so that the same figure is the same file."""
+    names in it, so that the same version draws the same file."""
     import matplotlib
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None, "Creator": None} if file.suffix == ".svg" else None
+    metadata = {"Date": None, "Creator": f"matplotlib {matplotlib.__version__}"} if file.suffix == ".svg" else None
     with replacing(file) as partial, matplotlib.rc_context({"svg.hashsalt": "plume"}):
         figure.savefig(partial, dpi=150, metadata=metadata)
 
