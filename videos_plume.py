@@ -127,7 +127,7 @@ def film_seconds(source: Any, max_pixels: int = MAX_PIXELS) -> float:
         if _is_picture(file):
             with open_picture(file) as picture:
                 return _animation_seconds(picture)
-        with _container(file) as (container, stream):
+        with open_container(file) as (container, stream):
             start, end, number = math.inf, -math.inf, 0
             for packet in container.demux(stream):
                 if not packet.size or packet.is_discard:  # an edit list leaves packets out that the rest is coded by
@@ -154,7 +154,7 @@ def open_film(source: Any, max_pixels: int = MAX_PIXELS) -> Iterator[Film]:
                 check_size(*picture.size, max_pixels)
                 yield Film(_num_frames(picture), _animation_frames(picture, max_pixels))
             return
-        with _container(file) as (container, stream):
+        with open_container(file) as (container, stream):
             yield Film(stream.frames, _stream_frames(container, stream, max_pixels))
 
 
@@ -229,10 +229,21 @@ def _pick(source: Any, expected: int, num_frames: int, max_pixels: int) -> tuple
 
 
 @contextmanager
-def _container(file: BinaryIO) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
+def open_container(file: BinaryIO, **options: str) -> "Iterator[tuple[av.container.InputContainer, av.VideoStream]]":
+    """Opens a film with PyAV, in a way that reads this file and nothing else.
+
+    Args:
+        file (binary file)
+        options: More options of FFmpeg's demuxer.
+
+    Raises:
+        ValueError: it holds no video stream, or one whose frames are coded in a way that is not known.
+        av.ArgumentError: it is no film in a container that is read.
+        av.FFmpegError: it is damaged.
+    """
     import av
 
-    with av.open(file, options=_OPTIONS) as container:
+    with av.open(file, options=_OPTIONS | options) as container:
         if not container.streams.video:
             raise ValueError("it holds no video stream")
         if container.streams.video[0].codec_context is None:
@@ -310,4 +321,12 @@ def _animation_seconds(picture: Image.Image) -> float:
     return seconds
 
 
-__all__ = ["VIDEO_SUFFIXES", "TimedFrames", "film_seconds", "is_animated", "open_film", "sample_frames"]
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "TimedFrames",
+    "film_seconds",
+    "is_animated",
+    "open_container",
+    "open_film",
+    "sample_frames",
+]

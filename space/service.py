@@ -1,27 +1,27 @@
 """What the page does, without the page: searching, adding files, looking into the rollout. State is per session."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from plume_embed.encode.encoder import Encoder
-from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
 from plume_embed.reading.items import FileItem, Kind
 from plume_embed.reading.options import Options
 from space import diagnostics, gpu
 from space.compare import Variant, compare, sense, writes_rationales
 from space.content.corpora import Corpus
-from space.content.films import playable_copy
 from space.content.items import KIND_NAMES, Hit, Item, merged, ranked
 from space.content.passages import query_words
 from space.content.sessions import QueryResult, Session, Sessions
 from space.content.thumbnails import bytes_address, preview, thumbnail
-from space.content.uploads import RefusedError, Upload, read_upload, shown_name
+from space.content.uploads import RefusedError, Upload, playable_upload, read_upload, shown_name
 from space.runs import compared, tampered, trace_content, trace_repeatedly
-from space.settings import Limits, Settings
+from space.settings import Settings
 from space.steps import Intervention
 from space.trace import Trace, trace_query
 
@@ -100,7 +100,8 @@ class Service:
         content = {}
         for key, upload in (("image", query.image), ("video", query.video)):
             if upload is not None:
-                content[key] = self._read(corpus, session.originals.get(upload.path, upload), (key,))[0].content[key]
+                (item,) = self._read(corpus, session.originals.get(upload.path, upload), (key,))
+                content[key] = item.content[key]
         if text:
             content["text"] = text
         trace = yield from self._trace(corpus, content, query.num_latent_steps)
@@ -149,12 +150,7 @@ class Service:
         Raises:
             RefusedError: it is no film, or takes too much to read.
         """
-        limits = self.settings.limits
-        try:
-            copy = run_limited(playable_copy, film.path, limits=_bounds(limits))
-        except (ValueError, LimitError) as error:
-            shown = shown_name(film.name, limits)
-            raise RefusedError(f"“{shown}” was refused: {str(error).rstrip('.')}.") from error
+        copy = playable_upload(film.path, film.name, ("video",), self.settings.limits)
         if copy is None:
             return None
         path = film.path.with_name(f"{film.path.stem}.playable.mp4")
@@ -246,18 +242,18 @@ class Service:
         query.corpus.collection.check()
 
     def _add_one(self, session: Session, corpus: Corpus, upload: Upload) -> Generator[str, None, None]:
-        items = self._read(corpus, upload, _FILE_KINDS)
         shown = shown_name(upload.name, self.settings.limits)
-        clip = self._clip(upload) if "video" in items[0].content else None
         added: list[Item] = []
-        for start in range(0, len(items), _ITEMS_PER_PASS):
-            yield f"embedding {start + 1} of {len(items)}"
-            part = items[start : start + _ITEMS_PER_PASS]
-            steps = corpus.encoder.document_latent_steps()
-            vectors, errors = corpus.encoder.encode_readable([item.content for item in part], num_latent_steps=steps)
-            if errors:
-                raise RefusedError(f"“{shown}” was refused: {next(iter(errors.values()))}")
-            added += [_own_item(shown, item, vector, clip) for item, vector in zip(part, vectors, strict=True)]
+        with closing(self._read(corpus, upload, _FILE_KINDS)) as items:
+            while part := list(islice(items, _ITEMS_PER_PASS)):
+                yield f"embedding {part[0].number + 1} of {part[0].count}"
+                steps = corpus.encoder.document_latent_steps()
+                contents = [item.content for item in part]
+                vectors, errors = corpus.encoder.encode_readable(contents, num_latent_steps=steps)
+                if errors:
+                    raise RefusedError(f"“{shown}” was refused: {next(iter(errors.values()))}")
+                clip = self._clip(upload) if part[0].kind == "video" else None
+                added += [_own_item(shown, item, vector, clip) for item, vector in zip(part, vectors, strict=True)]
         limit = self.settings.limits.items
         with session.lock:
             own = session.own(corpus.id)
@@ -273,14 +269,14 @@ class Service:
         """A small film for the page to play, as a data address."""
         limits = self.settings.limits
         try:
-            copy = run_limited(playable_copy, upload.path, True, limits=_bounds(limits))
-        except (ValueError, LimitError):
+            copy = playable_upload(upload.path, upload.name, ("image", "video"), limits, always=True)
+        except RefusedError:
             return None  # its frames could be read: the strip of them is shown
         return bytes_address("video/mp4", copy) if copy and len(copy) <= limits.clip_bytes else None
 
-    def _read(self, corpus: Corpus, upload: Upload, wanted: tuple[Kind, ...]) -> list[FileItem]:
-        options = Options.of(corpus.encoder.processor)
-        return read_upload(upload.path, upload.name, wanted, self.settings.limits, options)
+    def _read(self, corpus: Corpus, upload: Upload, wanted: tuple[Kind, ...]) -> Iterator[FileItem]:
+        encoder, limits = corpus.encoder, self.settings.limits
+        return read_upload(upload.path, upload.name, wanted, limits, Options.of(encoder.processor), encoder.fits)
 
     def _describe(self, query: Query, text: str) -> str:
         limits = self.settings.limits
@@ -296,7 +292,3 @@ def _own_item(shown: str, item: FileItem, vector: np.ndarray, clip: str | None) 
     text = item.snippet if item.kind == "page" else item.content.get("text", "")  # a page's content has its first words
     show: Callable[[], str | None] = partial(str, large) if large else lambda: None
     return Item(label, item.kind, vector, lambda: small, show, text, is_own=True)
-
-
-def _bounds(limits: Limits) -> ProcessLimits:
-    return ProcessLimits(limits.decode_seconds, limits.decode_bytes)

@@ -14,8 +14,9 @@ class Limits:
     Args:
         file_bytes (`int`): Of one file.
         request_bytes (`int`): Of all files that are sent together.
-        pixels (`int`): Width times height of a picture or of a film's frame.
-        pages (`int`): Of a PDF.
+        pixels (`int`): Width times height of a picture.
+        film_pixels (`int`): Of a film's frame; all frames that are looked at are in memory together.
+        pages (`int`): Of a PDF, or of a TIFF with several.
         film_frames (`int`): Of a film, all of them, not only those that are looked at.
         files_at_once (`int`): Files that are added to a private collection together.
         items (`int`): Pictures, films, pages and passages in a private collection.
@@ -31,6 +32,7 @@ class Limits:
     file_bytes: int = 20 * MEGABYTE
     request_bytes: int = 60 * MEGABYTE
     pixels: int = 25_000_000
+    film_pixels: int = 1920 * 1088
     pages: int = 20
     film_frames: int = 3_000
     files_at_once: int = 10
@@ -47,8 +49,9 @@ class Limits:
         """For the page."""
         return (
             f"Pictures, films, PDFs and texts, up to {self.file_bytes // MEGABYTE} MB each, {self.files_at_once} at "
-            f"a time; pictures and frames up to {self.pixels // 1_000_000} megapixels, PDFs up to {self.pages} pages, "
-            f"films up to {self.film_frames:,} frames; {self.items} of them in all, counting every page and passage."
+            f"a time; pictures up to {self.pixels // 1_000_000} megapixels, PDFs up to {self.pages} pages, films up to "
+            f"{self.film_frames:,} frames of {self.film_pixels / 1e6:.1f} megapixels; {self.items} of them in all, "
+            "counting every page and passage."
         )
 
 

@@ -66,6 +66,35 @@ def turned_video(path: Path, source: Path, matrix: tuple[float, float, float, fl
     return path
 
 
+def trimmed_video(path: Path, source: Path, start: float, seconds: float) -> Path:
+    """A copy of an MP4 whose edit list shows a part of it; all of its frames are still there."""
+    data = bytearray(source.read_bytes())
+
+    def scale_of(box: bytes) -> int:
+        return struct.unpack_from(">I", data, data.index(box) + 4 + 12)[0]
+
+    edit = data.index(b"elst") + 4 + 8  # the first entry, in a box of version 0
+    struct.pack_into(">Ii", data, edit, round(seconds * scale_of(b"mvhd")), round(start * scale_of(b"mdhd")))
+    path.write_bytes(data)
+    return path
+
+
+def write_late_video(path: Path, seconds_before: int, num_frames: int = 15, size: int = 64) -> Path:
+    """A film, 5 frames a second, whose first frame has another time than 0."""
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for index in range(num_frames):
+            frame = np.full((size, size, 3), index * 240 // num_frames, np.uint8)
+            shown = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            shown.pts = 5 * seconds_before + index
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode())
+    return path
+
+
 def write_dng(path: Path, width: int = 96, height: int = 64, orientation: int = 1) -> Path:
     """A camera's raw picture without compression, red on the left and green on the right."""
     mosaic = np.full((height, width), 2000, "<u2")  # RGGB

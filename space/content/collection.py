@@ -13,6 +13,7 @@ from plume_embed.encode.encoder import Encoder
 from plume_embed.index.listing import list_folder
 from plume_embed.index.search import OpenIndex, Row, open_index
 from plume_embed.index.update import UpdateOptions, update_index
+from plume_embed.model.images_plume import MAX_PIXELS
 from plume_embed.reading.items import SourceFile
 from plume_embed.reading.read import Options, read_items
 from space.content.films import is_played_by_browsers, playable_copy
@@ -148,7 +149,7 @@ class Collection:
         if file.size <= FILM_BYTES and is_played_by_browsers(file.absolute):
             media_type = "video/webm" if file.path.endswith(".webm") else "video/mp4"
             return bytes_address(media_type, file.absolute.read_bytes())
-        return bytes_address("video/mp4", playable_copy(file.absolute, always=True))
+        return bytes_address("video/mp4", playable_copy(file.absolute, MAX_PIXELS, always=True))
 
     def _content(self, file: SourceFile, number: int) -> dict:
         options = replace(Options.of(self.encoder.processor), shrink=None)  # a person looks closer than the model

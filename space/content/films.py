@@ -1,14 +1,21 @@
 """Films for the page: browsers play H.264 in MP4; whatever else was uploaded is transcoded, small and short.
 
-Transcoding decodes what a stranger uploaded, so it runs in the process with limits, as reading does.
+Transcoding decodes what a stranger uploaded, so it runs in the process with limits, as reading does, and it opens films
+as the package does: nothing but the file itself is read.
 """
 
 import io
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from PIL import Image
+
+from plume_embed.model.images_plume import opened
+from plume_embed.model.videos_plume import Frame, open_container, open_film
 
 PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
 PLAYED_FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -17,68 +24,79 @@ FRAMES_PER_SECOND = 12
 SECONDS = 20
 
 
+@contextmanager
+def telling_what_is_wrong() -> Iterator[None]:
+    """What FFmpeg raises as a ValueError for the visitor."""
+    try:
+        yield
+    except av.ArgumentError as error:  # what it says to a demuxer that is not on the package's list
+        raise ValueError("it is no film in a container that is read") from error
+    except av.FFmpegError as error:
+        raise ValueError("it is damaged or truncated") from error
+
+
 def is_played_by_browsers(path: Path) -> bool:
     """Whether Chromium, Firefox and Safari play the file as it is: by container, codec and pixel format.
 
     Raises:
         ValueError: it is no film.
     """
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError("it holds no film")
-            context = container.streams.video[0].codec_context
-            is_webm = container.format.name == PLAYED_FORMATS[1] and path.suffix.lower() == ".webm"
-            is_mp4 = container.format.name == PLAYED_FORMATS[0]
-            return (is_webm or is_mp4) and context.name in PLAYED_CODECS and context.pix_fmt in ("yuv420p", "yuvj420p")
-    except av.FFmpegError as error:
-        raise ValueError("it is damaged or truncated") from error
+    with telling_what_is_wrong(), opened(path, "video") as file, open_container(file) as (container, stream):
+        context = stream.codec_context
+        is_webm = container.format.name == PLAYED_FORMATS[1] and path.suffix.lower() == ".webm"
+        is_mp4 = container.format.name == PLAYED_FORMATS[0]
+        return (is_webm or is_mp4) and context.name in PLAYED_CODECS and context.pix_fmt in ("yuv420p", "yuvj420p")
 
 
-def playable_copy(path: Path, always: bool = False) -> bytes | None:
-    """The film as H.264 in MP4: at most `LONG_SIDE` pixels, `FRAMES_PER_SECOND` and `SECONDS`, without sound.
+def playable_copy(path: Path, max_pixels: int, always: bool = False) -> bytes | None:
+    """The film as H.264 in MP4: upright, at most `LONG_SIDE` pixels, `FRAMES_PER_SECOND` and `SECONDS`, without sound.
 
     Args:
-        path (`Path`): Of the film.
+        path (`Path`): Of the film, which may be an animated picture.
+        max_pixels (`int`): Most pixels of a frame.
         always (`bool`): Also where browsers play the file itself, for a copy that is small.
 
     Returns:
         `bytes`, or `None` where the file itself can be played.
 
     Raises:
-        ValueError: it is no film, or damaged.
+        ValueError: it is no film, damaged, or over `max_pixels`.
     """
     if not always and is_played_by_browsers(path):
         return None
     out = io.BytesIO()
-    try:
-        with av.open(str(path)) as source, av.open(out, "w", format="mp4") as target:
-            _transcode(source, target)
-    except av.FFmpegError as error:
-        raise ValueError("it is damaged or truncated") from error
+    with telling_what_is_wrong(), open_film(path, max_pixels) as film, av.open(out, "w", format="mp4") as target:
+        _transcode(film.frames, target)
     return out.getvalue()
 
 
-def _transcode(source: av.container.InputContainer, target: av.container.OutputContainer) -> None:
-    stream = source.streams.video[0]
-    scale = min(1.0, LONG_SIDE / max(stream.width, stream.height))
-    encoded = target.add_stream("libx264", rate=FRAMES_PER_SECOND)
-    encoded.width, encoded.height = (max(2, 2 * math.floor(side * scale / 2)) for side in (stream.width, stream.height))
-    encoded.pix_fmt = "yuv420p"
-    encoded.options = {"crf": "28", "preset": "veryfast", "threads": "1"}
-    num_written = 0
-    rate = float(stream.average_rate or FRAMES_PER_SECOND)
-    for index, frame in enumerate(source.decode(stream)):
-        seconds = frame.time if frame.time is not None else index / rate
-        if seconds >= SECONDS:
+def _transcode(frames: Iterator[Frame], target: av.container.OutputContainer) -> None:
+    encoded, num_written = None, 0
+    for frame in frames:
+        if frame.seconds >= SECONDS:
             break
-        # A frame stands until the next one is due: slow films repeat frames, fast ones lose some.
-        while num_written <= seconds * FRAMES_PER_SECOND:
-            small = frame.reformat(width=encoded.width, height=encoded.height, format="yuv420p")
-            small.pts = num_written
-            small.time_base = Fraction(1, FRAMES_PER_SECOND)
-            target.mux(encoded.encode(small))
-            num_written += 1
-    if not num_written:
+        num_due = 1 + math.floor(frame.seconds * FRAMES_PER_SECOND)
+        if num_due <= num_written:  # fast films lose some frames
+            continue
+        picture = frame.picture()
+        encoded = encoded or _add_stream(target, picture.size)
+        small = picture.resize((encoded.width, encoded.height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        shown = av.VideoFrame.from_image(small).reformat(format="yuv420p")
+        shown.time_base = Fraction(1, FRAMES_PER_SECOND)
+        for number in range(num_written, num_due):  # slow films repeat some
+            shown.pts = number
+            target.mux(encoded.encode(shown))
+        num_written = num_due
+    if encoded is None:
         raise ValueError("it holds no frame that can be decoded")
     target.mux(encoded.encode())
+
+
+def _add_stream(target: av.container.OutputContainer, size: tuple[int, int]) -> av.VideoStream:
+    """A stream for frames of this size, made small; H.264 wants even sides."""
+    scale = min(1.0, LONG_SIDE / max(size))
+    stream = target.add_stream("libx264", rate=FRAMES_PER_SECOND)
+    stream.width, stream.height = (max(2, 2 * math.floor(side * scale / 2)) for side in size)
+    stream.pix_fmt = "yuv420p"
+    stream.options = {"crf": "28", "preset": "veryfast", "threads": "1"}
+    return stream

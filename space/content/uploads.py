@@ -5,30 +5,40 @@ process of its own with limits (plume_embed.reading.bounded). Nothing is fetched
 """
 
 import re
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import pypdfium2
 from PIL import Image
 
-from plume_embed.model.images_plume import IMAGE_SUFFIXES, read_image
-from plume_embed.model.videos_plume import VIDEO_SUFFIXES, film_seconds
-from plume_embed.reading.bounded import LimitError, ProcessLimits, run_limited
-from plume_embed.reading.decode import decode_pdf, read_film
+from plume_embed.model.images_plume import HEIF_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES, opened, read_image
+from plume_embed.model.videos_plume import film_seconds, is_animated, open_container
+from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited, run_limited
+from plume_embed.reading.decode import decode as decode_file
+from plume_embed.reading.decode import read_film
 from plume_embed.reading.items import FileItem, Kind, SourceFile
 from plume_embed.reading.options import Options
-from plume_embed.reading.read import TEXT_SUFFIXES, items_of, read_items
+from plume_embed.reading.passages import PASSAGE_CHARACTERS
+from plume_embed.reading.read import items_of, kind_by_suffix, read_items
+from space.content.films import playable_copy, telling_what_is_wrong
 from space.settings import MEGABYTE, Limits
 
 NAMES = {"image": "a picture", "video": "a film", "page": "a PDF", "text": "a text"}
-FILM_PIXELS = 1920 * 1088  # of a frame; all frames that are looked at are in memory together
 # Pillow has decoders for many more formats, and every decoder is one more way in.
-_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-# Demuxers that read this file and nothing else: playlists, which name other files and addresses, are not among them.
-_DEMUXERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegvideo")
+_PILLOW_FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]
+# Those that the package reads where Pillow has them, or a library that gives them to it.
+_PILLOW_FORMATS += ["AVIF"] if ".avif" in IMAGE_SUFFIXES else []
+_PILLOW_FORMATS += ["JPEG2000"] if ".jp2" in IMAGE_SUFFIXES else []
+_PILLOW_FORMATS += ["HEIF"] if HEIF_SUFFIXES <= IMAGE_SUFFIXES else []
+# The first box of an ISO media file has the brand of what is in it: pictures and films lie in boxes alike.
+_PICTURE_BRANDS = frozenset(
+    {b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+)
+_FILM_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})  # old films have no brand
 _PAGE_CHARACTERS = 20_000
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _DRAWINGS = (".svg", ".svgz", ".eps", ".ps", ".ai", ".wmf", ".emf")
@@ -45,8 +55,10 @@ class RefusedError(ValueError):
     """A file is refused; the message is a sentence for the visitor, in plain text: escape it for HTML."""
 
 
-def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, options: Options) -> list[FileItem]:
-    """The items of an uploaded file, decoded.
+def read_upload(
+    path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, options: Options, fits: Callable[[str], bool]
+) -> Iterator[FileItem]:
+    """The items of an uploaded file, each decoded when its turn comes. Close it where not all of them are taken.
 
     Args:
         path (`Path`): Where it lies.
@@ -54,27 +66,74 @@ def read_upload(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits,
         wanted: What it may be: "image", "video", "page", "text".
         limits ([`Limits`])
         options ([`Options`]): Of the processor; the limits hold in place of its pixels, and nothing is shrunk.
+        fits: Whether a text is short enough for one item, as the encoder says.
 
-    Returns:
-        `list[FileItem]`: One picture, one film, the pages of a PDF (as PIL images with the words that go with them,
-            their whole text as the snippet), or the passages of a text.
+    Yields:
+        [`FileItem`]: What `index` makes of the file, but a film, or an animated picture, is one item: one picture, one
+            film, the pages of a PDF (as PIL images with the words that go with them, their whole text as the snippet)
+            or of a TIFF, or the passages of a text. Where nothing but a picture is wanted: the first one, as the
+            processor reads it.
 
     Raises:
         RefusedError: what the visitor reads.
     """
+    with _refusing(path, name, limits):
+        file = _checked(path, name, wanted, limits)
+        # The page shows what was read; what shrinks it is the model's processor, too much to hand to another process.
+        options = replace(options, shrink=None)
+        if file.kind == "text":
+            items = read_items(file, fits, options)
+        else:
+            items = iterate_limited(decode, file, wanted, limits, options, limits=_bounds(limits))
+        with closing(items):
+            for item in items:
+                if item.content is None:
+                    raise ValueError(f"{item.locator}: {item.reason}")
+                if item.count > limits.items:
+                    raise ValueError(
+                        f"it has {item.count} passages, and the limit is {limits.items}; cut it into parts"
+                    )
+                yield item
+
+
+def playable_upload(
+    path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits, always: bool = False
+) -> bytes | None:
+    """A small copy of an uploaded film that browsers play, see [`playable_copy`]; `None` where they play the film.
+
+    Args:
+        path (`Path`), name (`str`), wanted, limits ([`Limits`]): See [`read_upload`].
+        always (`bool`): Also where they play it.
+
+    Raises:
+        RefusedError: what the visitor reads.
+    """
+    with _refusing(path, name, limits):
+        file = _checked(path, name, wanted, limits)
+        return run_limited(_playable, file, limits, always, limits=_bounds(limits))
+
+
+@contextmanager
+def _refusing(path: Path, name: str, limits: Limits) -> Iterator[None]:
+    """Whatever is wrong with a file as a sentence that names it."""
     shown = shown_name(name, limits)
     try:
-        kind = check_name(name, wanted)
-        check_first_bytes(path, kind, limits)
-        file = SourceFile(path.name, path, kind, path.stat().st_size, path.stat().st_mtime_ns)
-        bounds = ProcessLimits(limits.decode_seconds, limits.decode_bytes)
-        # The page shows what was read; what shrinks it is the model's processor, too much to hand to another process.
-        return run_limited(decode, file, limits, replace(options, shrink=None), limits=bounds)
+        yield
     except FileNotFoundError as error:
         raise RefusedError(f"“{shown}” is not there any more; upload it again.") from error
     except (ValueError, LimitError) as error:
         reason = _ERRNO.sub("", str(error).replace(str(path), "it"))
         raise RefusedError(f"“{shown}” was refused: {reason.rstrip('.')}.") from error
+
+
+def _checked(path: Path, name: str, wanted: tuple[Kind, ...], limits: Limits) -> SourceFile:
+    kind = check_name(name, wanted)
+    check_first_bytes(path, kind, limits)
+    return SourceFile(path.name, path, kind, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+def _bounds(limits: Limits) -> ProcessLimits:
+    return ProcessLimits(limits.decode_seconds, limits.decode_bytes)
 
 
 def shown_name(name: str, limits: Limits) -> str:
@@ -91,17 +150,10 @@ def check_name(name: str, wanted: tuple[Kind, ...]) -> Kind:
         ValueError: not one of what is wanted.
     """
     suffix = Path(name).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        kind: Kind = "image"
-    elif suffix in VIDEO_SUFFIXES:
-        kind = "video"
-    elif suffix == ".pdf":
-        kind = "page"
-    elif suffix in TEXT_SUFFIXES:
-        kind = "text"
-    elif suffix in _DRAWINGS:
+    kind = kind_by_suffix(suffix)
+    if suffix in _DRAWINGS:
         raise ValueError("vector drawings can hold programs and addresses and are not taken; save it as PNG")
-    else:
+    if kind is None:
         raise ValueError(f"files {f'of type {suffix}' if suffix else 'without a type'} are not taken here")
     if kind not in wanted:
         raise ValueError(f"{' or '.join(NAMES[one] for one in wanted)} is expected here, and this is {NAMES[kind]}")
@@ -121,13 +173,19 @@ def check_first_bytes(path: Path, kind: Kind, limits: Limits) -> None:
         raise ValueError(
             f"it has {size / MEGABYTE:.0f} MB, and the limit is {limits.file_bytes // MEGABYTE} MB; make it smaller"
         )
+    if kind == "text":
+        # Whether it is text is seen when it is read. That is done in this process, so not for a text that will be
+        # refused for its length: a character has four bytes at most.
+        if size > 4 * PASSAGE_CHARACTERS * limits.items:
+            raise ValueError(f"it has more than {limits.items} passages; cut it into parts")
+        return
     with path.open("rb") as opened:
         start = opened.read(16)
         opened.seek(max(0, size - 2048))
         end = opened.read()
     found = kind_of_bytes(start)
-    if kind == "text" and found is None:
-        return  # whether it is text is seen when it is read
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return  # each maker's begin in another way
     if found is None:
         raise ValueError(f"it is named like {NAMES[kind]}, but its content is something else")
     if found != kind:
@@ -143,37 +201,49 @@ def kind_of_bytes(start: bytes) -> Kind | None:
         return "image"
     if is_riff and start[8:12] == b"WEBP":
         return "image"
+    if start.startswith((b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")):  # JPEG 2000, in a box and bare
+        return "image"
+    if start[4:8] == b"ftyp" and start[8:12] in _PICTURE_BRANDS:
+        return "image"
     if start.startswith(b"%PDF-"):
         return "page"
-    is_film = start[4:8] == b"ftyp" or (is_riff and start[8:12] == b"AVI ")
+    is_film = start[4:8] in _FILM_BOXES or (is_riff and start[8:12] == b"AVI ")
     return "video" if is_film or start.startswith((b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3")) else None
 
 
-def decode(file: SourceFile, limits: Limits, options: Options) -> list[FileItem]:
+def decode(file: SourceFile, wanted: tuple[Kind, ...], limits: Limits, options: Options) -> Iterator[FileItem]:
     """Checks the headers and reads the items as `options` say; runs in the process with limits.
 
     Raises:
         ValueError: over a limit, damaged or truncated.
     """
+    path, is_film = file.absolute, file.kind == "video"
     if file.kind == "image":
-        _check_picture(file.absolute, limits)
-        return [FileItem(0, 1, "", "image", "", {"image": read_image(file.absolute, limits.pixels)})]
+        is_film = _check_picture(path, limits)
+        if wanted == ("image",):
+            yield FileItem(0, 1, "", "image", "", {"image": read_image(path, limits.pixels)})
+            return
+    elif is_film:
+        _check_film(path, limits)
+    if is_film:
+        seconds, options = film_seconds(path, limits.film_pixels), replace(options, max_pixels=limits.film_pixels)
+        yield FileItem(0, 1, "", "video", "", read_film(path, seconds, options))
+        return
+    answers = decode_file(file, replace(options, max_pixels=limits.pixels), frozenset())
+    outline = next(answers)
+    if len(outline.locators) > limits.pages:
+        raise ValueError(f"it has {len(outline.locators)} pages, and the limit is {limits.pages}; cut it into parts")
+    texts = iter(_page_texts(path) if file.kind == "page" else ())
+    for item in items_of(chain([outline], answers)):
+        yield replace(item, snippet=next(texts, item.snippet))
+
+
+def _playable(file: SourceFile, limits: Limits, always: bool) -> bytes | None:
     if file.kind == "video":
         _check_film(file.absolute, limits)
-        seconds, options = film_seconds(file.absolute, FILM_PIXELS), replace(options, max_pixels=FILM_PIXELS)
-        return [FileItem(0, 1, "", "video", "", read_film(file.absolute, seconds, options))]
-    if file.kind == "text":
-        items = list(read_items(file, lambda text: True, options))
     else:
-        _check_pdf(file.absolute, limits)
-        items = list(items_of(decode_pdf(file.absolute, options, frozenset())))
-    unreadable = [item for item in items if item.content is None]
-    if unreadable:
-        raise ValueError(f"{unreadable[0].locator}: {unreadable[0].reason}")
-    if len(items) > limits.items:
-        raise ValueError(f"it has {len(items)} passages, and the limit is {limits.items}; cut it into parts")
-    texts = _page_texts(file.absolute) if file.kind == "page" else []
-    return [replace(item, snippet=text) for item, text in zip(items, texts, strict=True)] if texts else items
+        _check_picture(file.absolute, limits)
+    return playable_copy(file.absolute, limits.film_pixels, always)
 
 
 def _page_texts(path: Path) -> list[str]:
@@ -187,46 +257,39 @@ def _page_texts(path: Path) -> list[str]:
     return texts
 
 
-def _check_picture(path: Path, limits: Limits) -> None:
+def _check_picture(path: Path, limits: Limits) -> bool:
+    """Whether it is animated: a film."""
+    if path.suffix.lower() in RAW_SUFFIXES:
+        return False  # its decoder checks its size before it develops it
     try:
-        with Image.open(path, formats=_PILLOW_FORMATS) as opened:
-            width, height = opened.size
+        with opened(path, "image") as file, Image.open(file, formats=_PILLOW_FORMATS) as picture:
+            width, height = picture.size
+            num_frames = picture.n_frames if is_animated(picture) else 1
     except Image.DecompressionBombError as error:
         raise ValueError(f"it has more than {limits.pixels / 1e6:.0f} megapixels; make it smaller") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError("it is damaged or truncated") from error
-    if width * height > limits.pixels:
+    limit = limits.pixels if num_frames == 1 else limits.film_pixels
+    if width * height > limit:
         raise ValueError(
-            f"it has {width} x {height} pixels, and the limit is {limits.pixels / 1e6:.0f} megapixels; make it smaller"
+            f"it has {width} x {height} pixels, and the limit is {limit / 1e6:.3g} megapixels; make it smaller"
         )
-
-
-def _check_pdf(path: Path, limits: Limits) -> None:
-    try:
-        with closing(pypdfium2.PdfDocument(path)) as document:
-            num_pages = len(document)
-    except pypdfium2.PdfiumError:
-        return  # its decoder names what is wrong
-    if num_pages > limits.pages:
-        raise ValueError(f"it has {num_pages} pages, and the limit is {limits.pages}; cut it into parts")
+    if num_frames > limits.film_frames:
+        raise ValueError(f"it has more than {limits.film_frames:,} frames; cut it")
+    return num_frames > 1
 
 
 def _check_film(path: Path, limits: Limits) -> None:
-    try:
-        _check_frames(path, limits)
-    except av.FFmpegError as error:
-        raise ValueError("it is damaged or truncated") from error
-
-
-def _check_frames(path: Path, limits: Limits) -> None:
-    with av.open(str(path)) as container:
-        if container.format.name not in _DEMUXERS or not container.streams.video:
-            raise ValueError("it holds no film")
-        stream = container.streams.video[0]
-        if stream.width * stream.height > FILM_PIXELS:
+    # The header counts the frames that an edit list leaves out too.
+    with (
+        telling_what_is_wrong(),
+        opened(path, "video") as file,
+        open_container(file, ignore_editlist="1") as (container, stream),
+    ):
+        if stream.width * stream.height > limits.film_pixels:
             raise ValueError(
-                f"its frames have {stream.width} x {stream.height} pixels, and the limit is 1920 x 1088; "
-                "make it smaller"
+                f"its frames have {stream.width} x {stream.height} pixels, and the limit is "
+                f"{limits.film_pixels / 1e6:.3g} megapixels; make it smaller"
             )
         promised, found = stream.frames, 0
         for packet in container.demux(stream):  # finds the frames without decoding them

@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from small_files import write_pdf, write_video
+from small_files import turned_video, write_late_video, write_pdf, write_video
 
+from plume_embed.model.images_plume import MAX_PIXELS
 from plume_embed.reading.bounded import ProcessLimits, run_limited
 from plume_embed.reading.options import Options
 from space.content.corpora import load_corpora, read_specs
@@ -18,7 +19,7 @@ from space.content.films import LONG_SIDE, is_played_by_browsers, playable_copy
 from space.content.items import Hit, Item
 from space.content.passages import best_passage, matching_spans
 from space.content.thumbnails import preview, thumbnail
-from space.content.uploads import read_upload
+from space.content.uploads import RefusedError, playable_upload, read_upload
 from space.page import render
 from space.settings import Limits
 
@@ -44,8 +45,8 @@ def test_a_film_that_browsers_do_not_play_becomes_h264_of_the_same_length(tmp_pa
     path = write_video(tmp_path / f"a.{suffix}", num_frames=15, size=64)  # MPEG-4 part 2, 5 frames a second
     assert not is_played_by_browsers(path)
     copy = tmp_path / "copy.mp4"
-    copy.write_bytes(run_limited(playable_copy, path, limits=ProcessLimits(20, 2**30)))
-    assert is_played_by_browsers(copy) and playable_copy(copy) is None
+    copy.write_bytes(run_limited(playable_copy, path, MAX_PIXELS, limits=ProcessLimits(20, 2**30)))
+    assert is_played_by_browsers(copy) and playable_copy(copy, MAX_PIXELS) is None
     with av.open(str(copy)) as container:
         assert container.duration / av.time_base == pytest.approx(3, abs=0.3)
         frames = [frame.to_ndarray(format="gray").mean() for frame in container.decode(video=0)]
@@ -54,11 +55,54 @@ def test_a_film_that_browsers_do_not_play_becomes_h264_of_the_same_length(tmp_pa
 
 def test_a_large_film_is_made_small_and_a_broken_one_refused(tmp_path):
     path = write_video(tmp_path / "a.mp4", num_frames=3, size=1000)
-    with av.open(io.BytesIO(playable_copy(path, always=True))) as container:
+    with av.open(io.BytesIO(playable_copy(path, MAX_PIXELS, always=True))) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (LONG_SIDE, LONG_SIDE)
     (tmp_path / "b.avi").write_bytes(b"RIFF" + b"x" * 500)
     with pytest.raises(ValueError, match="damaged"):
-        playable_copy(tmp_path / "b.avi")
+        playable_copy(tmp_path / "b.avi", MAX_PIXELS)
+
+
+def test_the_copy_of_a_film_that_lies_on_its_side_is_upright(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        pixels = np.zeros((64, 96, 3), np.uint8)
+        pixels[:16] = 255  # white along the upper edge
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    turned = turned_video(tmp_path / "turned.mp4", path, (0, 1, -1, 0))  # as phones write it: the edge is on the right
+    with av.open(io.BytesIO(playable_copy(turned, MAX_PIXELS))) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="gray")
+    assert frame.shape == (96, 64)
+    assert frame[:, -8:].mean() > 200 and frame[:, :8].mean() < 50
+
+
+def test_the_copy_of_a_film_that_does_not_begin_at_zero_is_whole_and_begins_at_once(tmp_path):
+    path = write_late_video(tmp_path / "a.mkv", seconds_before=30)
+    with av.open(io.BytesIO(playable_copy(path, MAX_PIXELS))) as container:
+        frames = [frame.to_ndarray(format="gray").mean() for frame in container.decode(video=0)]
+    assert len(frames) == pytest.approx(34, abs=2)
+    assert frames[2] < frames[-1] - 150
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2.0,\n{other}\n#EXT-X-ENDLIST\n"),
+        ("a.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2.0,\n{other}\n#EXT-X-ENDLIST\n"),
+        ("a.mp4", "ffconcat version 1.0\nfile other.mp4\n"),
+    ],
+)
+def test_a_list_of_films_opens_no_other_film(tmp_path, name, content):
+    other = write_video(tmp_path / "other.mp4")
+    (tmp_path / name).write_text(content.format(other=other))
+    with pytest.raises(ValueError, match="it is no film in a container that is read|it is damaged or truncated"):
+        is_played_by_browsers(tmp_path / name)
+    with pytest.raises(ValueError, match="it is no film in a container that is read|it is damaged or truncated"):
+        playable_copy(tmp_path / name, MAX_PIXELS, always=True)
+    with pytest.raises(RefusedError, match="of type .m3u8 are not taken|its content is something else"):
+        playable_upload(tmp_path / name, name, ("video",), Limits())
 
 
 def test_pictures_and_pages_enlarge_and_texts_have_a_card():
@@ -82,10 +126,11 @@ def test_every_item_of_the_collection_can_be_enlarged_and_films_play(corpus):
 def test_the_whole_text_of_an_own_page_can_be_searched_for_a_passage(tmp_path):
     source = "space/collection/documents/garden.pdf"
     options = Options(num_frames=4, max_pixels=0, page_words=2)
-    items = read_upload(corpus_file(source), "garden.pdf", ("page",), Limits(), options)
+    items = list(read_upload(corpus_file(source), "garden.pdf", ("page",), Limits(), options, lambda text: True))
     assert "turns its head to the light" in items[1].snippet
     assert [len(item.content["text"].split()) for item in items] == [2] * len(items)
-    blank = read_upload(write_pdf(tmp_path / "a.pdf", 2), "a.pdf", ("page",), Limits(), options)
+    path = write_pdf(tmp_path / "a.pdf", 2)
+    blank = read_upload(path, "a.pdf", ("page",), Limits(), options, lambda text: True)
     assert [item.snippet for item in blank] == ["", ""]
 
 

@@ -163,6 +163,25 @@ def test_own_files_have_the_vectors_that_an_index_gives_them(service, session, e
     assert "turns its head to the light" in own[1].text, "all of a page's text, and not its first words"
 
 
+def test_own_texts_of_other_scripts_are_the_passages_of_an_index(service, session, encoder, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("夜の山道を歩く。猫がいる。" * 120)
+    assert add(service, session, upload(service, path)) == []
+    update_index(tmp_path, tmp_path / "index", encoder)
+    indexed = open_index(tmp_path, tmp_path / "index", encoder).rows()
+    own = session.own("drawings")
+    assert [item.label for item in own] == [f"a.txt, {row.locator.replace('=', ' ')}" for row in indexed]
+    np.testing.assert_allclose([item.vector for item in own], [row.vector for row in indexed], atol=1e-5)
+
+
+def test_an_own_animation_plays_on_the_page(service, session, tmp_path):
+    first, *others = (Image.new("RGB", (64, 48), (40 * number, 0, 0)) for number in range(6))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others, duration=200)
+    assert add(service, session, upload(service, tmp_path / "a.gif")) == []
+    (item,) = session.own("drawings")
+    assert item.kind == "video" and item.make_preview().startswith("data:video/mp4")
+
+
 def test_refused_files_are_named_the_others_are_taken_and_all_are_deleted(service, session, tmp_path):
     (tmp_path / "x.svg").write_text("<svg/>")
     uploads = [

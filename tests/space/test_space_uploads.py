@@ -8,10 +8,21 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
+from small_files import (
+    trimmed_video,
+    write_dng,
+    write_encrypted_pdf,
+    write_long_video,
+    write_pdf,
+    write_picture,
+    write_video,
+)
 
+from plume_embed.model.images_plume import IMAGE_SUFFIXES
 from plume_embed.model.videos_plume import sample_frames
+from plume_embed.reading.items import SourceFile
 from plume_embed.reading.options import Options
+from plume_embed.reading.read import read_items
 from space.content.uploads import RefusedError, read_upload, shown_name
 from space.settings import MEGABYTE, Limits
 
@@ -21,7 +32,7 @@ OPTIONS = Options(num_frames=4, max_pixels=0)
 
 
 def read(path: Path, wanted=ALL, limits: Limits = LIMITS, name: str | None = None, options: Options = OPTIONS):
-    return read_upload(path, name or path.name, wanted, limits, options)
+    return list(read_upload(path, name or path.name, wanted, limits, options, lambda text: len(text) < 1000))
 
 
 def refusal(path: Path, **kwargs) -> str:
@@ -49,6 +60,75 @@ def test_every_picture_format_that_is_promised_is_read(tmp_path):
     for suffix in ("png", "jpg", "webp", "bmp", "gif", "tif"):
         (item,) = read(write_picture(tmp_path / f"a.{suffix}", size=(40, 30)))
         assert item.content["image"].size == (40, 30)
+
+
+@pytest.mark.parametrize("suffix", ["avif", "jp2", "heic"])
+def test_a_picture_that_lies_in_boxes_as_films_do_is_a_picture(tmp_path, suffix):
+    if f".{suffix}" not in IMAGE_SUFFIXES:
+        pytest.skip(f"Pillow reads no .{suffix} here")
+    (item,) = read(write_picture(tmp_path / f"a.{suffix}", size=(64, 48)))
+    assert (item.kind, item.content["image"].size) == ("image", (64, 48))
+    (tmp_path / "a.mp4").write_bytes((tmp_path / f"a.{suffix}").read_bytes())
+    assert "its content is a picture" in refusal(tmp_path / "a.mp4")
+
+
+def test_a_cameras_raw_picture_is_read_where_the_library_for_it_is_there(tmp_path):
+    pytest.importorskip("rawpy")
+    (item,) = read(write_dng(tmp_path / "a.dng"))
+    assert (item.kind, item.content["image"].size) == ("image", (96, 64))
+
+
+@pytest.mark.parametrize(("suffix", "kind", "count"), [("gif", "video", 1), ("webp", "video", 1), ("tif", "page", 6)])
+def test_several_pictures_in_one_are_what_index_makes_of_them_and_the_first_one_in_a_query(
+    tmp_path, suffix, kind, count
+):
+    path = tmp_path / f"a.{suffix}"
+    first, *others = (Image.new("RGB", (64, 48), (40 * number, 0, 0)) for number in range(6))
+    first.save(path, save_all=True, append_images=others, **({} if suffix == "tif" else {"duration": 200}))
+    items = read(path)
+    assert [(item.kind, item.number) for item in items] == [(kind, number) for number in range(count)]
+    file = SourceFile(path.name, path, "image", path.stat().st_size, path.stat().st_mtime_ns)
+    indexed = list(read_items(file, lambda text: True, replace(OPTIONS, max_pixels=10**6)))
+    assert [(item.kind, item.locator) for item in items] == [(item.kind, item.locator) for item in indexed]
+    (query,) = read(path, wanted=("image",))
+    assert query.content["image"].getpixel((5, 5))[0] < 10
+
+
+def test_limits_hold_for_several_pictures_in_one(tmp_path):
+    first, *others = (Image.new("RGB", (64, 48), (40 * number, 0, 0)) for number in range(6))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=others)
+    assert "it has 6 pages, and the limit is 5" in refusal(tmp_path / "a.tif", limits=replace(LIMITS, pages=5))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=others)
+    assert "more than 5 frames" in refusal(tmp_path / "a.gif", limits=replace(LIMITS, film_frames=5))
+    assert "64 x 48 pixels" in refusal(tmp_path / "a.gif", limits=replace(LIMITS, film_pixels=1000))
+
+
+@pytest.mark.parametrize("start", ["BM25 is a ranking function.", "%PDF- is how a PDF begins.", "GIF89a is another."])
+def test_a_text_is_a_text_however_it_begins(tmp_path, start):
+    (tmp_path / "a.txt").write_text(start)
+    (item,) = read(tmp_path / "a.txt", wanted=("text",))
+    assert item.content == {"text": start}
+
+
+def test_a_text_is_cut_into_passages_that_fit_and_refused_by_its_length_before_that(tmp_path):
+    (tmp_path / "a.txt").write_text("word " * 400)
+    assert [len(item.content["text"]) < 1000 for item in read(tmp_path / "a.txt", wanted=("text",))] == [True] * 3
+    (tmp_path / "a.txt").write_text("word " * 70_000)
+
+    def fits(text: str) -> bool:
+        raise AssertionError("it is refused before it is looked at")
+
+    with pytest.raises(RefusedError, match="it has more than 60 passages; cut it into parts"):
+        list(read_upload(tmp_path / "a.txt", "a.txt", ("text",), LIMITS, OPTIONS, fits))
+
+
+@pytest.mark.parametrize(("start", "seconds"), [(0, 5), (3, 4)])
+def test_a_film_that_was_trimmed_by_an_edit_list_is_read(tmp_path, start, seconds):
+    whole = write_video(tmp_path / "whole.mp4", num_frames=50)
+    (film,) = read(trimmed_video(tmp_path / "a.mp4", whole, start, seconds))
+    assert len(film.content["video"]) == 4
+    grey = [frame.convert("L").getpixel((5, 5)) for frame in film.content["video"]]
+    assert grey[-1] == pytest.approx(24 * (start + seconds), abs=12), "the part that is shown"
 
 
 @pytest.mark.parametrize(
