@@ -72,7 +72,9 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
         "head": head(service),
         "app_kwargs": {
             "middleware": [
-                Middleware(RequestFilter, limits=settings.limits, upload_folder=folder),
+                Middleware(
+                    RequestFilter, limits=settings.limits, upload_folder=folder, holders=service.sessions.holders
+                ),
                 Middleware(
                     PageDescription, head=description(f"https://{host}{PREVIEW_IMAGE}" if host else PREVIEW_IMAGE)
                 ),

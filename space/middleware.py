@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from space.content.holders import Holders
 from space.settings import MEGABYTE, Limits
 
 API = "/gradio_api"
@@ -38,13 +39,20 @@ class RequestFilter:
         app: The app behind it.
         limits ([`Limits`])
         upload_folder (`Path`): Where Gradio puts uploads.
+        holders ([`Holders`]): Told of each file that has arrived.
         on_missing (`Callable`, *optional*): Called with the path of whatever is turned away, for tests and logs.
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, upload_folder: Path, on_missing: Callable[[str], None] = lambda path: None
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        upload_folder: Path,
+        holders: Holders,
+        on_missing: Callable[[str], None] = lambda path: None,
     ):
-        self.app, self.limits, self.upload_folder, self.on_missing = app, limits, upload_folder, on_missing
+        self.app, self.limits, self.upload_folder, self.holders = app, limits, upload_folder, holders
+        self.on_missing = on_missing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,7 +107,8 @@ class RequestFilter:
             # Beyond what was declared, or without any declaration: the connection ends here for the app behind.
             return message if received <= limit else {"type": "http.disconnect"}
 
-        await self.app(scope, counted, send)
+        with self.holders.arriving() as arrived:
+            await self.app(scope, counted, _telling(send, arrived))
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads a small body whole, looks for remote addresses in the place of files, and passes it on."""
@@ -185,6 +194,24 @@ class PageDescription:
         # A compressed page could not be rewritten.
         headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"accept-encoding"]
         await self.app({**scope, "headers": headers}, receive, rewritten)
+
+
+def _telling(send: Send, arrived: Callable[[Path], None]) -> Send:
+    """Tells of each path in Gradio's answer to an upload before the answer goes out."""
+    status, body = 0, bytearray()
+
+    async def told(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+        else:
+            body.extend(message.get("body", b""))
+            if status == 200 and not message.get("more_body", False):
+                for path in json.loads(body):
+                    arrived(Path(path))
+        await send(message)
+
+    return told
 
 
 def _is_known(path: str, method: str) -> bool:

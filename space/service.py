@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from plume_embed.atomic import write_bytes
 from plume_embed.encode.encoder import Encoder
 from plume_embed.reading.items import FileItem, Kind
 from plume_embed.reading.options import Options
@@ -94,7 +95,7 @@ class Service:
             ValueError: what the visitor reads, in plain text.
         """
         corpus, text = query.corpus, (query.text or "").strip()
-        session.uploads |= {upload.path for upload in (query.image, query.video) if upload}
+        self.sessions.hold(session, *(upload.path for upload in (query.image, query.video) if upload))
         self._check(query, text)
         yield "reading the query"
         content = {}
@@ -114,7 +115,7 @@ class Service:
         return merged(corpus.collection.search(vector, top), ranked(session.own(corpus.id), vector, top), top)
 
     def add(self, session: Session, corpus: Corpus, uploads: Sequence[Upload]) -> Generator[str, None, list[str]]:
-        """Embeds files into the private items of a session; the files are deleted as soon as they are read.
+        """Embeds files into the private items of a session; the files are let go as soon as they are read.
 
         Yields:
             `str`: What comes next; here it can be closed.
@@ -124,6 +125,8 @@ class Service:
         """
         refusals: list[str] = []
         limit = self.settings.limits.files_at_once
+        for upload in uploads:
+            self.sessions.holders.hold(upload.path)
         try:
             if len(uploads) > limit:
                 raise RefusedError(f"{len(uploads)} files are too many at once; the limit is {limit}.")
@@ -139,7 +142,7 @@ class Service:
             refusals.append(str(error))
         finally:
             for upload in uploads:
-                self.sessions.delete_upload(upload.path)
+                self.sessions.holders.release(upload.path)
         return refusals
 
     def playable(self, session: Session, film: Upload) -> Path | None:
@@ -150,12 +153,13 @@ class Service:
         Raises:
             RefusedError: it is no film, or takes too much to read.
         """
+        self.sessions.hold(session, film.path)
         copy = playable_upload(film.path, film.name, ("video",), self.settings.limits)
         if copy is None:
             return None
         path = film.path.with_name(f"{film.path.stem}.playable.mp4")
-        path.write_bytes(copy)
-        session.uploads |= {path, film.path}
+        write_bytes(path, copy)  # another session's copy of the same film has the same name, and may be playing
+        self.sessions.hold(session, path)
         session.originals[path] = film
         return path
 

@@ -1,6 +1,5 @@
 """Sessions: what one visitor has uploaded and searched, in memory only, and gone with the session."""
 
-import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from space.content.holders import Holders
 from space.content.items import Hit, Item
 from space.settings import Settings
 from space.trace import Trace
@@ -83,6 +83,7 @@ class Session:
         compared: The query that was compared last, and its cards.
         uploads: Files in the upload folder that were put into the query's fields, for the page to show.
         originals: For a film that was transcoded for the page, by the path of the copy: what was uploaded.
+        is_over (`bool`): Whether it has ended; what it still does holds no file.
         seen (`float`): When it last did something, in seconds of the monotonic clock.
         search, diagnostics, compare ([`Turns`])
     """
@@ -93,6 +94,7 @@ class Session:
     compared: tuple[QueryResult, list[Any]] | None = None
     uploads: set[Path] = field(default_factory=set)
     originals: dict[Path, "Upload"] = field(default_factory=dict)
+    is_over: bool = False
     seen: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     search: Turns = field(default_factory=Turns)
@@ -112,12 +114,14 @@ class Sessions:
         upload_folder (`Path`): Only files in there are ever deleted.
 
     Attributes:
+        holders ([`Holders`]): Of the files in there.
         examples_folder (`Path`): In there, with the media of prepared queries, which belong to nobody and stay.
     """
 
     def __init__(self, settings: Settings, upload_folder: Path):
         self.settings, self.upload_folder = settings, upload_folder.resolve()
         self.examples_folder = self.upload_folder / "examples"
+        self.holders = Holders(self.upload_folder, kept=self.examples_folder)
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -148,16 +152,22 @@ class Sessions:
         if session is not None:
             self._clear(session)
 
-    def delete_upload(self, path: Path) -> None:
-        """Deletes an uploaded file and its folder, unless another session shows the same file in its query."""
+    def hold(self, session: Session, *paths: Path) -> None:
+        """Keeps uploaded files until the session ends, which it may have done meanwhile."""
         with self._lock:
-            in_use = any(path in session.uploads for session in self._sessions.values())
-        folder = path.resolve().parent
-        if in_use or self.upload_folder not in folder.parents or self.examples_folder in folder.parents:
-            return
-        path.unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            shutil.rmtree(folder, ignore_errors=True)
+            new = set(paths) - session.uploads
+            session.uploads |= new
+            for path in new:
+                self.holders.hold(path)
+        if session.is_over:
+            self.release(session)
+
+    def release(self, session: Session) -> None:
+        """Lets a session's uploads go; those that nobody else holds are deleted."""
+        with self._lock:
+            uploads, session.uploads = session.uploads, set()
+        for path in uploads:
+            self.holders.release(path)
 
     def _overdue(self) -> list[Session]:
         before = time.monotonic() - self.settings.session_seconds
@@ -167,7 +177,6 @@ class Sessions:
         return [self._sessions.pop(name) for name in names]
 
     def _clear(self, session: Session) -> None:
-        uploads, session.uploads = session.uploads, set()
+        session.is_over = True
         session.items, session.last, session.compared, session.originals = {}, None, None, {}
-        for path in uploads:
-            self.delete_upload(path)
+        self.release(session)

@@ -34,16 +34,16 @@ def make_api(service: Service) -> None:
         Returns:
             The results, best first: rank, score (cosine), name, kind, text.
         """
-        uploads = [_upload(image), _upload(video)]
+        uploads, session = [_upload(image), _upload(video)], Session()
+        service.sessions.hold(session, *(upload.path for upload in uploads if upload))
         try:
             corpus = service.corpus(collection)
             steps = corpus.default_steps if num_latent_steps is None else int(num_latent_steps)
-            return rows(finish(service.query(Session(), Query(corpus, text, *uploads, steps))).hits)
+            return rows(finish(service.query(session, Query(corpus, text, *uploads, steps))).hits)
         except ValueError as error:
             raise gr.Error(str(error)) from error
         finally:
-            for upload in filter(None, uploads):
-                service.sessions.delete_upload(upload.path)
+            service.sessions.release(session)
 
     gr.api(
         search,

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -52,6 +53,17 @@ def test_the_client_gets_what_the_page_finds(client, service, text, image, video
         for path in service.sessions.upload_folder.rglob("f*.*")
         if path.name in ("fox.png", "frog.mp4") and "examples" not in path.parts
     ]
+
+
+def test_programs_that_search_with_the_same_file_at_once_all_get_an_answer(address, service):
+    def ask(number: int) -> list[dict]:
+        client = Client(address, verbose=False)
+        return client.predict(text="", image=handle_file(str(PICTURE)), num_latent_steps=0, api_name="/search")
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(6)))
+    assert len({found[0]["name"] for found in answers}) == 1
+    assert not [path for path in service.sessions.upload_folder.rglob(PICTURE.name) if "examples" not in path.parts]
 
 
 def test_k_is_chosen_by_the_call_and_refusals_arrive_as_sentences(client, service):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from space.content.holders import Holders
 from space.middleware import API, PageDescription, RequestFilter
 from space.settings import Limits
 
@@ -16,8 +17,8 @@ ROOT = Path(__file__).parent.parent.parent
 class Behind:
     """An app that reads the whole body and answers 200."""
 
-    def __init__(self):
-        self.bodies, self.disconnected = [], False
+    def __init__(self, answer: bytes = b"[]"):
+        self.bodies, self.disconnected, self.answer = [], False, answer
 
     async def __call__(self, scope, receive, send):
         body, more = b"", True
@@ -30,7 +31,7 @@ class Behind:
             more = message.get("more_body", False)
         self.bodies.append(body)
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+        await send({"type": "http.response.body", "body": self.answer})
 
 
 @pytest.fixture
@@ -43,10 +44,12 @@ def folder(tmp_path):
     return folder
 
 
-def ask(folder: Path, path: str, method="GET", chunks=(b"",), headers=(), limits=None) -> tuple[int, Behind, str]:
+def ask(
+    folder: Path, path: str, method="GET", chunks=(b"",), headers=(), limits=None, holders=None, behind=None
+) -> tuple[int, Behind, str]:
     """Status (0: no answer), the app behind, and the refusal's sentence."""
-    behind, sent = Behind(), []
-    middleware = RequestFilter(behind, limits or Limits(), folder)
+    behind, sent = behind or Behind(), []
+    middleware = RequestFilter(behind, limits or Limits(), folder, holders or Holders(folder, folder / "examples"))
     messages = [
         {"type": "http.request", "body": chunk, "more_body": place < len(chunks) - 1}
         for place, chunk in enumerate(chunks)
@@ -225,6 +228,22 @@ def test_an_upload_is_limited_by_what_it_says_and_by_what_it_sends(folder):
     assert ask(folder, f"{API}/upload", "POST", [b"x"], [("content-length", "-1")], limits)[0] == 413
     _, behind, _ = ask(folder, f"{API}/upload", "POST", [b"x" * 400] * 5, small, limits)
     assert behind.disconnected and behind.bodies == []
+
+
+def test_a_file_that_has_arrived_waits_for_the_call_that_it_was_uploaded_for(folder):
+    holders, path = Holders(folder, folder / "examples"), folder / "ab12" / "cat.png"
+    holders.hold(path)
+    arriving = {"holders": holders, "behind": Behind(json.dumps([str(path)]).encode())}
+    assert ask(folder, f"{API}/upload", "POST", [b"x"], **arriving)[0] == 200
+    holders.hold(path)
+    holders.hold(path)
+    assert ask(folder, f"{API}/upload", "POST", [b"x"], **arriving)[0] == 200
+    for _ in range(3):
+        holders.release(path)
+    assert path.is_file()
+    holders.hold(path)
+    holders.release(path)
+    assert not path.exists()
 
 
 def test_a_full_folder_takes_no_more(folder):

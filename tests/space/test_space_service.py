@@ -14,7 +14,7 @@ from plume_embed.index.update import update_index
 from space.content.collection import NotReadyError
 from space.content.corpora import Corpus
 from space.content.sessions import QueryResult, Session
-from space.content.uploads import Upload
+from space.content.uploads import RefusedError, Upload
 from space.page import render
 from space.service import Query, Service
 from space.tools import check_queries
@@ -180,6 +180,12 @@ def test_an_own_animation_plays_on_the_page(service, session, tmp_path):
     assert add(service, session, upload(service, tmp_path / "a.gif")) == []
     (item,) = session.own("drawings")
     assert item.kind == "video" and item.make_preview().startswith("data:video/mp4")
+
+
+def test_a_list_of_films_in_the_field_for_a_film_is_refused_before_it_is_opened(service, session, tmp_path):
+    (tmp_path / "a.m3u8").write_text(f"#EXTM3U\n#EXTINF:2.0,\n{ROOT / 'space/queries/frog.mp4'}\n#EXT-X-ENDLIST\n")
+    with pytest.raises(RefusedError, match="“a.m3u8” was refused: files of type .m3u8 are not taken here"):
+        service.playable(session, upload(service, tmp_path / "a.m3u8"))
 
 
 def test_refused_files_are_named_the_others_are_taken_and_all_are_deleted(service, session, tmp_path):

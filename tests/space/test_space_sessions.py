@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from space.content import holders
 from space.content.items import Item, merged, ranked
 from space.content.sessions import Sessions, Turns
 from space.settings import Settings
@@ -39,7 +40,7 @@ def test_a_session_is_its_sessions_and_nobody_elses(sessions):
 def test_the_end_of_a_session_deletes_its_uploads_and_forgets_its_items(sessions):
     session, path = sessions.of("one"), uploaded(sessions)
     session.items["drawings"] = [item(1, 0)]
-    session.uploads.add(path)
+    sessions.hold(session, path)
     sessions.end("one")
     assert not path.exists() and not path.parent.exists()
     assert session.items == {} and len(sessions) == 0
@@ -49,12 +50,57 @@ def test_the_end_of_a_session_deletes_its_uploads_and_forgets_its_items(sessions
 
 def test_a_file_that_another_session_shows_stays_until_that_one_ends(sessions):
     path = uploaded(sessions)
-    sessions.of("one").uploads.add(path)
-    sessions.of("two").uploads.add(path)
+    sessions.hold(sessions.of("one"), path)
+    sessions.hold(sessions.of("two"), path)
     sessions.end("one")
     assert path.is_file()
     sessions.end("two")
     assert not path.exists()
+
+
+def test_a_file_that_another_visitor_has_just_uploaded_stays_for_the_call_that_comes_with_it(sessions):
+    path = uploaded(sessions)
+    for _ in range(2):  # the same content twice: Gradio gives both the same path
+        with sessions.holders.arriving() as arrived:
+            arrived(path)
+    sessions.hold(sessions.of("one"), path)
+    sessions.end("one")
+    assert path.is_file(), "the second upload has not been asked for yet"
+    sessions.hold(sessions.of("two"), path)
+    sessions.end("two")
+    assert not path.exists()
+
+
+def test_a_file_stays_while_an_upload_that_may_be_of_the_same_file_arrives(sessions):
+    path = uploaded(sessions)
+    sessions.hold(sessions.of("one"), path)
+    with sessions.holders.arriving() as arrived:
+        sessions.end("one")
+        assert path.is_file()
+        arrived(path)
+    assert path.is_file()
+    sessions.hold(sessions.of("two"), path)
+    with sessions.holders.arriving():
+        sessions.end("two")
+    assert not path.exists()
+
+
+def test_an_upload_that_nothing_asks_for_is_not_awaited_for_ever(sessions, monkeypatch):
+    path = uploaded(sessions)
+    for _ in range(2):
+        with sessions.holders.arriving() as arrived:
+            arrived(path)
+    sessions.hold(sessions.of("one"), path)
+    monkeypatch.setattr(holders, "UNUSED_SECONDS", 0)
+    sessions.end("one")
+    assert not path.exists()
+
+
+def test_a_session_that_has_ended_holds_nothing(sessions):
+    session, path = sessions.of("one"), uploaded(sessions)
+    sessions.end("one")
+    sessions.hold(session, path)  # by a run that went on
+    assert not path.exists() and session.uploads == set()
 
 
 def test_nothing_outside_the_upload_folder_is_ever_deleted(sessions, tmp_path):
@@ -62,15 +108,15 @@ def test_nothing_outside_the_upload_folder_is_ever_deleted(sessions, tmp_path):
     outside.write_text("x")
     sessions.upload_folder.mkdir(parents=True)
     (sessions.upload_folder / "loose.txt").write_text("x")
-    sessions.delete_upload(outside)
-    sessions.delete_upload(sessions.upload_folder / ".." / "precious.txt")
-    sessions.delete_upload(sessions.upload_folder / "loose.txt")
+    for path in (outside, sessions.upload_folder / ".." / "precious.txt", sessions.upload_folder / "loose.txt"):
+        sessions.hold(sessions.of("one"), path)
+    sessions.end("one")
     assert outside.is_file() and (sessions.upload_folder / "loose.txt").is_file()
 
 
 def test_too_many_sessions_push_out_the_one_seen_longest_ago(sessions):
     path = uploaded(sessions)
-    sessions.of("one").uploads.add(path)
+    sessions.hold(sessions.of("one"), path)
     for name in ("two", "three", "one", "four"):
         sessions.of(name)
     assert len(sessions) == 3 and path.is_file()
@@ -140,6 +186,6 @@ def test_the_media_of_prepared_queries_outlive_the_sessions_that_show_them(sessi
     path = sessions.examples_folder / "png" / "fox.png"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"x")
-    sessions.of("one").uploads.add(path)
+    sessions.hold(sessions.of("one"), path)
     sessions.end("one")
     assert path.is_file()
