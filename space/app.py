@@ -7,6 +7,7 @@ say where to listen.
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -19,13 +20,19 @@ if not __package__:  # run as a file: the packages lie one folder up, and this f
 
 if TYPE_CHECKING:
     import gradio as gr
+    from filelock import FileLock
 
     from space.service import Service
     from space.settings import Settings
 
 
+_FOLDER = "plume-space-"
+
+
 def prepare_environment() -> Path:
     """No telemetry, no network, and a fresh folder for uploads that only this process can read.
+
+    It goes when the process ends; those of processes that were killed go now.
 
     Returns:
         `Path`: The upload folder.
@@ -34,11 +41,52 @@ def prepare_environment() -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not os.environ.get("PLUME_MODEL"):
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    folder = Path(tempfile.mkdtemp(prefix="plume-space-")).resolve()
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _remove_folders_of_the_dead()
+    folder = _make_folder()
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder / "cached")
     return folder
+
+
+def end_on_sigterm() -> None:
+    """Lets the process end on SIGTERM as on Ctrl-C. By itself the signal ends it without what is to be done at exit."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+def _make_folder() -> Path:
+    from filelock import FileLock
+
+    # The lock is held as long as the process lives, and it is there before the folder is.
+    descriptor, name = tempfile.mkstemp(prefix=_FOLDER, suffix=".lock")
+    os.close(descriptor)
+    lock = FileLock(name)
+    lock.acquire()
+    folder = _folder_of(Path(name))
+    folder.mkdir(mode=0o700)
+    atexit.register(_remove, folder, lock)
+    return folder.resolve()
+
+
+def _remove_folders_of_the_dead() -> None:
+    from filelock import FileLock, Timeout
+
+    for file in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*.lock"):
+        lock = FileLock(file)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):  # its process lives, or it is another user's
+            continue
+        _remove(_folder_of(file), lock)
+
+
+def _folder_of(lock_file: Path) -> Path:
+    return lock_file.with_suffix("")
+
+
+def _remove(folder: Path, lock: "FileLock") -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
@@ -115,6 +163,7 @@ def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Se
 def main() -> None:
     import logging
 
+    end_on_sigterm()
     folder = prepare_environment()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
