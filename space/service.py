@@ -105,6 +105,8 @@ class Service:
                 content[key] = item.content[key]
         if text:
             content["text"] = text
+        # The session keeps it: every visitor's photograph at its full size would be 75 MB each. The vector is the same.
+        content = corpus.encoder.processor.shrunk(content)
         trace = yield from self._trace(corpus, content, query.num_latent_steps)
         hits = self.nearest(session, corpus, trace.embedding, self.settings.results)
         session.last = QueryResult(corpus.id, content, self._describe(query, text), trace, hits, query.link)

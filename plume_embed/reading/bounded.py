@@ -27,6 +27,7 @@ Item = TypeVar("Item")
 # A busy machine gives a process but a part of the time, and a slow disk is no fault of the file's.
 _CLOCK_SECONDS_PER_SECOND = 8
 _PIPE_BYTES = 2**20
+_MOST_IDLE = 4  # processes that wait for the next call; an index reads with as many at a time
 
 
 class LimitError(RuntimeError):
@@ -194,7 +195,10 @@ def _taken() -> _Process:
 
 def _put_back(process: _Process) -> None:
     with _lock:
-        _idle.append(process)
+        if len(_idle) < _MOST_IDLE:
+            _idle.append(process)
+            return
+    process.kill()
 
 
 def _end_all() -> None:

@@ -26,7 +26,7 @@ class QueryResult:
 
     Args:
         corpus (`str`): Id of the collection that was searched.
-        content (`dict`): What the processor takes, decoded.
+        content (`dict`): What the processor takes, decoded, with pictures no larger than the model looks at them.
         description (`str`): In words, plain text.
         trace ([`Trace`])
         hits (`list[Hit]`): What was found, best first.

@@ -73,7 +73,14 @@ def make_search_tab(handlers: SearchHandlers, headings: Headings) -> None:
     results.select(handlers.show, None, detail, queue=False, trigger_mode="multiple", **hidden).then(
         None, js="() => window.plume.openDetail()"
     )
-    parts.video.upload(handlers.playable, parts.video, [parts.video, status], queue=False, **hidden)
+    parts.video.upload(
+        handlers.playable,
+        parts.video,
+        [parts.video, status],
+        concurrency_id="films",  # each takes a process with up to a gigabyte
+        concurrency_limit=handlers.service.settings.at_a_time,
+        **hidden,
+    )
 
 
 def _query_fields(handlers: SearchHandlers) -> dict[str, gr.components.Component]:

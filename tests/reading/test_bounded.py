@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,12 @@ def test_calls_at_the_same_time_have_processes_of_their_own():
     assert [next(first), next(second), next(second), next(first)] == [1, 1, 2, 2]
     first.close()
     second.close()
+
+
+def test_after_many_calls_at_the_same_time_few_processes_wait_for_the_next():
+    with ThreadPoolExecutor(7) as pool:
+        list(pool.map(lambda _: run_limited(time.sleep, 1, limits=ProcessLimits(seconds=10, memory=2**28)), range(7)))
+    assert 1 <= len(bounded._idle) <= 4
 
 
 def test_reading_needs_no_torch_and_no_guard_around_the_users_program(tmp_path):

@@ -16,6 +16,7 @@ from gradio_client.exceptions import AppError
 
 from space.content.sessions import Session
 from space.content.uploads import Upload
+from space.page.page import make_page
 from space.page.snippets import code_for, rows
 from space.service import Query
 from space.trace import finish
@@ -88,6 +89,11 @@ def test_only_the_search_is_public(client, address):
     public = [one["api_name"] for one in config["dependencies"] if one["api_visibility"] == "public"]
     assert public == ["search"]
     assert config["footer_links"] == ["api"]
+
+
+def test_films_are_transcoded_a_few_at_a_time(service):
+    (event,) = [event for event in make_page(service).fns.values() if event.api_name == "playable"]
+    assert event.queue and event.concurrency_limit == service.settings.at_a_time
 
 
 def test_no_event_changes_what_holds_other_components(address):

@@ -129,6 +129,20 @@ def test_a_query_has_the_vector_that_the_encoder_gives_and_its_ranking(service, 
     np.testing.assert_allclose([hit.score for hit in result.hits], scores, atol=1e-5)
 
 
+def test_a_session_keeps_a_querys_picture_and_film_no_larger_than_the_model_looks_at_them(
+    service, session, corpus, tmp_path
+):
+    picture = write_picture(tmp_path / "a.png", size=(1200, 900))
+    film = write_video(tmp_path / "a.mp4", size=600)
+    for given in ({"image": picture}, {"video": film}):
+        result = ask(service, session, **{key: upload(service, path) for key, path in given.items()})
+        vector = corpus.encoder.encode([given], num_latent_steps=8)[0]
+        np.testing.assert_allclose(result.trace.embedding, vector, atol=1e-5)
+        kept = session.last.content
+        for one in [kept["image"]] if "image" in kept else kept["video"]:
+            assert one.width * one.height < 200_000
+
+
 def test_own_files_are_found_only_in_their_own_session_and_leave_no_file(service, session, request, tmp_path):
     uploads = [
         upload(service, write_picture(tmp_path / "mine.png", seed=5)),
