@@ -35,8 +35,8 @@ class Query:
 
     @property
     def arguments(self) -> list[str]:
-        """As `plume-embed search` takes it."""
-        return [self.text] if self.picture is None else ["--image", str(self.picture)]
+        """As `plume-embed search` takes it, behind its other arguments: a text may begin with a dash."""
+        return ["--", self.text] if self.picture is None else ["--image", str(self.picture)]
 
     @property
     def name(self) -> str:
@@ -56,21 +56,25 @@ def search(folder: Path, queries: list[Query], model: str | None, top: int) -> l
         For each query `query` and `results`, each with `path` and `score`.
 
     Raises:
-        ValueError: the command failed; its message.
+        ValueError: the command failed, with its message; or no picture was found.
     """
     found = []
     with tempfile.TemporaryDirectory() as index:
         for number, query in enumerate(queries):
-            command = [sys.executable, "-m", "plume_embed", "search", str(folder), *query.arguments, "--json"]
+            command = [sys.executable, "-m", "plume_embed", "search", str(folder), "--json"]
+            command += ["--kind", "image"]  # the folder may hold more than what can be drawn
             command += ["--to", f"{index}/index", "--top", str(top)]
             command += [] if model is None else ["--model", model]
             command += ["--no-update"] if number else []
+            command += query.arguments
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise ValueError(done.stderr.strip())
             hits = [
                 {"path": hit["path"], "score": round(hit["score"], 3)} for hit in json.loads(done.stdout)["results"]
             ]
+            if not hits:
+                raise ValueError(f"No pictures in {folder}")
             found.append({"query": query.name, "results": hits})
     return found
 
@@ -140,7 +144,11 @@ def main(
     queries = [Query(text=text) for text in query or ()] + [Query(picture=path) for path in picture or ()]
     if not queries:
         queries = [Query("a cup of coffee"), Query("a flock of sheep"), Query("snowy mountains")]
-    found = search(folder, queries, model, top)
+    try:
+        found = search(folder, queries, model, top)
+    except ValueError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
     to.parent.mkdir(parents=True, exist_ok=True)
     draw(folder, queries, found).save(to, optimize=True)
     to.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

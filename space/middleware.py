@@ -27,6 +27,7 @@ _API_GET = re.compile(
 )
 _API_POST = re.compile(rf"{API}/(queue/join|upload|cancel|reset/?|(call|run)/\w+/?)")
 _ADDRESS = re.compile(r"^\s*[A-Za-z][A-Za-z0-9+.-]*:")
+_DEPTH = 50  # of lists and dicts in a request; the page's own has 6, and Gradio walks through them by recursion
 _SESSION = re.compile(r"[\w-]{1,64}")  # the page's are words, the clients' are UUIDs with hyphens
 _OF_GRADIO = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>|<title>[^<]*</title>')
 PREVIEW_IMAGE, PREVIEW_FILE = "/preview.webp", Path(__file__).parent / "preview.webp"
@@ -144,6 +145,18 @@ class RequestFilter:
         await self.app(scope, replay, send)
 
     def _wrong_in(self, data: Any) -> str | None:
+        waiting = [(data, 0)]
+        while waiting:
+            value, depth = waiting.pop()
+            reason = "That is nested too deep." if depth > _DEPTH else self._wrong_with(value)
+            if reason:
+                return reason
+            inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            waiting += [(one, depth + 1) for one in inner]
+        return None
+
+    def _wrong_with(self, data: Any) -> str | None:
+        """What is wrong with a value, whatever is in it."""
         if isinstance(data, dict):
             session = data.get("session_hash")
             if session is not None and not (isinstance(session, str) and _SESSION.fullmatch(session)):
@@ -156,8 +169,7 @@ class RequestFilter:
                     return "That file is not there (any more): upload it again."
                 if url is not None and not isinstance(url, str):
                     return "That is no address."
-        values = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
-        return next((reason for value in values if (reason := self._wrong_in(value))), None)
+        return None
 
 
 class PageDescription:

@@ -109,7 +109,8 @@ class Service:
         content = corpus.encoder.processor.shrunk(content)
         trace = yield from self._trace(corpus, content, query.num_latent_steps)
         hits = self.nearest(session, corpus, trace.embedding, self.settings.results)
-        session.last = QueryResult(corpus.id, content, self._describe(query, text), trace, hits, query.link)
+        described = self._describe(query, text)
+        session.last = QueryResult(corpus.id, corpus.encoder.name, content, described, trace, hits, query.link)
         return session.last
 
     def nearest(self, session: Session, corpus: Corpus, vector: np.ndarray, top: int) -> list[Hit]:
@@ -243,8 +244,7 @@ class Service:
             raise ValueError("The query is empty: write a text, or add a picture or a film.")
         if len(text) > limits.text_characters:
             raise ValueError(f"The text is longer than {limits.text_characters:,} characters.")
-        if not 0 <= query.num_latent_steps <= query.corpus.max_steps:
-            raise ValueError(f"Latent steps go from 0 to {query.corpus.max_steps}, got {query.num_latent_steps}.")
+        query.corpus.check_steps(query.num_latent_steps)
         query.corpus.collection.check()
 
     def _add_one(self, session: Session, corpus: Corpus, upload: Upload) -> Generator[str, None, None]:

@@ -83,6 +83,13 @@ class Settings:
     rationale_tokens: int = 128
     limits: Limits = Limits()
 
+    def keeping_sentence(self) -> str:
+        """For the page: how long a visitor's own files stay."""
+        return (
+            f"They are gone when you leave the page, when you have done nothing here for {self.session_seconds // 60} "
+            f"minutes, or when {self.sessions} others have come after you."
+        )
+
     @classmethod
     def from_environment(cls) -> "Settings":
         """PLUME_SPACE_DATA says where the index is; by default in the bundle, or in `.data/space` of a checkout."""

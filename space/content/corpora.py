@@ -122,6 +122,11 @@ class Corpus:
         """K where nobody chooses."""
         return min(self.encoder.latent_steps(), self.max_steps)
 
+    def check_steps(self, num_latent_steps: int) -> None:
+        """Raises ValueError unless the model can run this many."""
+        if not 0 <= num_latent_steps <= self.max_steps:
+            raise ValueError(f"Latent steps go from 0 to {self.max_steps}, got {num_latent_steps}.")
+
     @property
     def model_line(self) -> str:
         """What the model knows, for the place where people type."""

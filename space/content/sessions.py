@@ -26,6 +26,7 @@ class QueryResult:
 
     Args:
         corpus (`str`): Id of the collection that was searched.
+        model (`str`): Folder or Hub id of the model that it was searched with.
         content (`dict`): What the processor takes, decoded, with pictures no larger than the model looks at them.
         description (`str`): In words, plain text.
         trace ([`Trace`])
@@ -34,6 +35,7 @@ class QueryResult:
     """
 
     corpus: str
+    model: str
     content: dict
     description: str
     trace: Trace

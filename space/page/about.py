@@ -230,8 +230,8 @@ def _examples(data: dict[str, Any]) -> str:
 def _privacy() -> str:
     return (
         "<h2>Your files</h2><p>What you add under “Your own files” is read once, in a process of its own, and deleted "
-        "from the disk at once; its vectors and small pictures stay in memory until you leave the page. Nobody else "
-        "can search them. Nothing is sent anywhere.</p>"
+        "from the disk at once; its vectors and small pictures stay in memory until you leave the page, or have done "
+        "nothing here for long: how long is said there. Nobody else can search them. Nothing is sent anywhere.</p>"
     )
 
 

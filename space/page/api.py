@@ -37,8 +37,10 @@ def make_api(service: Service) -> None:
         uploads, session = [_upload(image), _upload(video)], Session()
         service.sessions.hold(session, *(upload.path for upload in uploads if upload))
         try:
+            if not isinstance(text, str) or not isinstance(collection, str):
+                raise ValueError("text and collection are strings.")
             corpus = service.corpus(collection)
-            steps = corpus.default_steps if num_latent_steps is None else int(num_latent_steps)
+            steps = corpus.default_steps if num_latent_steps is None else _whole(num_latent_steps)
             return rows(finish(service.query(session, Query(corpus, text, *uploads, steps))).hits)
         except ValueError as error:
             raise gr.Error(str(error)) from error
@@ -53,8 +55,15 @@ def make_api(service: Service) -> None:
     )
 
 
+def _whole(number: Any) -> int:
+    """Gradio passes on whatever the caller wrote; 3.0 is a whole number in JSON."""
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
+        raise ValueError(f"num_latent_steps is a whole number, got {number!r}.")
+    return int(number)
+
+
 def _upload(file: dict[str, Any] | None) -> Upload | None:
-    if not file:
+    if not file or not file.get("path"):
         return None
     path = Path(file["path"])
     return Upload(path, file.get("orig_name") or path.name)

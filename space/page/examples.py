@@ -86,6 +86,7 @@ class Examples:
         steps = given.get("k", str(corpus.default_steps))
         if not steps.isdecimal():
             raise ValueError(f"The address asks for {steps} latent steps, which is no number.")
+        corpus.check_steps(int(steps))  # before a field holds what it cannot
         if given.get("q"):
             return Request(corpus, None, given["q"], int(steps))
         example = corpus.spec.first_query

@@ -131,10 +131,10 @@ def _buttons() -> tuple[gr.Button, gr.Button, gr.Button]:
 
 
 def _own_files(handlers: SearchHandlers) -> tuple[UploadedFiles, gr.Button, gr.HTML, gr.HTML]:
-    limits = handlers.service.settings.limits
+    settings = handlers.service.settings
     with gr.Accordion("Your own files", open=False):
         gr.Markdown(
-            f"{limits.sentence()} They join your searches only, and are gone when you leave the page. Vector drawings "
+            f"{settings.limits.sentence()} They join your searches only. {settings.keeping_sentence()} Vector drawings "
             "and addresses are not taken."
         )
         files = UploadedFiles(label="Add your own files", file_count="multiple", height=130, elem_id="own-files")

@@ -9,8 +9,11 @@ import re
 import shlex
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
+from plume_embed.encode.encoder import DEFAULT_MODEL
+from space.content.corpora import ROOT
 from space.content.items import Hit
 from space.content.sessions import QueryResult
 from space.trace import Trace
@@ -60,7 +63,7 @@ def code_for(result: QueryResult, address: str) -> list[tuple[str, str]]:
     return [
         ("Python", _python(text, media, steps, result.corpus, address)),
         ("curl", _curl(text, media, steps, result.corpus, address)),
-        ("Your own folder", _command(text, media, steps)),
+        ("Your own folder", _command(text, media, steps, result.model)),
     ]
 
 
@@ -110,12 +113,25 @@ def _curl(text: str, media: list[str], steps: int, corpus: str, address: str) ->
     )
 
 
-def _command(text: str, media: list[str], steps: int) -> str:
+def _command(text: str, media: list[str], steps: int, model: str) -> str:
     parts = ["plume-embed", "search", "your-folder"]
-    parts += [shlex.quote(text)] if text else []
+    parts += [text] if text and not text.startswith("-") else []
     for key in media:
         parts += [f"--{key}", _FILE_IN_CODE[key]]
-    return " ".join([*parts, "--latent-steps", str(steps)])
+    parts += ["--latent-steps", str(steps)]
+    parts += _model_option(model)
+    parts += ["--", text] if text.startswith("-") else []  # else it would be read as an option
+    return shlex.join(parts)
+
+
+def _model_option(model: str) -> list[str]:
+    folder = Path(model).resolve()
+    if not folder.is_dir():  # of the Hub
+        return ["--model", model]
+    if folder == DEFAULT_MODEL.resolve():
+        return []
+    # A bundled one lies there in every checkout; others lie elsewhere on the visitor's machine.
+    return ["--model", str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else folder.name]
 
 
 def _copy_button(escaped: str) -> str:

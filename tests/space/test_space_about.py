@@ -5,6 +5,7 @@ from pathlib import Path
 
 from plume_embed.encode.encoder import Encoder
 from space.page.about import _training, about
+from space.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,3 +46,9 @@ def test_about_the_model_of_any_number_of_steps_shows_each_of_them():
         for hits in models.values():
             assert all(f"<td>{hit:.1f}</td>" in page for hit in hits)
     assert "plume-tiny-anytime, a model of this repository" in page and "K = 4" in page
+
+
+def test_the_page_says_how_long_own_files_stay(tmp_path):
+    settings = Settings(data=tmp_path, session_seconds=1800, sessions=50)
+    sentence = settings.keeping_sentence()
+    assert "when you leave the page" in sentence and "30 minutes" in sentence and "50 others" in sentence

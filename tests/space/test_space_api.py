@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -73,6 +75,9 @@ def test_k_is_chosen_by_the_call_and_refusals_arrive_as_sentences(client, servic
     for arguments, sentence in (
         ({"text": ""}, "The query is empty"),
         ({"text": "x", "num_latent_steps": 99}, "Latent steps go from 0 to 8, got 99"),
+        ({"text": "x", "num_latent_steps": 2.7}, "num_latent_steps is a whole number, got 2.7"),
+        ({"text": "x", "num_latent_steps": "many"}, "num_latent_steps is a whole number, got 'many'"),
+        ({"text": 5}, "text and collection are strings"),
         ({"text": "x", "collection": "paintings"}, "There is no collection “paintings”; there are: drawings"),
     ):
         with pytest.raises(AppError, match=sentence):
@@ -128,6 +133,21 @@ def test_the_code_on_the_page_runs_and_finds_the_same(service, address, tmp_path
     )
     data = next(line.removeprefix("data: ") for line in done.stdout.splitlines() if line.startswith("data: ["))
     assert [row["name"] for row in json.loads(data)[0]] == wanted
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [
+        (str(ROOT / "checkpoints" / "plume-small"), []),
+        (str(ROOT / "checkpoints" / "plume-tiny-anytime"), ["--model", "checkpoints/plume-tiny-anytime"]),
+        ("someone/plume", ["--model", "someone/plume"]),
+    ],
+)
+def test_the_command_for_a_folder_names_the_model_and_takes_a_text_that_begins_with_a_dash(service, model, option):
+    result = replace(expected(service, "-dog in the snow"), model=model)
+    command = dict(code_for(result, "http://x"))["Your own folder"]
+    begin = ["plume-embed", "search", "your-folder", "--latent-steps", "8"]
+    assert shlex.split(command) == [*begin, *option, "--", "-dog in the snow"]
 
 
 def test_the_api_page_opens_from_the_footer(visit):

@@ -33,6 +33,17 @@ def test_the_passage_with_most_of_the_querys_words_is_shown():
     assert best_passage("", "boat") == ""
 
 
+def test_a_passage_is_short_in_scripts_without_spaces_and_in_words_without_an_end():
+    text = "夜の山道を歩くと、遠くに城が見えた。" * 30 + "灯りがともる。" + "猫がいる。" * 60
+    passage = best_passage(text, "灯り", num_words=28)
+    assert "灯り" in passage and len(passage) < 70
+    assert [passage[a:b] for a, b in matching_spans(passage, "灯り 猫")][:2] == ["灯り", "猫"]
+    assert len(best_passage(text, "boat", num_words=28)) < 70
+    assert len(best_passage("x" * 10_000, "boat", num_words=28)) < 2000
+    mixed = best_passage("one  two\nthree 猫がいる four", "", num_words=4)
+    assert mixed == "one two three 猫が …"
+
+
 def test_the_words_that_match_are_marked_and_all_else_is_escaped():
     assert [("A Boat, <b>".lower()[a:b]) for a, b in matching_spans("A Boat, <b>", "boat")] == ["boat"]
     item = Item("x", "page", np.zeros(2), lambda: "data:,", text="A Boat & <b>tree</b>")

@@ -213,6 +213,13 @@ def test_odd_sessions_and_broken_json_are_refused(folder):
     assert ask(folder, f"{API}/queue/join", "POST", [b"[" * 100_000])[0] == 400
 
 
+@pytest.mark.parametrize("depth", [51, 500, 5000])
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}")])
+def test_json_that_is_nested_deeply_is_refused(folder, depth, start, end):
+    body = (start * depth + "1" + end * depth).encode()
+    assert ask(folder, f"{API}/queue/join", "POST", [body])[0] == 400
+
+
 def test_a_long_body_is_cut_while_it_is_read(folder):
     limits = replace(Limits(), json_bytes=1000)
     status, behind, _ = ask(folder, f"{API}/queue/join", "POST", [b" " * 400] * 10, limits=limits)

@@ -16,6 +16,7 @@ from space.content.corpora import Corpus
 from space.content.sessions import QueryResult, Session
 from space.content.uploads import RefusedError, Upload
 from space.page import render
+from space.page.examples import Examples
 from space.service import Query, Service
 from space.tools import check_queries
 from space.trace import finish
@@ -141,6 +142,12 @@ def test_a_session_keeps_a_querys_picture_and_film_no_larger_than_the_model_look
         kept = session.last.content
         for one in [kept["image"]] if "image" in kept else kept["video"]:
             assert one.width * one.height < 200_000
+
+
+@pytest.mark.parametrize("address", ["?k=99&q=cat", "?k=9"])
+def test_an_address_with_too_many_steps_is_refused_before_the_fields_are_filled(service, address):
+    with pytest.raises(ValueError, match="Latent steps go from 0 to 8, got"):
+        Examples(service).request(address)
 
 
 def test_own_files_are_found_only_in_their_own_session_and_leave_no_file(service, session, request, tmp_path):
