@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """Yields where to write; that file takes the name of `path` when the block ends, and goes away when it raises.
 
     It lies beside `path`, with the same suffix, since some writers choose their format by it. It is on the disk before
@@ -17,8 +17,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path (`Path`): In a folder that exists.
+        partial (`Path`, *optional*): Where to write instead, on the same file system, for a writer that keeps others
+            off by a lock. A killed run leaves it, and the next one writes over it; one beside `path` has the number of
+            its process in its name and stays.
     """
-    partial = partial_beside(path)
+    partial = partial_beside(path) if partial is None else partial
     try:
         yield partial
         to_disk(partial)

@@ -115,6 +115,7 @@ def embed_corpus(
             raise ValueError("There is nothing to embed: the source is empty.")
         if out.exists():
             there, num_bad = rows_there(out, plan.origin)
+            _empty(work)  # of a run that was killed when OUT had just appeared
             return EmbedReport(there, resumed=there, num_bad=num_bad)
         job = Job(source, work, made_by, dimension, plan.columns, options.batch_size)
         check_columns(out, job)

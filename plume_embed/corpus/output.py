@@ -25,6 +25,7 @@ _ANYTHING_ELSE = (
     "another input, model, precision or K, or from another --dimensions, --instruction or --max-image-pixels"
 )
 _DATABASE = "lance"  # in the folder of a run
+_JOINED = "joined.parquet"  # there as well, where the next run finds what a killed one left
 _LANCE_SCHEMA = "LanceError(Schema): "  # what LanceDB says of columns that it cannot store
 
 
@@ -134,13 +135,13 @@ def write_output(out: Path, job: Job, plan: Plan) -> int:
     stamp = {METADATA_KEY: json.dumps(plan.origin)}
     bad = list_bad(job, plan)
     if form_of(out) == ".parquet":
-        _write_bad(bad_file(out), bad)
+        _write_bad(bad_file(out), bad, job)
         _join(out, job, plan, stamp)
     elif form_of(out) == ".lance":
-        _write_bad(bad_file(out), bad)
+        _write_bad(bad_file(out), bad, job)
         _load_lance(out, job, plan, stamp)
     else:
-        _write_bad(job.shards / BAD_FILE, bad)
+        _write_bad(job.shards / BAD_FILE, bad, job)
         write_json(job.shards / STAMP_FILE, {"origin": plan.origin, "rows": num_rows})
         job.shards.rename(out)
     return num_rows
@@ -162,13 +163,13 @@ def list_bad(job: Job, plan: Plan) -> Iterator[BadRow]:
                 yield BadRow(**row)
 
 
-def _write_bad(path: Path, bad: Iterator[BadRow]) -> None:
+def _write_bad(path: Path, bad: Iterator[BadRow], job: Job) -> None:
     """A table of them; none where there are none."""
     first = next(bad, None)
     if first is None:
         path.unlink(missing_ok=True)
         return
-    with replacing(path) as partial, pq.ParquetWriter(partial, BAD_SCHEMA) as writer:
+    with replacing(path, job.work / BAD_FILE) as partial, pq.ParquetWriter(partial, BAD_SCHEMA) as writer:
         waiting = [vars(first)]
         for row in bad:
             waiting.append(vars(row))
@@ -187,7 +188,7 @@ def _tables(job: Job, plan: Plan) -> Iterator[pa.Table]:
 
 def _join(out: Path, job: Job, plan: Plan, stamp: dict[bytes, str]) -> None:
     schema = job.schema().with_metadata(stamp)
-    with replacing(out) as partial, pq.ParquetWriter(partial, schema) as writer:
+    with replacing(out, job.work / _JOINED) as partial, pq.ParquetWriter(partial, schema) as writer:
         for table in _tables(job, plan):
             writer.write_table(table.replace_schema_metadata(stamp))
 

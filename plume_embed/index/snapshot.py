@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from plume_embed.atomic import write_bytes
+from plume_embed.atomic import replacing
 from plume_embed.index.folders import IndexedFolder, Scope, folders_of
 from plume_embed.index.place import Place
 from plume_embed.index.store import FileRow, Index, file_row
@@ -113,8 +113,9 @@ def write_snapshot(index: Index) -> None:
         _write_table(sink, table.replace_schema_metadata(items.schema.metadata))
     data = sink.getvalue().to_pybytes()
     with suppress(OSError):  # a full disk: the index is whole without it
-        write_bytes(db / SNAPSHOT_DATA, data)
-        write_bytes(db / SNAPSHOT_STATE, json.dumps(_state(db, data)).encode())
+        for name, content in ((SNAPSHOT_DATA, data), (SNAPSHOT_STATE, json.dumps(_state(db, data)).encode())):
+            with replacing(db / name, db / f".{name}.partial") as partial:
+                partial.write_bytes(content)
 
 
 def _write_table(sink: pa.BufferOutputStream, table: pa.Table) -> None:

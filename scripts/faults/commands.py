@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,18 @@ import pyarrow.parquet as pq
 
 SAME = 1e-5  # two runs may put an item into other batches
 _PATIENCE = 600  # seconds by the clock; the machine may be busy
-_POLL = 0.01
+_POLL = 0.001  # what is done behind the last item takes some 0.1 seconds
 
 Rows = dict[tuple[str, str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code (negative: the signal), what it printed, and the seconds it had the lock."""
+    """How a command ended: its exit code (negative: the signal), and what it printed."""
 
     code: int
     out: str
     err: str
-    seconds: float = 0.0
 
     @property
     def is_one_line(self) -> bool:
@@ -54,37 +54,43 @@ class Command:
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             **options,
         )
-        self._began: float | None = None
 
-    def wait_for_lock(self, folder: Path) -> bool:
-        """Waits until it holds the lock in this folder; False if it ended before."""
-        lock, opened = str(folder.resolve() / ".lock"), Path(f"/proc/{self.process.pid}/fd")
+    def wait_until(self, is_so: Callable[[], bool]) -> bool:
+        """Waits until something is so; False if it ended before."""
         deadline = time.monotonic() + _PATIENCE
         while self.process.poll() is None and time.monotonic() < deadline:
-            if any(_target(link) == lock for link in _entries(opened)):
-                self._began = time.monotonic()
+            if is_so():
                 return True
             time.sleep(_POLL)
         return False
 
-    def kill_after(self, seconds: float) -> bool:
-        """SIGKILL after so many seconds; False if it ended before."""
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
+    def holds_lock(self, folder: Path) -> bool:
+        """Whether it holds the lock in this folder, as it does from before its first write until after its last."""
+        lock, opened = str(folder.resolve() / ".lock"), Path(f"/proc/{self.process.pid}/fd")
+        return any(_target(link) == lock for link in _entries(opened))
+
+    def wait_for_lock(self, folder: Path) -> bool:
+        """Waits until it holds the lock in this folder; False if it ended before."""
+        return self.wait_until(lambda: self.holds_lock(folder))
+
+    def kill_after(self, seconds: float, folder: Path) -> bool:
+        """SIGKILL after so many seconds; False if it gave the lock in this folder back before."""
+        end = time.monotonic() + seconds
+        self.wait_until(lambda: time.monotonic() >= end or not self.holds_lock(folder))
+        if self.holds_lock(folder):
             self.process.kill()
-        return self.process.wait() < 0
+            return self.process.wait() < 0
+        return False
 
     def end(self) -> Ended:
         """Waits for it."""
         code = self.process.wait(_PATIENCE)
-        seconds = 0.0 if self._began is None else time.monotonic() - self._began
         texts = []
         for file in (self._out, self._err):
             file.seek(0)
             texts.append(file.read())
             file.close()
-        return Ended(code, *texts, seconds)
+        return Ended(code, *texts)
 
 
 def run(*arguments: Any, **options: Any) -> Ended:
@@ -123,6 +129,19 @@ def shards_there(out: Path) -> dict[str, int]:
     folder = out.with_name(f"{out.name}.partial") / "shards"
     files = [path for path in folder.glob("*.parquet") if not path.name.startswith(".")] if folder.is_dir() else []
     return {path.name: path.stat().st_mtime_ns for path in files}
+
+
+def item_writes(db: Path) -> int:
+    """How often items were written to an index, whether or not it holds them yet."""
+    return sum(not path.name.startswith(".") for path in _entries(db / "items.lance" / "data"))
+
+
+def newest(places: Iterable[Path]) -> str:
+    """Which of these places was written last, and which file or folder inside it."""
+    there = [place for place in places if place.exists()]
+    files = [(path, place.parent) for place in there for path in (place, *place.rglob("*")) if path.is_file()]
+    path, root = max(files, key=lambda file: file[0].stat().st_mtime_ns)
+    return "/".join(path.relative_to(root).parts[:2])
 
 
 def parquet_rows(out: Path) -> Rows:

@@ -12,9 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from plume_embed import atomic
+from plume_embed.corpus import embed as embed_module
 from plume_embed.corpus import leases
 from plume_embed.corpus.embed import EmbedOptions, embed_corpus
 from plume_embed.corpus.leases import Leases
+from plume_embed.corpus.output import BAD_FILE, bad_file
 from plume_embed.corpus.plan import MadeBy, make_plan
 from plume_embed.corpus.sources import open_source
 from plume_embed.encode.encoder import Encoder
@@ -76,6 +79,39 @@ def test_a_run_that_is_killed_again_and_again_gives_every_row_once(source: Path,
     one, other = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("out", "whole"))
     assert one.equals(other)  # to the bit: a shard is a function of its slice
     assert not (tmp_path / "out.parquet.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("moment", "out_name"), [("bad rows", "out.lance"), ("joined", "out.parquet"), ("published", "out")]
+)
+def test_a_kill_behind_the_last_shard_leaves_nothing_over(
+    moment: str, out_name: str, source: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, writes = tmp_path / "to" / out_name, 0
+    out.parent.mkdir()
+
+    def end(*_) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def end_at_a_write(path: Path) -> None:
+        nonlocal writes
+        writes += len(list((out.with_name(f"{out.name}.partial") / "shards").glob("0*"))) == ROWS // 4
+        if writes == ("bad rows", "joined").index(moment) + 1:
+            end()
+
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if moment == "published":
+                monkeypatch.setattr(embed_module, "_empty", end)
+            else:
+                monkeypatch.setattr(atomic, "to_disk", end_at_a_write)
+            embed(source, out, encoder)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert embed(source, out, encoder).num_rows == ROWS - 1
+    assert {path.name for path in out.parent.iterdir()} == {out.name, bad_file(out).name} - {BAD_FILE}
 
 
 def test_a_shard_has_another_name_where_anything_that_decides_it_is_another(source: Path, tmp_path: Path):

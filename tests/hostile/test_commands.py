@@ -4,22 +4,39 @@ from pathlib import Path
 
 import pytest
 
+from docs.committed import read
 from scripts import kills, soak
 from scripts.faults.company import reader_beside_writer, two_writers
 from scripts.faults.disks import full_disk, read_only
-from scripts.faults.killing import kill_embed, kill_index
+from scripts.faults.killing import Tally, kill_embed, kill_index
 
 
 @pytest.mark.slow  # of an index and a JSONL file, tests/index has a single kill and an interruption
 def test_an_embed_that_is_killed_goes_on_with_no_row_lost_or_done_twice(tmp_path: Path, released_model_dir: Path):
-    *_, tally = kill_embed(tmp_path, released_model_dir, kills=1, size=24, seed=0)
-    assert tally.kills == 1 and tally.rows == 24 * tally.rounds and kills.is_right("kill_embed", vars(tally))
+    *_, tally = kill_embed(tmp_path, released_model_dir, kills=2, size=24, seed=0)
+    assert tally.kills == 2 and tally.rows == 24 * tally.rounds and kills.is_right("kill_embed", vars(tally)), tally
+    assert tally.behind_a_write == 2 and len(tally.moments) == 2
 
 
 @pytest.mark.slow
 def test_an_index_that_is_killed_goes_on_with_no_row_lost_or_done_twice(tmp_path: Path, released_model_dir: Path):
-    *_, tally = kill_index(tmp_path, released_model_dir, kills=4, size=24, seed=0)
-    assert tally.kills == 4 and tally.rows > 20 and kills.is_right("kill_index", vars(tally))
+    *_, tally = kill_index(tmp_path, released_model_dir, kills=3, size=24, seed=0)
+    assert tally.kills == 3 and tally.rows > 20 and kills.is_right("kill_index", vars(tally)), tally
+    assert tally.behind_a_write > 0 and len(tally.moments) == 3
+
+
+@pytest.mark.parametrize("missing", ["behind_a_write", "at_end"])
+def test_kills_that_came_behind_no_write_or_never_at_the_end_prove_nothing(missing: str):
+    tally = {**vars(Tally("index")), "kills": 6, "behind_a_write": 4, "at_end": 2}
+    assert kills.is_right("kill_index", tally)
+    assert not kills.is_right("kill_index", {**tally, missing: 0})
+    assert not kills.is_right("kill_index", {**tally, "left_over": 1})
+
+
+def test_the_committed_kills_came_behind_writes_and_lost_nothing():
+    found = read("docs/results/kills.json")
+    assert found.keys() == kills.PARTS.keys()
+    assert all(kills.is_right(part, result) for part, result in found.items())
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from index_data import CountingEncoder
 from small_files import write_picture
 
 from benchmarks.start import measure_start
+from plume_embed import atomic
 from plume_embed.index import snapshot
 from plume_embed.index.search import OpenIndex, describe, open_index
 from plume_embed.index.snapshot import Snapshot, read_snapshot
@@ -41,6 +42,24 @@ def both(folder: Path, encoder: CountingEncoder, searched: Path | None = None) -
     assert isinstance(by_snapshot._index, Snapshot)
     index = Index(db, describe(encoder))
     return by_snapshot, OpenIndex(index, by_snapshot._scopes, lambda: index)
+
+
+def test_half_a_snapshot_of_a_killed_update_is_written_over(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(atomic, "to_disk", killed)
+        kill.setattr(atomic, "partial_beside", lambda path: path.with_name(f".{path.name}.1.partial"))
+        kill.setattr(Path, "unlink", lambda *_, **__: None)  # who is killed cleans nothing up
+        with pytest.raises(KeyboardInterrupt):
+            update(folder, encoder)
+    left = [path.name for path in (folder / ".plume-index").glob("*.partial")]
+    update(folder, encoder)
+    assert len(left) == 1 and not list((folder / ".plume-index").glob("*.partial"))
+    assert isinstance(open_index(folder, folder / ".plume-index", encoder)._index, Snapshot)
 
 
 def test_a_snapshot_gives_what_the_tables_give(folder: Path, encoder: CountingEncoder):
