@@ -1,7 +1,7 @@
 """Kills workers and drivers of `plume-embed embed --engine ray` at random moments: `python -m scripts.corpus_kills`.
 
-A round embeds one corpus. Its processes are killed, the driver is started again where it was killed, sometimes as the
-local engine, and at the end the rows are compared with those of a run that nobody disturbed.
+A round embeds one corpus. Its processes are killed while they are at shards, the driver is started again where it was
+killed, sometimes as the local engine, and at the end the rows are compared with those of a run that nobody disturbed.
 """
 
 import json
@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +47,8 @@ def kill_corpus(work: Path, model: Path, kills: int, rows: int, seed: int = 0) -
         seed (`int`): Of the moments and of who is killed.
 
     Returns:
-        Kills by kind, rounds, and rows lost, doubled and how far vectors differ, over all rounds.
+        Kills by kind, with how many of the shards were there at each; rounds, and rows lost, doubled and how far
+        vectors differ, over all rounds.
     """
     rng, source = random.Random(seed), work / "in.jsonl"
     lines = [json.dumps({"text": f"row {n} " * (1 + n % 9), "id": str(n)}) for n in range(rows)]
@@ -54,7 +57,7 @@ def kill_corpus(work: Path, model: Path, kills: int, rows: int, seed: int = 0) -
     _wait(_start(source, whole, model, "local"))
     wanted = parquet_rows(whole)
     found = {"kills": 0, "of_workers": 0, "of_drivers": 0, "rounds": 0, "rows": 0, "lost": 0, "doubled": 0}
-    found["largest_difference"] = 0.0
+    found |= {"largest_difference": 0.0, "shards": -(-rows // _SHARD_ROWS), "shards_there": []}
     while found["kills"] < kills:
         out = work / "out.parquet"
         out.unlink(missing_ok=True)
@@ -70,19 +73,21 @@ def kill_corpus(work: Path, model: Path, kills: int, rows: int, seed: int = 0) -
 
 
 def _round(source: Path, out: Path, model: Path, kills: int, rng: random.Random, found: dict[str, Any]) -> None:
-    """Embeds the corpus once, with so many kills at most."""
-    driver = _start(source, out, model, "ray")
+    """Embeds the corpus once, with so many kills at most, of a driver that is at work and of its workers."""
+    work = out.with_name(f"{out.name}.partial")
+    driver, before = _start(source, out, model, "ray"), frozenset[str]()
     while driver.poll() is None:
         until = time.monotonic() + rng.uniform(0.2, _LONGEST_PAUSE)
         while driver.poll() is None and time.monotonic() < until:
             time.sleep(0.05)
-        is_at_work = any((out.with_name(f"{out.name}.partial") / "leases").glob("*"))
-        if driver.poll() is not None or kills == 0 or not is_at_work:
+        if driver.poll() is not None or kills == 0 or not is_at_work(work, driver.pid, before):
             continue
+        there = shards_there(work)
         if rng.random() < _SHARE_OF_DRIVERS:
             os.kill(driver.pid, signal.SIGKILL)
             driver.wait()
             found["of_drivers"] += 1
+            before = shards_there(work)
             driver = _start(source, out, model, rng.choice(("ray", "ray", "local")))
         else:
             workers = _workers_of(driver.pid)
@@ -91,8 +96,34 @@ def _round(source: Path, out: Path, model: Path, kills: int, rng: random.Random,
             workers[rng.randrange(len(workers))].kill()
             found["of_workers"] += 1
         found["kills"] += 1
+        found["shards_there"].append(len(there))
         kills -= 1
     _wait(driver)
+
+
+def is_at_work(work: Path, driver: int, before: Collection[str]) -> bool:
+    """Whether a driver makes shards: a process of its own holds a lease, or one is there since its start.
+
+    A lease alone says nothing: those of killed drivers stay.
+
+    Args:
+        work (`Path`): The folder of the run.
+        driver (`int`): Its process.
+        before: The shards that were there at its start.
+    """
+    own = {driver, *(process.pid for process in psutil.Process(driver).children(recursive=True))}
+    return not own.isdisjoint(_holders(work / "leases")) or bool(shards_there(work) - set(before))
+
+
+def shards_there(work: Path) -> frozenset[str]:
+    """The names of the shards that a run keeps."""
+    return frozenset(path.name for path in (work / "shards").glob("*.parquet") if not path.name.startswith("."))
+
+
+def _holders(leases: Path) -> Iterator[int]:
+    for lease in leases.glob("*"):
+        with suppress(FileNotFoundError, ValueError):  # it has just been given back, or is being written
+            yield json.loads(lease.read_text())["pid"]
 
 
 def _start(source: Path, out: Path, model: Path, engine: str) -> subprocess.Popen[bytes]:

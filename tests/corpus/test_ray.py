@@ -98,3 +98,4 @@ def test_twenty_kills_of_workers_and_of_the_driver_lose_and_double_nothing(relea
     found = kill_corpus(tmp_path, released_model_dir, kills=20, rows=400)
     assert found["kills"] == 20 and found["of_workers"] and found["of_drivers"]
     assert (found["lost"], found["doubled"]) == (0, 0) and found["largest_difference"] < 1e-5
+    assert len(found["shards_there"]) == 20 and max(found["shards_there"]) > 0
