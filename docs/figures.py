@@ -27,6 +27,8 @@ def figures() -> dict[str, list[str]]:
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
     scenes = scene_hops()
     kills = read("docs/results/corpus_kills.json")
+    at_kills = kills["shards_there"]
+    stages = {stage["stage"]: stage["filled"] for stage in read("docs/results/scale_plan.json")["stages"]}
     corpus = read("benchmarks/results/corpus.json")
     speeds = {workers: max(found) for workers, found in corpus["rows_a_second"].items()}
     return {
@@ -70,6 +72,9 @@ def figures() -> dict[str, list[str]]:
         "docs/scale.md": [
             f"{corpus['ratio']:.1f} times, {speeds['2']:.0f} rows a second over {speeds['1']:.0f}",
             f"{kills['of_workers']} kills of workers and {kills['of_drivers']} of drivers in {kills['rounds']} rounds",
+            f"with {min(at_kills)} to {max(at_kills)} of {kills['shards']} shards there",
+            f"fill the cores before the models ({stages['decoding, 12 megapixels']:.0%})",
+            f"the same pixels ({stages['decoding, 12 megapixels, a folder of media']:.0%})",
             f"{kills['rows']:,} rows, {kills['lost']} lost, {kills['doubled']} doubled",
             h100_figures()[-1],
         ],

@@ -30,7 +30,8 @@ RESULTS = Path(__file__).parent.parent / "docs" / "results" / "corpus_kills.json
 _WORKERS = 2
 _KILLS_PER_ROUND = 7
 _SHARD_ROWS = 8
-_LONGEST_PAUSE = 6.0  # seconds until the next kill
+_LONGEST_PAUSE = 1.0  # seconds of a kill behind the shard that it waited for
+_POLL = 0.1
 _SHARE_OF_DRIVERS = 0.35
 # Not the agents of a node: with one of them goes the node, and that is a whole cluster here.
 _WORKER_NAMES = ("ray::_Worker", "ray::_read", "ray::IDLE")
@@ -77,10 +78,14 @@ def _round(source: Path, out: Path, model: Path, kills: int, rng: random.Random,
     work = out.with_name(f"{out.name}.partial")
     driver, before = _start(source, out, model, "ray"), frozenset[str]()
     while driver.poll() is None:
-        until = time.monotonic() + rng.uniform(0.2, _LONGEST_PAUSE)
-        while driver.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
-        if driver.poll() is not None or kills == 0 or not is_at_work(work, driver.pid, before):
+        seen = shards_there(work)
+        number = rng.randint(0, 2 * (found["shards"] - len(seen)) // (kills + 1))  # about as many for each further kill
+        while driver.poll() is None and not (
+            kills > 0 and len(shards_there(work) - seen) >= number and is_at_work(work, driver.pid, before)
+        ):
+            time.sleep(_POLL)
+        time.sleep(rng.uniform(0, _LONGEST_PAUSE))
+        if driver.poll() is not None:
             continue
         there = shards_there(work)
         if rng.random() < _SHARE_OF_DRIVERS:

@@ -7,7 +7,8 @@ building an index, are measured (benchmarks/results). Prices, sizes and lives of
 
 import json
 import math
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results" / "scale_plan.json"
 ITEMS = (10**6, 10**8, 10**10)
 CHUNK = 128  # rows, as the engine has them
+SEEDS = 20  # with one GPU in fifty slow, most runs on eight have no straggler
 GB, HOUR, MONTH_HOURS = 1e9, 3600.0, 730.0
 
 
@@ -79,8 +81,9 @@ class Plan:
     Args:
         efficiency (`float`): Of the limits of a GPU that a real run reaches.
         batch (`int`): Pictures in a pass.
-        cpu_ms, photograph_cpu_ms (`float`): One core for a picture of one megapixel, and for one of 12: decode, resize,
-            cut into patches.
+        cpu_ms, photograph_cpu_ms (`float`): One core for a picture of a table of one megapixel, and for one of 12:
+            decode, resize, cut into patches.
+        folder_cpu_ms (`float`): The same for one of 12 megapixels of a folder of media.
         picture_kb (`float`): As stored.
         dimension (`int`): D.
         index_cpu_s (`float`): One core to build an ANN index over a million vectors.
@@ -95,6 +98,7 @@ class Plan:
     batch: int = 32
     cpu_ms: float = 0.0
     photograph_cpu_ms: float = 0.0
+    folder_cpu_ms: float = 0.0
     picture_kb: float = 300.0
     dimension: int = 1536
     index_cpu_s: float = 0.0
@@ -128,14 +132,17 @@ def shard_chunks(items: int) -> int:
 def measured() -> dict[str, float]:
     """What benchmarks of this repository say: CPU of pictures of one and of 12 megapixels, of an index of a million."""
     results = ROOT / "benchmarks" / "results"
-    decode = json.loads((results / "jpeg_draft.json").read_text())["seconds_a_picture"]["full"] / 12  # of 12 megapixels
-    rows = json.loads((results / "amd-epyc-cpu-encode.json").read_text())["rows"]
-    (processor,) = [r for r in rows if (r["name"], r.get("kind"), r["batch"]) == ("processor", "image", 32)]
+    cpu = json.loads((results / "picture_cpu.json").read_text())["cpu_ms"]
     ann = json.loads((results / "ann.json").read_text())
     index = ann["variants"]["binary"]["build_cpu_seconds"] * 1e6 / ann["rows"]
+
+    def spent(megapixels: str, way: str) -> float:
+        return round(cpu[megapixels]["decode"]["median"] + cpu[megapixels][way]["median"], 1)
+
     return {
-        "cpu_ms": round(1000 * decode + processor["ms_median"] / 32, 1),
-        "photograph_cpu_ms": round(12_000 * decode + processor["ms_median"] / 32, 1),
+        "cpu_ms": spent("1", "of a table"),
+        "photograph_cpu_ms": spent("12", "of a table"),
+        "folder_cpu_ms": spent("12", "of a folder"),
         "index_cpu_s": round(index),
     }
 
@@ -170,6 +177,7 @@ def stages(plan: Plan) -> list[dict[str, Any]]:
         "the models": pace,
         "decoding, 1 megapixel": plan.cores_per_node * 1000 / plan.cpu_ms,
         "decoding, 12 megapixels": plan.cores_per_node * 1000 / plan.photograph_cpu_ms,
+        "decoding, 12 megapixels, a folder of media": plan.cores_per_node * 1000 / plan.folder_cpu_ms,
         "the network": plan.node_gbit * 1e9 / 8 / (plan.picture_kb * 1000 + 4 * plan.dimension),
     }
     return [{"stage": name, "a_second": limit, "filled": pace / limit} for name, limit in limits.items()]
@@ -193,8 +201,8 @@ def cluster_of(plan: Plan, items: int) -> Cluster:
     )
 
 
-def scenarios(plan: Plan, items: int, seed: int) -> Iterator[dict[str, Any]]:
-    """The simulation beside the arithmetic: first what it assumes, then what it leaves out."""
+def scenarios(plan: Plan, items: int, seeds: int) -> Iterator[dict[str, Any]]:
+    """The simulation beside the arithmetic, over so many seeds: first what it assumes, then what it leaves out."""
     full = cluster_of(plan, items)
     calm = replace(full, slow_share=0.0, node_mean_life=float("inf"), decode_spread=0.0)
     shards = math.ceil(items / (CHUNK * full.chunks_per_shard))
@@ -207,16 +215,22 @@ def scenarios(plan: Plan, items: int, seed: int) -> Iterator[dict[str, Any]]:
     }
     expected = row(plan, items)["hours"] * HOUR
     for name, cluster in cases.items():
-        found = simulate(cluster, shards, seed)
+        found = [simulate(cluster, shards, seed) for seed in range(seeds)]
         yield {
             "items": items,
             "case": name,
-            "hours": found.seconds / HOUR,
-            "over_arithmetic": found.seconds / expected,
-            "busy": found.busy,
-            "deaths": found.deaths,
-            "lost_gpu_hours": found.lost_seconds / HOUR,
+            "stragglers": _spread(one.stragglers for one in found),
+            "hours": statistics.mean(one.seconds for one in found) / HOUR,
+            "over_arithmetic": _spread(one.seconds / expected for one in found),
+            "busy": statistics.mean(one.busy for one in found),
+            "deaths": statistics.mean(one.deaths for one in found),
+            "lost_gpu_hours": statistics.mean(one.lost_seconds for one in found) / HOUR,
         }
+
+
+def _spread(values: Iterable[float]) -> dict[str, float]:
+    kept = list(values)
+    return {"mean": statistics.mean(kept), "least": min(kept), "most": max(kept)}
 
 
 def plan_table(result: dict[str, Any]) -> str:
@@ -255,14 +269,22 @@ def stages_table(result: dict[str, Any]) -> str:
 def simulation_table(result: dict[str, Any]) -> str:
     """The simulation beside the arithmetic."""
     lines = [
-        "| pictures | simulated | hours | over the arithmetic | models busy | nodes that died | GPU hours lost |",
-        "|---:|---|---:|---:|---:|---:|---:|",
+        "| pictures | simulated | stragglers | hours | over the arithmetic | models busy | nodes that died "
+        "| GPU hours lost |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for one in result["simulated"]:
-        cells = [f"{one['items']:,}", one["case"], _few(one["hours"]), f"{one['over_arithmetic']:.2f}"]
-        cells += [f"{one['busy']:.0%}", f"{one['deaths']:,}", f"{one['lost_gpu_hours']:.1f}"]
+        stragglers, over = _shown(one["stragglers"], ".1f"), _shown(one["over_arithmetic"], ".2f")
+        cells = [f"{one['items']:,}", one["case"], stragglers, _few(one["hours"]), over, f"{one['busy']:.0%}"]
+        cells += [f"{one['deaths']:.1f}", f"{one['lost_gpu_hours']:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"Means of {result['seeds']} seeds, in brackets the least and the most."])
+
+
+def _shown(spread: dict[str, float], form: str) -> str:
+    """The mean of seeds, and where they differ the least and the most."""
+    mean, least, most = (f"{spread[name]:{form}}".removesuffix(".0") for name in ("mean", "least", "most"))
+    return mean if least == most else f"{mean} ({least} to {most})"
 
 
 def _few(value: float) -> str:
@@ -290,7 +312,7 @@ def main(
     slow_factor: Annotated[float, typer.Option(help="How much longer they take.")] = Plan.slow_factor,
     node_days: Annotated[float, typer.Option(help="Mean life of a node.")] = Plan.node_days,
     return_minutes: Annotated[float, typer.Option(help="Until a node is replaced.")] = Plan.return_minutes,
-    seed: Annotated[int, typer.Option(help="Of the simulation.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="So many runs of the simulation.")] = SEEDS,
     to: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
 ) -> None:
     """Prints the tables of docs/scale.md for these assumptions."""
@@ -300,6 +322,7 @@ def main(
         batch=batch,
         cpu_ms=known["cpu_ms"] if cpu_ms is None else cpu_ms,
         photograph_cpu_ms=known["photograph_cpu_ms"],
+        folder_cpu_ms=known["folder_cpu_ms"],
         picture_kb=picture_kb,
         dimension=dimension,
         index_cpu_s=known["index_cpu_s"] if index_cpu_s is None else index_cpu_s,
@@ -314,25 +337,25 @@ def main(
         node_days=node_days,
         return_minutes=return_minutes,
     )
-    result = planned(plan, seed)
+    result = planned(plan, seeds)
     for table in (plan_table, stages_table, simulation_table):
         typer.echo(table(result) + "\n")
     if to:
         write_json(to, result)
 
 
-def planned(plan: Plan, seed: int = 0, simulated: tuple[int, ...] = ITEMS) -> dict[str, Any]:
+def planned(plan: Plan, seeds: int = SEEDS, simulated: tuple[int, ...] = ITEMS) -> dict[str, Any]:
     """All figures, rounded to four digits."""
     gpu = Gpu()
     return _rounded(
         {
             "assumptions": asdict(plan),
-            "seed": seed,
+            "seeds": seeds,
             "a_second": plan.a_second,
             "overhead": {str(batch): gpu.overhead(batch) for batch in (1, 8, 32)},
             "rows": [row(plan, items) for items in ITEMS],
             "stages": stages(plan),
-            "simulated": [one for items in simulated for one in scenarios(plan, items, seed)],
+            "simulated": [one for items in simulated for one in scenarios(plan, items, seeds)],
         }
     )
 

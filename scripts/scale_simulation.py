@@ -57,6 +57,7 @@ class Outcome:
         lost_seconds (`float`): Of work at shards that were lost.
         deaths (`int`): Of nodes.
         busy (`float`): Share of all workers' time in which the model computed something that counts.
+        stragglers (`int`): Slow workers, as the seed drew them.
     """
 
     seconds: float
@@ -64,6 +65,7 @@ class Outcome:
     lost_seconds: float
     deaths: int
     busy: float
+    stragglers: int
 
 
 def shard_seconds(cluster: Cluster, random: np.random.Generator) -> float:
@@ -97,8 +99,8 @@ def simulate(cluster: Cluster, shards: int, seed: int = 0) -> Outcome:
     left, deaths, lost, last, counted = shards, 0, 0.0, 0.0, 0.0
     at_work: dict[int, float] = {}  # worker -> when it began its shard
     ends: list[tuple[float, int]] = []  # a heap: when a worker's shard is done
+    death = int(np.argmin(dies))  # of which node the next one is
     while left or at_work:
-        death = int(np.argmin(dies))
         start = is_ready[0][0] if is_ready and left else np.inf
         end = ends[0][0] if ends else np.inf
         if dies[death] <= min(start, end):
@@ -114,6 +116,7 @@ def simulate(cluster: Cluster, shards: int, seed: int = 0) -> Outcome:
             heapq.heapify(ends)
             dies[death] = now + cluster.node_return + random.exponential(cluster.node_mean_life)
             deaths += 1
+            death = int(np.argmin(dies))
         elif start <= end:
             now, worker = heapq.heappop(is_ready)
             left -= 1
@@ -124,4 +127,5 @@ def simulate(cluster: Cluster, shards: int, seed: int = 0) -> Outcome:
             del at_work[worker]
             counted += cluster.chunks_per_shard * cluster.chunk_model
             heapq.heappush(is_ready, (last, worker))
-    return Outcome(last, counted, lost, deaths, counted / (last * cluster.workers))
+    busy = counted / (last * cluster.workers)
+    return Outcome(last, counted, lost, deaths, busy, int((speeds != 1.0).sum()))

@@ -1,13 +1,13 @@
 """The simulation of a cluster agrees with closed forms where there are any, and the committed plan is today's."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from docs.committed import read
-from scripts.scale_plan import Gpu, Plan, measured, planned
+from scripts.scale_plan import CHUNK, Gpu, Plan, cluster_of, measured, planned, scenarios
 from scripts.scale_simulation import Cluster, shard_seconds, simulate
 
 
@@ -54,6 +54,27 @@ def test_stragglers_take_fewer_shards_and_so_cost_less_than_their_share():
     assert found.seconds == pytest.approx(2000 * 5.0 / (10 - slow / 2), rel=0.02)
 
 
+def test_the_plan_takes_the_cpu_time_of_each_size_at_its_own_number_of_visual_tokens():
+    found = read("benchmarks/results/picture_cpu.json")
+    one, twelve = (found["cpu_ms"][size] for size in ("1", "12"))
+    assert 0.9 * Gpu.visual_tokens <= found["visual_tokens"] <= Gpu.visual_tokens
+    assert measured()["cpu_ms"] == pytest.approx(one["decode"]["median"] + one["of a table"]["median"])
+    assert measured()["photograph_cpu_ms"] == pytest.approx(twelve["decode"]["median"] + twelve["of a table"]["median"])
+    assert twelve["of a table"]["least"] > one["of a table"]["most"]  # to resize 12 megapixels is no constant
+
+
+def test_a_simulated_case_is_the_mean_of_its_seeds_and_says_how_many_stragglers_each_drew():
+    plan = Plan(**measured())
+    (found,) = [one for one in scenarios(plan, 10**6, seeds=6) if one["case"] == "stragglers"]
+    calm = replace(cluster_of(plan, 10**6), node_mean_life=math.inf, decode_spread=0.0)
+    each = [simulate(calm, math.ceil(10**6 / (CHUNK * calm.chunks_per_shard)), seed) for seed in range(6)]
+    drawn = [int((np.random.default_rng(seed).random(8) < plan.slow_share).sum()) for seed in range(6)]
+    assert [one.stragglers for one in each] == drawn and len(set(drawn)) > 1
+    assert found["stragglers"] == {"mean": np.mean(drawn), "least": min(drawn), "most": max(drawn)}
+    assert found["hours"] == pytest.approx(np.mean([one.seconds for one in each]) / 3600)
+    assert found["over_arithmetic"]["least"] < found["over_arithmetic"]["mean"] < found["over_arithmetic"]["most"]
+
+
 def test_a_seed_decides_everything():
     cluster = Cluster(
         workers=4, decode_spread=0.5, node_mean_life=2000.0, node_return=50.0, slow_share=0.3, slow_factor=2
@@ -71,7 +92,7 @@ def test_the_committed_plan_is_what_the_script_prints_today():
     committed = read("docs/results/scale_plan.json")
     plan = Plan(**{field.name: committed["assumptions"][field.name] for field in fields(Plan)})
     assert {name: committed["assumptions"][name] for name in measured()} == measured()
-    again = planned(plan, committed["seed"], simulated=(10**6,))
+    again = planned(plan, committed["seeds"], simulated=(10**6,))
     same = ("a_second", "overhead", "rows", "stages")
     assert {name: again[name] for name in same} == {name: committed[name] for name in same}
     assert again["simulated"] == [one for one in committed["simulated"] if one["items"] == 10**6]
