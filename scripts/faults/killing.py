@@ -75,6 +75,7 @@ class Job:
         writes (`Callable`): How many items or shards were written, to be asked often.
         kept (`Callable`): What it has done so far, by key; what a kill must not lose and the next run not redo.
         places (`Callable`): Where it writes.
+        is_published (`Callable`): Whether the output is there, and what was kept may be gone.
     """
 
     arguments: tuple[Any, ...]
@@ -83,6 +84,7 @@ class Job:
     writes: Callable[[], int]
     kept: Callable[[], dict[Any, Any]]
     places: Callable[[], list[Path]]
+    is_published: Callable[[], bool] = lambda: False
 
     def pace(self, number: Callable[[], int]) -> Pace:
         """Of a run that nobody disturbs.
@@ -115,10 +117,10 @@ class Job:
         Raises:
             RuntimeError: it failed otherwise than by a kill.
         """
-        before = self.kept()
+        before, done = self.kept(), self._done()
         while True:
             command = Command(*self.arguments)
-            is_killed = most > 0 and self._is_killed(command, self.total - len(before), most, pace, rng)
+            is_killed = most > 0 and self._is_killed(command, self.total - done, most, pace, rng)
             _check(command, is_killed)
             after = self.kept()
             tally.lost += len(before.keys() - after.keys())
@@ -127,10 +129,14 @@ class Job:
                 return
             most -= 1
             tally.kills += 1
-            tally.at_end += len(after) == self.total
-            tally.behind_a_write += len(after) > len(before) or len(after) == self.total
-            tally.moments.append(f"{len(after)} of {self.total}, {newest(self.places())}")
+            done, done_before = self._done(), done
+            tally.at_end += done == self.total
+            tally.behind_a_write += done > done_before or done == self.total
+            tally.moments.append(f"{done} of {self.total}, {newest(self.places())}")
             before = after
+
+    def _done(self) -> int:
+        return self.total if self.is_published() else len(self.kept())
 
     def _is_killed(self, command: Command, missing: int, most: int, pace: Pace, rng: random.Random) -> bool:
         """Kills it behind a write; False if it was through before.
@@ -195,6 +201,7 @@ def kill_embed(work: Path, model: Path, kills: int, size: int, seed: int) -> Ite
         lambda: len(shards_there(out)),
         kept,
         lambda: list(out.parent.iterdir()),
+        out.exists,
     )
     pace = job.pace(lambda: job.total)
     whole = parquet_rows(out)
