@@ -381,6 +381,8 @@ class PlumeProcessor(ProcessorMixin):
 
     def _picture(self, image: Any, options: dict) -> tuple[dict[str, torch.Tensor], MediaSpan]:
         picture = load_image(image, self.max_image_pixels)
+        if not options:  # the library's own resize of a photograph, in a third of the time
+            picture = shrunk(self, {"image": picture})["image"]
         with _naming_the_options("images_kwargs", options):
             return self.family.picture(self, picture, options)
 

@@ -3,7 +3,7 @@
     python -m benchmarks.picture_cpu --json FILE
 
 It is the time of the process and not of the clock, in one thread, for photographs of examples/ brought to each size.
-Pictures of a table go to the processor as they are; those of a folder of media are resized where they are read.
+Beside the processor stands what its library's image processor takes for the same pixels (`resizing_plume.py`).
 """
 
 import io
@@ -25,6 +25,8 @@ from scripts.scale_plan import Gpu
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"1": (1152, 864), "12": (4000, 3000)}  # megapixels -> width, height
+STEPS = ("decode", "resize and patches", "resize and patches, by the library alone")
+_BY_THE_LIBRARY = {"do_rescale": True}  # with options of its own a picture goes there as it is
 
 
 def measured(model: Path, count: int, rounds: int) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def measured(model: Path, count: int, rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"model": model.name, "photographs": count, "rounds": rounds, "cpu_ms": {}}
     for megapixels, size in SIZES.items():
         files = [at_size(path, size) for path in sorted((ROOT / "examples" / "photographs").glob("*.jpg"))[:count]]
-        times: dict[str, list[float]] = {"decode": [], "of a table": [], "of a folder": []}
+        times: dict[str, list[float]] = {step: [] for step in STEPS}
         for _ in range(rounds + 1):
             for step, spent in zip(times, seconds(processor, files), strict=True):
                 times[step].append(1000 * spent / count)
@@ -59,7 +61,7 @@ def measured(model: Path, count: int, rounds: int) -> dict[str, Any]:
 
 
 def seconds(processor: Any, files: list[bytes]) -> tuple[float, float, float]:
-    """CPU seconds of all photographs: to decode them; to resize and cut those of a table; the same of a folder."""
+    """CPU seconds of all photographs: to decode them; to resize and cut them; the same by the library alone."""
     spent = np.zeros(3)
     for file in files:
         times = [time.process_time()]
@@ -67,7 +69,7 @@ def seconds(processor: Any, files: list[bytes]) -> tuple[float, float, float]:
         times.append(time.process_time())
         processor([{"image": picture}])
         times.append(time.process_time())
-        processor([processor.shrunk({"image": picture})])
+        processor([{"image": picture}], images_kwargs=_BY_THE_LIBRARY)
         times.append(time.process_time())
         spent += np.diff(times)
     return tuple(spent)

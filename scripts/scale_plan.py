@@ -81,9 +81,8 @@ class Plan:
     Args:
         efficiency (`float`): Of the limits of a GPU that a real run reaches.
         batch (`int`): Pictures in a pass.
-        cpu_ms, photograph_cpu_ms (`float`): One core for a picture of a table of one megapixel, and for one of 12:
-            decode, resize, cut into patches.
-        folder_cpu_ms (`float`): The same for one of 12 megapixels of a folder of media.
+        cpu_ms, photograph_cpu_ms (`float`): One core for a picture of one megapixel, and for one of 12: decode, resize,
+            cut into patches.
         picture_kb (`float`): As stored.
         dimension (`int`): D.
         index_cpu_s (`float`): One core to build an ANN index over a million vectors.
@@ -98,7 +97,6 @@ class Plan:
     batch: int = 32
     cpu_ms: float = 0.0
     photograph_cpu_ms: float = 0.0
-    folder_cpu_ms: float = 0.0
     picture_kb: float = 300.0
     dimension: int = 1536
     index_cpu_s: float = 0.0
@@ -136,13 +134,12 @@ def measured() -> dict[str, float]:
     ann = json.loads((results / "ann.json").read_text())
     index = ann["variants"]["binary"]["build_cpu_seconds"] * 1e6 / ann["rows"]
 
-    def spent(megapixels: str, way: str) -> float:
-        return round(cpu[megapixels]["decode"]["median"] + cpu[megapixels][way]["median"], 1)
+    def spent(megapixels: str) -> float:
+        return round(sum(cpu[megapixels][step]["median"] for step in ("decode", "resize and patches")), 1)
 
     return {
-        "cpu_ms": spent("1", "of a table"),
-        "photograph_cpu_ms": spent("12", "of a table"),
-        "folder_cpu_ms": spent("12", "of a folder"),
+        "cpu_ms": spent("1"),
+        "photograph_cpu_ms": spent("12"),
         "index_cpu_s": round(index),
     }
 
@@ -177,7 +174,6 @@ def stages(plan: Plan) -> list[dict[str, Any]]:
         "the models": pace,
         "decoding, 1 megapixel": plan.cores_per_node * 1000 / plan.cpu_ms,
         "decoding, 12 megapixels": plan.cores_per_node * 1000 / plan.photograph_cpu_ms,
-        "decoding, 12 megapixels, a folder of media": plan.cores_per_node * 1000 / plan.folder_cpu_ms,
         "the network": plan.node_gbit * 1e9 / 8 / (plan.picture_kb * 1000 + 4 * plan.dimension),
     }
     return [{"stage": name, "a_second": limit, "filled": pace / limit} for name, limit in limits.items()]
@@ -322,7 +318,6 @@ def main(
         batch=batch,
         cpu_ms=known["cpu_ms"] if cpu_ms is None else cpu_ms,
         photograph_cpu_ms=known["photograph_cpu_ms"],
-        folder_cpu_ms=known["folder_cpu_ms"],
         picture_kb=picture_kb,
         dimension=dimension,
         index_cpu_s=known["index_cpu_s"] if index_cpu_s is None else index_cpu_s,

@@ -17,16 +17,22 @@ def equal(first, second) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def by_the_library(processor, content):
+    """The batch with the resize of the library's image processor: with options a picture goes there as it is."""
+    return processor([content], images_kwargs={"do_rescale": True})
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [(1200, 900), (901, 1603), (3000, 40), (33, 2500), (641, 480), (80, 60), (20, 20)])
 def test_a_shrunk_picture_has_the_same_pixels_and_tokens(name, size):
     processor = processor_of(name, max_length=100_000)
     content = {"image": noise(*size), "text": "a heron"}
     small = processor.shrunk(content)
-    assert equal(processor([small]), processor([content]))
+    expected = by_the_library(processor, content)
+    assert equal(processor([content]), expected) and equal(by_the_library(processor, small), expected)
     assert small["text"] == "a heron" and content["image"].size == size
     from_array = processor.shrunk({**content, "image": np.asarray(content["image"])})
-    assert equal(processor([from_array]), processor([content])), "an array, as files are read"
+    assert equal(processor([from_array]), expected), "an array, as files are read"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,4 +87,19 @@ def test_a_picture_whose_middle_is_cut_out_has_the_same_pixels(size):
     processor = processor_of("fast_vlm")
     processor.image_processor, processor.video_processor = picture_processors(SIDE, 127, 128, keeps_all=False)
     for content in ({"image": noise(*size)}, {"video": [noise(*size), noise(*size, seed=1)]}):
-        assert equal(processor([processor.shrunk(content)]), processor([content]))
+        expected = by_the_library(processor, content)
+        assert equal(by_the_library(processor, processor.shrunk(content)), expected)
+        assert equal(processor([content]), expected)
+
+
+def test_a_large_picture_goes_to_the_librarys_processor_at_the_size_that_the_model_sees(monkeypatch):
+    processor, seen = processor_of("qwen2_vl"), []
+    own = type(processor.image_processor).__call__
+    monkeypatch.setattr(
+        type(processor.image_processor),
+        "__call__",
+        lambda self, images, **options: seen.append(images[0].size) or own(self, images=images, **options),
+    )
+    processor([{"image": noise(1200, 900)}])
+    processor([{"image": noise(1200, 900)}], images_kwargs={"do_rescale": True})
+    assert seen[0][0] * seen[0][1] < 100_000 and seen[1] == (1200, 900)
