@@ -141,10 +141,10 @@ def test_a_large_index_has_no_snapshot(folder: Path, encoder: CountingEncoder, m
 def test_a_disk_that_is_full_costs_the_snapshot_and_not_the_update(
     folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
 ):
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, partial: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(snapshot, "write_bytes", full)
+    monkeypatch.setattr(snapshot, "replacing", full)
     assert update(folder, encoder).num_items > 0
     assert read_snapshot(folder / ".plume-index", describe(encoder)) is None
 
