@@ -68,6 +68,7 @@ def figures() -> dict[str, list[str]]:
             f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
             f"`<gen_emb>` {cosine[9]:.2f}",
             f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
+            paradigm_costs(),
         ],
         "docs/scale.md": [
             f"{corpus['ratio']:.1f} times, {speeds['2']:.0f} rows a second over {speeds['1']:.0f}",
@@ -89,6 +90,7 @@ def figures() -> dict[str, list[str]]:
             f"{cot[1]} times at batch 1 and {cot[8]} times at batch 8",
             *alone_against_limit(),
             *h100_figures()[:-1],
+            *indexing_rounds(),
         ],
     }
 
@@ -120,6 +122,29 @@ def hits_by_seed() -> list[str]:
     gains = (rows[name]["difference_to_full"]["mean"] for name in ("stages_6_dealt", "full_distilled"))
     phrases += ["{:+.1f} and {:+.1f} points".format(*(100 * gain for gain in gains))]
     return [*phrases, f"({100 * rows['k_6_dealt']['mean']:.1f} %)", f"({100 * rows['k_4_decoded']['mean']:.1f} %)"]
+
+
+def paradigm_costs() -> str:
+    """CPU time of a training step of explicit rationales behind what runs share, beside those of two other runs."""
+    runs = read("training/plume_tiny/results/paradigms.json")
+
+    def minutes_a_step(name: str) -> float:
+        run = runs[name]
+        return run["train_cpu_minutes"] / (run["recipe"]["curriculum"]["max_steps"] - run["steps_shared"])
+
+    explicit, full, single = map(minutes_a_step, ("explicit_cot", "full", "single_pass"))
+    of_full, of_single = explicit / full, explicit / single
+    return f"some {of_full:.1f} times as much CPU time as those of `full` and {of_single:.1f} times those of"
+
+
+def indexing_rounds() -> list[str]:
+    """CPU time of a loop of sentence-transformers over that of `index`, in each round."""
+    kinds = read("benchmarks/results/indexing.json")["kinds"]
+    phrases = []
+    for kind in ("photographs", "films"):
+        turns = zip(kinds[kind]["sentence_transformers"], kinds[kind]["index"], strict=True)
+        phrases.append("({:.2f} and {:.2f}".format(*(loop["cpu_seconds"] / own["cpu_seconds"] for loop, own in turns)))
+    return phrases
 
 
 def mixed_families() -> list[str]:
