@@ -231,7 +231,8 @@ def _privacy() -> str:
     return (
         "<h2>Your files</h2><p>What you add under “Your own files” is read once, in a process of its own, and deleted "
         "from the disk at once; its vectors and small pictures stay in memory until you leave the page, or have done "
-        "nothing here for long: how long is said there. Nobody else can search them. Nothing is sent anywhere.</p>"
+        "nothing here for long: how long is said there. Nobody else can search them. A picture or film for the query "
+        "that was never searched, or was put in twice, is deleted within 20 minutes. Nothing is sent anywhere.</p>"
     )
 
 
