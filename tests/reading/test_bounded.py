@@ -1,6 +1,7 @@
 """Functions that run in a process of their own: whatever they do, this one goes on."""
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -41,6 +42,26 @@ def refuse() -> None:
 
 def write(path: str) -> None:
     Path(path).write_text("x" * 10)
+
+
+def faults_of(num_bytes: int) -> int:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    filled = b"x" * num_bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before if filled else 0
+
+
+def asked_for_large_pages(num_bytes: int) -> int:
+    """The faults of as many bytes where the system itself is asked for large pages."""
+    import mmap
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    with mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory[:: os.sysconf("SC_PAGE_SIZE")] = bytes(num_bytes // os.sysconf("SC_PAGE_SIZE"))
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def shout() -> str:
@@ -129,6 +150,16 @@ def test_what_came_before_an_error_is_kept(last, error):
     assert [next(items), next(items)] == [1, 2]
     with pytest.raises(error):
         next(items)
+
+
+def test_large_pieces_of_memory_lie_in_large_pages(monkeypatch):
+    few = 2**26 // os.sysconf("SC_PAGE_SIZE") / 4
+    library, version = platform.libc_ver()
+    if library != "glibc" or tuple(map(int, version.split("."))) < (2, 35) or asked_for_large_pages(2**26) > few:
+        pytest.skip("this system has no large pages to give, or its C library asks for none")
+    assert run_limited(faults_of, 2**26, limits=LIMITS) < few
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")  # what a user sets stays
+    assert bounded._environment()["GLIBC_TUNABLES"] == "glibc.malloc.check=0:glibc.malloc.hugetlb=1"
 
 
 def test_each_item_has_its_own_seconds():
