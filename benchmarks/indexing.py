@@ -4,17 +4,20 @@
 
 The files are made here from seeds: photographs of 12 megapixels, PDFs, films, texts. First each stage runs alone, one
 file after the other. Then `update_index`, which is what `plume-embed index` calls, and `SentenceTransformer.encode`
-take turns over the same files; the latter has no way to read a PDF. The table has CPU seconds, those of the decoding
-process included: on a shared machine the clock, which the JSON has too, says little.
+take turns over the same files, each in a process of its own, which has loaded its model: the one of `index` is set up
+as the command is. The loop has no way to read a PDF. The table has CPU seconds, those of the decoding process included:
+on a shared machine the clock, which the JSON has too, says little.
 """
 
 import json
+import multiprocessing
 import random
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,17 +25,20 @@ from typing import Annotated, Any
 
 import av
 import psutil
+import torch
 import typer
 from PIL import Image, ImageDraw
 
 from benchmarks.large_photographs import ROOT, photograph, write_photographs
 from plume_embed.atomic import write_json
 from plume_embed.encode.encoder import Encoder
+from plume_embed.freed_memory import keep_freed_memory
 from plume_embed.index.listing import list_folder
 from plume_embed.index.pipeline import content_digest
 from plume_embed.index.search import describe
 from plume_embed.index.store import Index
 from plume_embed.index.update import update_index
+from plume_embed.pools import end_with_parent
 from plume_embed.reading.bounded import iterate_limited, warm_up
 from plume_embed.reading.decode import decode_to_arrays
 from plume_embed.reading.items import SourceFile
@@ -147,19 +153,61 @@ def _contents(file: SourceFile, options: Options, timed: Callable) -> list[dict]
     return [one.content for one in decoded if one.content]
 
 
-def _index(folder: Path, encoder: Encoder, work: Path) -> int:
-    return update_index(folder, Path(tempfile.mkdtemp(dir=work)) / "index", encoder).num_items
+class _Way:
+    """One of the two, in a process of its own with its model; what is imported and made once counts for neither.
+
+    Args:
+        load (`Callable`): Loads the model there.
+        run (`Callable`): Embeds a folder with it, given a scratch folder and the files' key; gives the number of items.
+    """
+
+    model: Any = None  # in that process
+
+    def __init__(self, load: Callable[[Path], Any], run: Callable[[Path, Path, str], int], model: Path):
+        self._run = run
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _set_up, (load, model))
+
+    def __enter__(self) -> "_Way":
+        self._pool.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._pool.shutdown()
+
+    def __call__(self, folder: Path, work: Path, key: str) -> dict[str, float]:
+        return self._pool.submit(_measured, self._run, folder, work, key).result()
 
 
-def _loop(folder: Path, key: str, model: Any) -> int:
+def _set_up(load: Callable[[Path], Any], model: Path) -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
+    _Way.model = load(model)
+
+
+def _load_encoder(model: Path) -> Encoder:
+    keep_freed_memory()  # as the command does
+    return Encoder(model, device="cpu")
+
+
+def _load_sentence_transformer(model: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(model), device="cpu")
+
+
+def _index(folder: Path, work: Path, key: str) -> int:
+    return update_index(folder, Path(tempfile.mkdtemp(dir=work)) / "index", _Way.model).num_items
+
+
+def _loop(folder: Path, work: Path, key: str) -> int:
     files = sorted(folder.iterdir())
-    model.encode([file.read_text() if key == "text" else {key: str(file)} for file in files], batch_size=_BATCH)
+    _Way.model.encode([file.read_text() if key == "text" else {key: str(file)} for file in files], batch_size=_BATCH)
     return len(files)
 
 
-def _measured(work: Callable[[], int]) -> dict[str, float]:
+def _measured(run: Callable[[Path, Path, str], int], folder: Path, work: Path, key: str) -> dict[str, float]:
     start, cpu = time.perf_counter(), _cpu_seconds()
-    count = work()
+    count = run(folder, work, key)
     seconds, cpu = time.perf_counter() - start, _cpu_seconds() - cpu
     return {"items": count, "seconds": seconds, "cpu_seconds": cpu}
 
@@ -172,16 +220,17 @@ def _cpu_seconds() -> float:
 
 def measure(model: Path, counts: dict[str, int], rounds: int) -> dict[str, Any]:
     """Every kind of file: its stages, and the two ways in turns."""
-    from sentence_transformers import SentenceTransformer
-
-    encoder, loop, kinds = Encoder(model, device="cpu"), SentenceTransformer(str(model), device="cpu"), {}
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        few = work / "few"  # what is imported and made once counts for neither way
-        few.mkdir()
-        write_texts(few, 2)
-        _index(few, encoder, work)
-        _loop(few, "text", loop)
+    encoder, kinds = Encoder(model, device="cpu"), {}
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        index = stack.enter_context(_Way(_load_encoder, _index, model))
+        loop = stack.enter_context(_Way(_load_sentence_transformer, _loop, model))
+        for write, key in (KINDS["texts"], KINDS["photographs"]):  # decoding processes wait for the next files
+            few = work / f"few-{key}"
+            few.mkdir()
+            write(few, 4)
+            for way in (index, loop):
+                way(few, work, key)
         for kind, count in counts.items():
             write, key = KINDS[kind]
             folder = work / kind.replace(" ", "-")
@@ -190,9 +239,9 @@ def measure(model: Path, counts: dict[str, int], rounds: int) -> dict[str, Any]:
             by_stage = stages(folder, encoder, work / f"{folder.name}-index")
             ours, theirs = [], []
             for _ in range(rounds):
-                ours.append(_measured(lambda folder=folder: _index(folder, encoder, work)))
+                ours.append(index(folder, work, key))
                 if key:
-                    theirs.append(_measured(lambda folder=folder, key=key: _loop(folder, key, loop)))
+                    theirs.append(loop(folder, work, key))
             kinds[kind] = {"stages_cpu_ms": by_stage, "index": ours, "sentence_transformers": theirs}
             print(kind, json.dumps(kinds[kind]), flush=True)
     return {"model": model.name, "rounds": rounds, "kinds": kinds}

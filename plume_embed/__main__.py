@@ -11,8 +11,10 @@ def main() -> None:
 
         end_at_once()
         from plume_embed.cli import collector
+        from plume_embed.freed_memory import keep_freed_memory
 
         collector.wait()
+        keep_freed_memory()
         from plume_embed.cli.main import main as run
     except KeyboardInterrupt:  # before `end_at_once` was called
         import sys

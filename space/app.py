@@ -163,7 +163,10 @@ def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Se
 def main() -> None:
     import logging
 
+    from plume_embed.freed_memory import keep_freed_memory
+
     end_on_sigterm()
+    keep_freed_memory()
     folder = prepare_environment()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -22,6 +22,7 @@ from plume_embed.corpus.rows import Slice
 from plume_embed.corpus.shards import Chunk, Job, ShardWriter, read_chunks
 from plume_embed.encode.encoder import Encoder
 from plume_embed.encode.prepare import Prepared, Preparer
+from plume_embed.freed_memory import keep_freed_memory
 from plume_embed.model.processing_plume import PlumeProcessor
 
 _TRIES = 5  # of a shard whose workers die: then something in it kills them
@@ -122,6 +123,7 @@ class _Worker:
     _leases: Leases
 
     def __init__(self, job: Job, model: _Model):
+        keep_freed_memory()
         self._job, self._model = job, model
         self._writer: ShardWriter | None = None
 
