@@ -83,6 +83,7 @@ class PlumeProcessor(ProcessorMixin):
     """
 
     model_input_names = [*_TOKEN_ARGUMENTS, *MEDIA_ARGUMENTS]
+    item_error = ItemError  # for callers that have a processor from the Hub and cannot import its files
 
     def __init__(
         self,

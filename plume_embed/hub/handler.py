@@ -50,7 +50,7 @@ class EndpointHandler:
                 default the K that the model has for it, as in `encode_query` and `encode_document`.
 
         Raises:
-            ValueError: no valid request, with the remedy.
+            ValueError: no valid request, with the remedy; where an item cannot be embedded, with its place in the list.
         """
         if not isinstance(data, dict) or "inputs" not in data:
             raise ValueError('A request is {"inputs": an item or a list of items, "parameters": {...}}.')
@@ -75,7 +75,11 @@ class EndpointHandler:
         found: dict[int, torch.Tensor] = {}
         for start in range(0, len(places), size):
             some = places[start : start + size]
-            batch = self.processor([items[place] for place in some]).to(self.model.device)
+            try:
+                batch = self.processor([items[place] for place in some]).to(self.model.device)
+            except self.processor.item_error as error:
+                error.index = some[error.index]  # its place in the request, not in the batch
+                raise
             found |= zip(some, self.model(**batch, **options).embeddings.float().cpu(), strict=True)
         return torch.stack([found[place] for place in range(len(items))])
 

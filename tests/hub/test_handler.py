@@ -101,6 +101,18 @@ def test_a_picture_as_the_body_is_an_item(handler, exported):
     assert np.abs(np.array(found) - Encoder(exported).encode([{"image": CACTUS}])).max() < 1e-5
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_item_at_fault_is_named_by_its_place_in_the_request(handler, place):
+    picture, no_picture = base64_of(CACTUS), base64.b64encode(b"no picture").decode()
+    inputs = [{"image": picture, "text": "a"}, "a longer text", "b"]
+    inputs.insert(place, {"image": no_picture})
+    for batch_size in (16, 1):
+        with pytest.raises(ValueError, match=rf"^Item {place}: Cannot read 10 bytes as an image"):
+            handler({"inputs": inputs, "parameters": {"batch_size": batch_size}})
+    with pytest.raises(ValueError, match=r"^Item 20: It has more than .* tokens"):
+        handler({"inputs": ["a text"] * 20 + ["word " * 60_000]})
+
+
 def test_null_in_an_item_is_not_there(handler):
     picture, nothing = {"image": base64_of(CACTUS)}, {"text": None, "video": None}
     assert handler({"inputs": [{**picture, **nothing}, {"text": "a", "image": None}]}) == handler(
