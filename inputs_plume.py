@@ -73,6 +73,11 @@ def is_conversation(item: Any) -> bool:
     return isinstance(item, list) and bool(item) and all(isinstance(m, dict) and "role" in m for m in item)
 
 
+def is_one_conversation(inputs: Any) -> bool:
+    """Whether what is handed over as a list of items is one conversation. Messages of users alone are an item each."""
+    return is_conversation(inputs) and any(message["role"] != "user" for message in inputs)
+
+
 def to_conversation(item: Any) -> list[dict]:
     """One item, in any of the forms that [`PlumeProcessor`] takes, as chat messages with all images, videos, texts."""
     if is_conversation(item):
@@ -222,4 +227,11 @@ def _videos(value: Any) -> list:
     return list(value) if all(map(is_video, value)) else [value]
 
 
-__all__ = ["ItemError", "describe", "is_conversation", "normalize_conversation", "to_conversation"]
+__all__ = [
+    "ItemError",
+    "describe",
+    "is_conversation",
+    "is_one_conversation",
+    "normalize_conversation",
+    "to_conversation",
+]

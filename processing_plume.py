@@ -22,7 +22,14 @@ from transformers.processing_utils import ProcessorMixin
 from .families_plume import MEDIA_ARGUMENTS, backbone_family, make_backbone_config
 from .family_plume import BackboneFamily, Film, MediaSpan
 from .images_plume import MAX_PIXELS, is_source
-from .inputs_plume import ItemError, describe, is_conversation, normalize_conversation, to_conversation
+from .inputs_plume import (
+    ItemError,
+    describe,
+    is_conversation,
+    is_one_conversation,
+    normalize_conversation,
+    to_conversation,
+)
 from .media_plume import load_image, load_video
 from .prompt_plume import (
     ANCHOR_TOKEN,
@@ -250,7 +257,8 @@ class PlumeProcessor(ProcessorMixin):
         """One batch for `PlumeModel`.
 
         Args:
-            inputs: A list of items (see the class), or one item that is not a list.
+            inputs: A list of items (see the class), or one item that is not a list. A list of chat messages is one
+                conversation where one of them is a system message, and else an item for each message.
             images_kwargs, videos_kwargs (`dict`, *optional*): Passed on to the image and the video processor. The
                 keys num_frames or fps (frames a second) of `videos_kwargs` say how film files are sampled.
             return_tensors (`"pt"` or `"np"`, *optional*): PyTorch tensors, by default, or NumPy arrays.
@@ -268,7 +276,7 @@ class PlumeProcessor(ProcessorMixin):
                 f"PlumeProcessor takes a list of items; got also {sorted(kwargs)}. Write an image with its text as "
                 "{'image': ..., 'text': ...}."
             )
-        items = inputs if isinstance(inputs, list) and not is_conversation(inputs) else [inputs]
+        items = inputs if isinstance(inputs, list) and not is_one_conversation(inputs) else [inputs]
         conversations = []
         for index, item in enumerate(items):
             with _naming_the_item(item, index):
@@ -430,7 +438,7 @@ class PlumeProcessor(ProcessorMixin):
         """`input_ids`, `attention_mask` [B, L] and `position_ids` [B, 3, L], padded on the left."""
         all_ids, all_positions = [], []
         for index, row, row_spans in zip(indices, rows, spans, strict=True):
-            ids = self._with_media(self._prompts.encode(self._prompts.render(row, self.chat_template)), row_spans)
+            ids = self._row_ids(row, row_spans)
             if len(ids) > self.max_length:
                 raise ItemError(self._too_long(f"{len(ids)}"), describe(row), index)
             all_ids.append(torch.tensor(ids))
@@ -438,6 +446,17 @@ class PlumeProcessor(ProcessorMixin):
             is_visual = [token_id in self._media_ids for token_id in ids]
             all_positions.append(self.family.prefix_positions(is_visual, blocks, self.vision_position_advance))
         return self._padded(all_ids, all_positions)
+
+    def row_length(self, text: str) -> int:
+        """Tokens of the row of a text alone, prompt and blank image included, also where they are over `max_length`.
+
+        A control token in the text counts as what the row has of it: the tokens of its characters.
+
+        Raises:
+            ValueError: it is no valid text.
+        """
+        row = self._with_blank_image(normalize_conversation(to_conversation({"text": text})))
+        return len(self._row_ids(row, [span for _, span in self._media(row, {}, {})]))
 
     def collate(self, batches: Sequence[BatchFeature]) -> BatchFeature:
         """Batches as one, padded anew: what the processor gives for all of their items at once.
@@ -496,6 +515,10 @@ class PlumeProcessor(ProcessorMixin):
             attention_mask[index, length - len(ids) :] = 1
             position_ids[index, :, length - len(ids) :] = positions
         return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+
+    def _row_ids(self, row: list[dict], spans: list[MediaSpan]) -> list[int]:
+        """The token ids of a row, its media included."""
+        return self._with_media(self._prompts.encode(self._prompts.render(row, self.chat_template)), spans)
 
     def _with_media(self, prompt: list[int], spans: list[MediaSpan]) -> list[int]:
         """The token ids of a prompt with every placeholder replaced by its span."""

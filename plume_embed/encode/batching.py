@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 if TYPE_CHECKING:
     import torch
 
+    from plume_embed.model import PlumeProcessor
+
 # Defaults of everything that embeds many items.
 BATCH_SIZE = 32
 TOKEN_BUDGET = 16_384  # 8 pages of 2,000 tokens, or 32 pictures of 500
@@ -21,6 +23,9 @@ THREADS_AHEAD = 2
 
 # No token is shorter than a byte, and no normalisation makes a text more than three times as long.
 _GROWTH = 3
+
+# Of a processor, what is no setting itself.
+_PARTS = frozenset({"image_processor", "video_processor", "tokenizer", "_prompts"})
 
 Group = TypeVar("Group")
 Result = TypeVar("Result")
@@ -260,19 +265,19 @@ class _OrderedQueue:
 
 class ProcessorCopies:
     """Copies of a processor for threads to borrow: tokenizers are not safe to share. As many as are out at once, and
-    new ones once a setting of the processor has changed.
+    new ones once a setting of the processor has changed; see [`settings_of`].
 
     Args:
-        processor: What is copied, never used itself.
+        processor ([`PlumeProcessor`]): What is copied, never used itself.
     """
 
-    def __init__(self, processor: Any):
+    def __init__(self, processor: "PlumeProcessor"):
         self._processor, self._spare, self._copying = processor, queue.SimpleQueue(), threading.Lock()
 
     @contextmanager
-    def borrow(self) -> Iterator[Any]:
+    def borrow(self) -> Iterator["PlumeProcessor"]:
         """A copy that nobody else uses."""
-        settings = self._settings()
+        settings = settings_of(self._processor)
         made_by, copied = self._taken()
         if made_by != settings:
             with self._copying:
@@ -282,15 +287,24 @@ class ProcessorCopies:
         finally:
             self._spare.put((settings, copied))
 
-    def _taken(self) -> tuple[dict[str, Any] | None, Any]:
+    def _taken(self) -> tuple[str | None, Any]:
         try:
             return self._spare.get_nowait()
         except queue.Empty:
             return None, None
 
-    def _settings(self) -> dict[str, Any]:
-        values = vars(self._processor).items()
-        return {name: value for name, value in values if value is None or isinstance(value, str | int | float)}
+
+def settings_of(processor: "PlumeProcessor") -> str:
+    """All that can be set of a processor and of its parts, to tell whether it has changed; in microseconds.
+
+    As text, since values such as a size are changed in place, and any can be compared so. Of the tokenizer it is the
+    limit and its like and the tokens that were added, not the vocabulary, which is large and stays.
+    """
+    tokenizer = processor.tokenizer
+    own = {name: value for name, value in vars(processor).items() if name not in _PARTS}
+    media = [(type(part), vars(part)) for part in (processor.image_processor, processor.video_processor)]
+    plain = {name: value for name, value in vars(tokenizer).items() if isinstance(value, str | int | float | None)}
+    return repr((own, media, plain, len(tokenizer), tokenizer.special_tokens_map, tokenizer.added_tokens_decoder))
 
 
 def _done(work: Callable[[Group], Result], group: Group) -> "Future[Result]":

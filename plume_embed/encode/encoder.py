@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import snapshot_download
-from PIL import Image
 from transformers import BatchFeature
 
 from plume_embed.encode.batching import (
@@ -21,8 +20,9 @@ from plume_embed.encode.batching import (
     run_ahead,
 )
 from plume_embed.encode.int8_weights import store_in_int8
-from plume_embed.encode.prepare import Prepared, Preparer, without_place
+from plume_embed.encode.prepare import Prepared, Preparer, listed, without_place
 from plume_embed.encode.read_out import ReadOut, read_vectors
+from plume_embed.encode.steps import checked_steps
 from plume_embed.encode.weight_layout import store_by_column
 from plume_embed.model import PlumeConfig, PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
@@ -56,6 +56,7 @@ class Encoder(Preparer):
         weights_by_column (`bool`): Whether the decoder's weights are laid out for few rows; see [`store_by_column`].
 
     Attributes:
+        processor ([`PlumeProcessor`]): A setting of it counts from the next call on, and so does another processor.
         num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
         padding ([`PaddingReport`]): How much of all batches so far was padding.
 
@@ -124,13 +125,10 @@ class Encoder(Preparer):
         """K as it will be used: the model's own unless given.
 
         Raises:
-            ValueError: more steps than the model has.
+            ValueError: no whole number, or more steps than the model has.
         """
         config = self.model.config
-        steps = config.num_latent_steps if num_latent_steps is None else num_latent_steps
-        if not 0 <= steps <= config.num_step_embeddings:
-            raise ValueError(f"This model takes 0 to {config.num_step_embeddings} latent steps, got {steps}.")
-        return steps
+        return checked_steps(num_latent_steps, config.num_latent_steps, config.num_step_embeddings)
 
     def document_latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K of documents: the model's own where it has one for them, else as of queries.
@@ -151,14 +149,16 @@ class Encoder(Preparer):
         """Vectors of the items, float32 of shape [N, D], unit norm, in their order.
 
         Args:
-            items: Anything that [`PlumeProcessor`] takes.
+            items: Anything that [`PlumeProcessor`] takes: a list, a column of a table, or what else can be iterated.
+                A chat message is an item; a conversation with a system message is a list of its own in the list.
             batch_size (`int`): Most items in a pass of the model.
             num_latent_steps (`int`, *optional*): K, by default the model's own.
             token_budget (`float`): Most tokens in a pass, visual ones and padding included; lower it if you run out of
                 memory. An item above it has a pass to itself.
 
         Raises:
-            ValueError: an item that cannot be embedded, with its index; or one item instead of a list.
+            ValueError: an item that cannot be embedded, with its index; one item, one conversation or a table instead
+                of a list; or a K that the model does not take.
         """
         vectors, errors = self.encode_readable(items, batch_size, num_latent_steps, token_budget)
         for index in sorted(errors):
@@ -179,19 +179,18 @@ class Encoder(Preparer):
             read_out (`str`): See [`read_vectors`].
 
         Raises:
-            ValueError: one item instead of a list.
+            ValueError: one item, one conversation or a table instead of a list, or a K that the model does not take.
         """
-        if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
-            raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
-        rows: Any = items if isinstance(items, Sized) else list(items)
+        rows, steps = listed(items), self.latent_steps(num_latent_steps)
         vectors = np.full((len(rows), self.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
         groups = self.plan(rows, batch_size, token_budget)
         batches = [[rows[place] for place in places] for places in groups]
         num_threads = min(THREADS_AHEAD, len(groups) - 1)
-        results = self.encode_batches(batches, num_latent_steps, num_threads, read_out)
+        results = self.encode_batches(batches, steps, num_threads, read_out)
         for places, (part, refused) in zip(groups, results, strict=True):
-            vectors[places] = part
+            for place, vector in zip(places, part, strict=True):
+                vectors[place] = vector
             errors |= {places[index]: reason for index, reason in refused.items()}
         return vectors, errors
 
@@ -267,8 +266,13 @@ class Encoder(Preparer):
         """What `read` makes of a batch on the model's device, [B, D] float32; the batch's padding is counted.
 
         Raises:
-            ValueError: out of memory, or a vector that is not finite, with the remedy.
+            ValueError: a token that the model lacks, out of memory, or a vector that is not finite, with the remedy.
         """
+        if batch["input_ids"].max() >= self.model.get_input_embeddings().num_embeddings:
+            raise ValueError(
+                "The tokenizer has a token that the model has no embedding for; after tokenizer.add_tokens call "
+                "encoder.model.resize_token_embeddings(len(encoder.processor.tokenizer)) and train the new rows."
+            )
         self.padding.add(batch["attention_mask"])
         try:
             vectors = read(batch.to(self.device)).cpu().numpy()  # [B, D]

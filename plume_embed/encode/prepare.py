@@ -1,16 +1,17 @@
 """The half of an encoder that needs no model: sizes, batches, and the processor. It may run on another machine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from transformers import BatchFeature
 
-from plume_embed.encode.batching import TOKEN_BUDGET, ProcessorCopies, most_tokens, plan_batches
+from plume_embed.encode.batching import TOKEN_BUDGET, ProcessorCopies, most_tokens, plan_batches, settings_of
 from plume_embed.encode.sizes import TokenEstimate
 from plume_embed.model import PlumeProcessor
-from plume_embed.model.inputs_plume import ItemError
+from plume_embed.model.inputs_plume import ItemError, is_one_conversation
 
 
 @dataclass
@@ -35,34 +36,48 @@ class Preparer:
         processor ([`PlumeProcessor`]): Of the model.
 
     Attributes:
-        num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
+        processor ([`PlumeProcessor`]): A setting of it counts from the next call on, and so does another processor.
     """
 
     def __init__(self, processor: PlumeProcessor):
         self.processor = processor
-        self.num_tokens = TokenEstimate(processor)
-        self._processors = ProcessorCopies(processor)
 
-    @cached_property
-    def _prompt_length(self) -> int:
-        return self.process([""])["input_ids"].shape[1]
+    @property
+    def processor(self) -> PlumeProcessor:
+        """See the class."""
+        return self._processor
+
+    @processor.setter
+    def processor(self, processor: PlumeProcessor) -> None:
+        self._processor, self._processors = processor, ProcessorCopies(processor)
+        self._estimated: tuple[str, TokenEstimate] | None = None  # the settings that it was made by
+
+    @property
+    def num_tokens(self) -> TokenEstimate:
+        """Roughly the tokens of an item, as a function; take it once for many items."""
+        settings, estimated = settings_of(self.processor), self._estimated
+        if estimated is None or estimated[0] != settings:
+            with self._processors.borrow() as processor:
+                estimated = self._estimated = settings, TokenEstimate(processor)
+        return estimated[1]
 
     def row_tokens(self, text: str) -> int:
-        """Tokens of a row that holds this text alone, its prompt included."""
+        """Tokens of a row that holds this text alone, its prompt included; see [`PlumeProcessor.row_length`]."""
         with self._processors.borrow() as processor:
-            length = len(processor.tokenizer.encode(text, add_special_tokens=False))
-        return length + self._prompt_length
+            return processor.row_length(text)
 
     def fits(self, text: str) -> bool:
         """Whether the text fits into one row of the processor; it is tokenised only where that is not plain."""
-        if self._prompt_length + most_tokens(text) <= self.processor.max_length:
+        if self.num_tokens.prompt + most_tokens(text) <= self.processor.max_length:
             return True
         return self.row_tokens(text) <= self.processor.max_length
 
     def process(self, items: list[Any]) -> BatchFeature:
-        """A batch of the processor, of a copy of its own: several threads may ask at once."""
+        """A batch of the processor, a row for each item, of a copy of its own: several threads may ask at once."""
+        # Else chat messages that come into one batch could be taken for one conversation.
+        rows = [[item] if isinstance(item, dict) and "role" in item else item for item in items]
         with self._processors.borrow() as processor:
-            return processor(items)
+            return processor(rows)
 
     def process_each(self, items: list[Any]) -> list[BatchFeature | BaseException]:
         """Each item as a batch of its own, texts in one call of the processor; for one that fails, its error.
@@ -82,7 +97,7 @@ class Preparer:
 
     def plan(self, items: Sequence[Any], batch_size: int, token_budget: float = TOKEN_BUDGET) -> list[list[int]]:
         """Places of the items in batches; see [`plan_batches`]."""
-        return plan_batches([self.num_tokens(item) for item in items], token_budget, batch_size)
+        return plan_batches([*map(self.num_tokens, items)], token_budget, batch_size)
 
     def prepare(self, items: Sequence[Any], batch_size: int) -> Iterator[Prepared]:
         """The items in the batches in which [`Encoder.encode_readable`] embeds them."""
@@ -95,6 +110,23 @@ class Preparer:
                 else:  # one of them is at fault: find it, and keep the others
                     for place in places:
                         yield from (Prepared([place], one.batch, one.reason) for one in self.prepare([items[place]], 1))
+
+
+def listed(items: Iterable[Any]) -> list[Any]:
+    """Items as they are run through, so that a place is a position: a Series of pandas looks up by label.
+
+    Raises:
+        ValueError: one item, one conversation, or a table, instead of a list of items.
+    """
+    if type(items).__name__ == "DataFrame":  # pandas' or polars': its columns would be run through
+        raise ValueError("Hand over a list of items, got a DataFrame: pass one column, encode(table['text']).")
+    if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
+        raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
+    rows = list(items)
+    if is_one_conversation(rows):
+        roles = ", ".join(str(message["role"]) for message in rows)
+        raise ValueError(f"Hand over a list of items: encode([[...]]), got one conversation (roles {roles}).")
+    return rows
 
 
 def without_place(error: ValueError) -> str:

@@ -1,6 +1,6 @@
 """Explicit chain of thought: a model decodes its rationale greedily up to `<gen_emb>` and is read there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from transformers import BatchFeature
 
 from plume_embed.encode.batching import TOKEN_BUDGET, plan_batches
 from plume_embed.encode.encoder import Encoder
-from plume_embed.encode.prepare import without_place
+from plume_embed.encode.prepare import listed, without_place
 from plume_embed.model.modeling_plume import PlumeModel
 
 MAX_NEW_TOKENS = 512
@@ -75,28 +75,30 @@ class RationaleEncoder:
         self.written = Written()
 
     def encode_readable(
-        self, items: Sequence[Any], batch_size: int, token_budget: float = TOKEN_BUDGET
+        self, items: Iterable[Any], batch_size: int, token_budget: float = TOKEN_BUDGET
     ) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors [N, D], float32, unit norm; what cannot be embedded leaves a row of NaN and its reason, by its place.
 
         Args:
-            items: Anything that PlumeProcessor takes.
+            items: As of [`Encoder.encode`].
             batch_size (`int`): Most items in a pass of the model.
             token_budget (`float`): Most tokens in a pass, those that may be written included.
 
         Raises:
-            ValueError: none of the first rationales came to `<gen_emb>`: the model does not write any.
+            ValueError: none of the first rationales came to `<gen_emb>`: the model does not write any; or one item, one
+                conversation or a table instead of a list.
         """
-        vectors = np.full((len(items), self.encoder.dimension), np.nan, dtype=np.float32)
+        rows = listed(items)
+        vectors = np.full((len(rows), self.encoder.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
-        sizes = [self.encoder.num_tokens(item) + self.max_new_tokens for item in items]
+        sizes = [size + self.max_new_tokens for size in map(self.encoder.num_tokens, rows)]
         for places in plan_batches(sizes, token_budget, batch_size):
             try:
-                vectors[places] = self._embed([items[place] for place in places])
+                vectors[places] = self._embed([rows[place] for place in places])
             except ValueError:
                 for place in places:  # one of them is at fault: find it, and keep the others
                     try:
-                        vectors[place] = self._embed([items[place]])[0]
+                        vectors[place] = self._embed([rows[place]])[0]
                     except ValueError as error:
                         errors[place] = without_place(error)
             self._check_that_it_writes(NUM_PROBED)

@@ -16,11 +16,14 @@ class TokenEstimate:
 
     Args:
         processor ([`PlumeProcessor`]): Whose limits, prompt and tokenizer count.
+
+    Attributes:
+        prompt (`int`): Tokens of a row with an empty text.
     """
 
     def __init__(self, processor: PlumeProcessor):
         self._processor = processor
-        self._prompt = processor([""])["input_ids"].shape[1]
+        self.prompt = processor.row_length("")
         self._per_character = len(processor.tokenizer.encode(_SAMPLE, add_special_tokens=False)) / len(_SAMPLE)
 
     def __call__(self, item: Any) -> float:
@@ -32,8 +35,8 @@ class TokenEstimate:
         try:
             conversation = normalize_conversation(to_conversation(item))
         except ValueError:
-            return self._prompt
-        return self._prompt + sum(self._part(part) for message in conversation for part in message["content"])
+            return self.prompt
+        return self.prompt + sum(self._part(part) for message in conversation for part in message["content"])
 
     def _part(self, part: dict) -> float:
         if part["type"] == "text":

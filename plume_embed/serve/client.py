@@ -20,6 +20,7 @@ import numpy as np
 
 from plume_embed.addresses import check_address
 from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
+from plume_embed.encode.steps import checked_steps
 from plume_embed.model.images_plume import opened, to_rgb
 from plume_embed.model.videos_plume import TimedFrames
 from plume_embed.serve.settings import API_KEY_VARIABLE, FINGERPRINT_HEADER, api_key
@@ -108,13 +109,9 @@ class RemoteEncoder:
         """K as it will be used: the model's own unless given.
 
         Raises:
-            ValueError: more steps than the model has.
+            ValueError: no whole number, or more steps than the model has.
         """
-        steps, most = num_latent_steps, self._about["max_latent_steps"]
-        steps = self._about["num_latent_steps"] if steps is None else steps
-        if not 0 <= steps <= most:
-            raise ValueError(f"This model takes 0 to {most} latent steps, got {steps}.")
-        return steps
+        return checked_steps(num_latent_steps, self._about["num_latent_steps"], self._about["max_latent_steps"])
 
     def document_latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K of documents: the model's own where it has one for them, else as of queries."""
@@ -142,12 +139,13 @@ class RemoteEncoder:
         raise self._strange()
 
     def encode_readable(
-        self, items: Sequence[Any], batch_size: int = BATCH_SIZE, num_latent_steps: int | None = None
+        self, items: Iterable[Any], batch_size: int = BATCH_SIZE, num_latent_steps: int | None = None
     ) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors [N, D]; what cannot be embedded leaves a row of NaN and its reason, by its place."""
-        starts = range(0, len(items), batch_size)
-        vectors, errors = np.full((len(items), self.dimension), np.nan, dtype=np.float32), {}
-        results = self.encode_batches([list(items[start : start + batch_size]) for start in starts], num_latent_steps)
+        rows = list(items)  # by position: a Series of pandas looks up by label
+        starts = range(0, len(rows), batch_size)
+        vectors, errors = np.full((len(rows), self.dimension), np.nan, dtype=np.float32), {}
+        results = self.encode_batches([rows[start : start + batch_size] for start in starts], num_latent_steps)
         for start, (part, refused) in zip(starts, results, strict=True):
             vectors[start : start + len(part)] = part
             errors |= {start + place: reason for place, reason in refused.items()}

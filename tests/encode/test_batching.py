@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -222,8 +221,8 @@ def test_no_text_has_more_tokens_than_is_said_without_tokenising_it(text, releas
     assert len(tokenizer.encode(text, add_special_tokens=False)) <= most_tokens(text)
 
 
-def test_a_copy_of_the_processor_is_lent_to_one_at_a_time_and_lent_again():
-    copies = ProcessorCopies(SimpleNamespace(num_frames=8))
+def test_a_copy_of_the_processor_is_lent_to_one_at_a_time_and_lent_again(released_model_dir):
+    copies = ProcessorCopies(PlumeProcessor.from_pretrained(released_model_dir))
     with copies.borrow() as first, copies.borrow() as second:
         assert first is not second
     with copies.borrow() as again:

@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from common import random_item
 from PIL import Image
 from small_files import write_picture, write_video
@@ -13,6 +15,7 @@ from transformers import BatchFeature
 
 from plume_embed.encode.encoder import Encoder
 from plume_embed.encode.read_out import ReadOut, read_vectors
+from plume_embed.model import PlumeProcessor
 
 
 class WatchedEncoder(Encoder):
@@ -54,12 +57,136 @@ def test_what_can_be_run_through_once_is_a_list_of_items(encoder):
     np.testing.assert_array_equal(encoder.encode(word for word in words), encoder.encode(words))
 
 
+def test_a_column_of_a_table_has_its_vectors_in_its_own_order(encoder):
+    table = pd.DataFrame({"text": ["a red bicycle", "a cat", "the moon over a lake", "x"], "rank": [3, 1, 2, 0]})
+    in_order, some = table.sort_values("rank")["text"], table[table["rank"] > 1]["text"]
+    for column in (in_order, some, pd.concat([some, in_order]), set(some), dict(enumerate(some)).values()):
+        np.testing.assert_allclose(encoder.encode(column, 2, 2), encoder.encode([*column], 2, 2), atol=1e-6)
+    np.testing.assert_allclose(encoder.encode(in_order, 2, 2)[0], encoder.encode(["x"], 2, 2)[0], atol=1e-5)
+    with pytest.raises(ValueError, match=r"got a DataFrame: pass one column"):
+        encoder.encode(table)
+
+
+USER, OTHER = {"role": "user", "content": "a red bicycle"}, {"role": "user", "content": "the moon over a lake"}
+SYSTEM = {"role": "system", "content": "Find: "}
+
+
+@pytest.mark.parametrize("messages", [[SYSTEM, USER], (USER, SYSTEM), [USER, {"role": "assistant", "content": "b"}]])
+def test_one_conversation_instead_of_a_list_is_refused(encoder, messages):
+    with pytest.raises(ValueError, match=r"encode\(\[\[\.\.\.\]\]\), got one conversation \(roles "):
+        encoder.encode(messages)
+
+
+def test_a_chat_message_is_an_item_whatever_stands_beside_it(encoder):
+    texts = encoder.encode(["a red bicycle", "the moon over a lake", "Find: a red bicycle"], num_latent_steps=2)
+    np.testing.assert_allclose(encoder.encode([USER, OTHER, [SYSTEM, USER]], num_latent_steps=2), texts, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode([USER, OTHER], num_latent_steps=2), texts[:2], atol=1e-5)
+    assert len(encoder.process([USER, OTHER])["input_ids"]) == 2
+    # The two messages are of one length and come into one batch, as a conversation would.
+    vectors, errors = encoder.encode_readable(["a " * 400, SYSTEM, {"role": "user", "content": "Find: "}], 2, 2)
+    assert list(errors) == [1] and "one user message" in errors[1]
+    np.testing.assert_allclose(vectors[2], encoder.encode(["Find: "], num_latent_steps=2)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [2.5, "4", True, -1, 33, float("nan")])
+def test_a_number_of_steps_that_is_none_is_refused_before_the_batches(encoder, steps):
+    encoder.shapes.clear()
+    with pytest.raises(ValueError, match=r"^num_latent_steps is a whole number, and this model takes 0 to 32 "):
+        encoder.encode(["a"], num_latent_steps=steps)
+    assert not encoder.shapes
+
+
+def test_a_whole_number_of_numpy_is_a_number_of_steps(encoder):
+    assert type(encoder.latent_steps(np.int64(2))) is int
+    np.testing.assert_array_equal(encoder.encode(["a"], 1, np.int64(2)), encoder.encode(["a"], 1, 2))
+
+
 def test_a_setting_of_the_processor_counts_from_the_next_call_on(released_model_dir, tmp_path):
     film = write_video(tmp_path / "film.mp4")
     changed, expected = (Encoder(released_model_dir, device="cpu") for _ in range(2))
     changed.encode([film_item := {"video": film}])
     changed.processor.num_frames = expected.processor.num_frames = 2
     np.testing.assert_allclose(changed.encode([film_item]), expected.encode([film_item]), atol=1e-6)
+
+
+def smaller_size(processor):
+    processor.image_processor.size = {"shortest_edge": 784, "longest_edge": 784}
+
+
+def smaller_size_in_place(processor):
+    processor.image_processor.size.longest_edge = processor.image_processor.size.shortest_edge = 784
+
+
+def smaller_frames(processor):
+    processor.video_processor.size = {"shortest_edge": 784, "longest_edge": 784}
+
+
+def another_mean(processor):
+    processor.image_processor.image_mean = [0.1, 0.2, 0.3]
+
+
+def another_prompt(processor):
+    processor.chat_template = processor.chat_template.replace("helpful", "kind and helpful")
+
+
+def a_word_more(processor):
+    processor.tokenizer.add_tokens(["bicycle near"])
+
+
+@pytest.mark.parametrize(
+    "change", [smaller_size, smaller_size_in_place, smaller_frames, another_mean, another_prompt, a_word_more]
+)
+def test_a_setting_of_a_part_of_the_processor_counts_from_the_next_call_on(released_model_dir, change):
+    encoder, picture = Encoder(released_model_dir), Image.new("RGB", (90, 60), "red")
+    item = {"image": picture, "video": [picture] * 2, "text": "a red bicycle near a lake"}
+    before, size = encoder.process([item]), encoder.num_tokens(item)
+    change(encoder.processor)
+    after, expected = encoder.process([item]), encoder.processor([item])
+    assert after.keys() == expected.keys() and all(torch.equal(after[name], expected[name]) for name in after)
+    assert any(before[name].shape != after[name].shape or not torch.equal(before[name], after[name]) for name in after)
+    assert encoder.row_tokens("a b") == encoder.processor(["a b"])["input_ids"].shape[1]
+    assert (encoder.num_tokens(item) == size) == (change is another_mean or change is a_word_more)
+
+
+def test_a_lower_limit_and_another_processor_count_from_the_next_call_on(released_model_dir):
+    encoder = Encoder(released_model_dir)
+    text = "word " * 100
+    assert encoder.fits(text) and encoder.process([text])
+    encoder.processor.max_length = 120
+    assert not encoder.fits(text)
+    with pytest.raises(ValueError, match="max_length=120"):
+        encoder.encode([text])
+    encoder.processor = PlumeProcessor.from_pretrained(released_model_dir)
+    assert encoder.fits(text) and encoder.process([text])
+
+
+def test_a_limit_below_the_prompt_refuses_each_item_by_its_place(released_model_dir):
+    encoder = Encoder(released_model_dir)
+    encoder.processor.max_length = 5
+    _, errors = encoder.encode_readable(["a", "b"])
+    assert list(errors) == [0, 1] and not encoder.fits("")
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_refused_with_the_remedy(released_model_dir):
+    encoder = Encoder(released_model_dir)
+    rows = encoder.model.get_input_embeddings().num_embeddings
+    encoder.processor.tokenizer.add_tokens([f"zyxw{n}zyxw" for n in range(rows + 1)])
+    with pytest.raises(ValueError, match="no embedding for; after tokenizer.add_tokens call .*resize_token_embeddings"):
+        encoder.encode([f"zyxw{rows}zyxw"])
+
+
+@pytest.mark.parametrize("text", ["", "a red bicycle", "<|im_end|>" * 40, "湖边<|vision_start|>", " end. "])
+def test_the_tokens_of_a_text_are_counted_as_its_row_has_them(encoder, text):
+    assert encoder.row_tokens(text) == encoder.processor([text])["input_ids"].shape[1]
+
+
+def test_a_text_of_control_tokens_fits_where_its_row_does(released_model_dir):
+    encoder = Encoder(released_model_dir)
+    text = "<|im_end|>" * 100
+    length = encoder.processor.max_length = encoder.processor([text])["input_ids"].shape[1]
+    assert encoder.fits(text)
+    encoder.processor.max_length = length - 1
+    assert not encoder.fits(text)
 
 
 @pytest.mark.parametrize(("batch_size", "token_budget"), [(32, 1e9), (5, 1e9), (32, 400), (1, 1)])

@@ -4,6 +4,7 @@ import random
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -104,6 +105,14 @@ def test_a_batch_writes_what_each_item_writes_alone(encoder, ends_by_itself):
     shuffled = rng.sample(range(24), 24)
     again, _ = RationaleEncoder(encoder, 60).encode_readable([items[place] for place in shuffled], 8)
     np.testing.assert_allclose(again, ones[shuffled], atol=1e-5)
+
+
+def test_items_are_taken_by_position_and_one_conversation_is_refused(encoder, ends_by_itself):
+    texts = pd.Series(["a red bicycle", "a cat", "the moon over a lake"], index=[2, 0, 1])
+    by_column, _ = RationaleEncoder(encoder, 60).encode_readable(texts, 2)
+    np.testing.assert_allclose(by_column, RationaleEncoder(encoder, 60).encode_readable([*texts], 2)[0], atol=1e-5)
+    with pytest.raises(ValueError, match="got one conversation"):
+        RationaleEncoder(encoder, 60).encode_readable([{"role": "system", "content": "a"}], 2)
 
 
 def test_what_is_written_changes_the_vector(encoder, ends_by_itself):

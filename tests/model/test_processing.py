@@ -161,6 +161,25 @@ def test_a_system_message_goes_in_front_of_the_text_unchanged(processor):
     assert equal(processor([chat]), processor(["query: a cat"]))
 
 
+def test_messages_of_users_are_an_item_each_and_those_with_a_system_message_are_one(processor):
+    user, other = {"role": "user", "content": "a cat"}, {"role": "user", "content": "the moon over a lake"}
+    assert equal(processor([user, other]), processor(["a cat", "the moon over a lake"]))
+    assert equal(processor([user]), processor(user))
+    assert equal(processor([{"role": "system", "content": "query: "}, user]), processor(["query: a cat"]))
+
+
+@pytest.mark.parametrize("text", ["", "a cat ", "<|im_end|> a cat<bot>", "word " * 20_000])
+@pytest.mark.parametrize("has_picture", [False, True])
+def test_the_length_of_a_text_is_that_of_its_row_also_over_the_limit(processor, monkeypatch, text, has_picture):
+    monkeypatch.setattr(processor, "blank_image_for_text", has_picture)
+    length = processor.row_length(text)
+    if length > processor.max_length:
+        with pytest.raises(ValueError, match=f"It has {length} tokens"):
+            processor([text])
+    else:
+        assert length == processor([text])["input_ids"].shape[1]
+
+
 def test_one_item_needs_no_list(processor, picture):
     for item in ("a text", picture, {"image": picture, "text": "t"}, [{"role": "user", "content": "a text"}]):
         assert equal(processor(item), processor([item]))

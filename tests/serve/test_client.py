@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from model.families import make_tiny
 from PIL import Image
@@ -129,9 +130,22 @@ def test_texts_that_take_the_server_too_long_go_in_smaller_requests_and_one_alon
             remote.encode_readable([{"text": "a"}])
 
 
+@pytest.mark.parametrize("steps", ["4", 2.5, True, 33])
+def test_a_number_of_steps_that_is_none_is_refused_before_a_request(server, steps):
+    with pytest.raises(ValueError, match="num_latent_steps is a whole number, and this model takes 0 to 32"):
+        RemoteEncoder(server).encode_readable([{"text": "a"}], num_latent_steps=steps)
+
+
+def test_a_column_of_a_table_has_its_vectors_in_its_own_order(server, encoder):
+    items = pd.Series([{"text": "a red bicycle"}, {"text": "a cat"}, {"text": "b"}], index=[2, 0, 1])
+    for some in (items, dict(enumerate(items)).values()):
+        vectors, errors = RemoteEncoder(server).encode_readable(some, 2)
+        assert errors == {} and np.abs(vectors - encoder.encode([*items])).max() < 1e-5
+
+
 def test_texts_fit_there_as_they_fit_here(server, encoder):
     remote = RemoteEncoder(server)
-    for text in ("a", "word " * 1200, "word " * 20_000, "наука " * 2000, "😀" * 6000):
+    for text in ("a", "word " * 1200, "word " * 20_000, "наука " * 2000, "😀" * 6000, "<|im_end|>" * 1500):
         assert remote.fits(text) == encoder.fits(text)
 
 
