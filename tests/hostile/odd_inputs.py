@@ -271,7 +271,7 @@ def _chats() -> Iterator[tuple]:
     text = _given("a cat")
     yield "chat: one message", _given(said("a cat")), VECTOR, text
     yield "chat: parts", _given(said([{"type": "text", "text": "a cat"}])), VECTOR, text
-    yield "chat: with more keys", _given({**said("a cat"), "name": "x"}), VECTOR, text
+    yield "chat: with more keys", _given({**said("a cat"), "name": "x"}), "got also name"
     yield (
         "chat: an empty part",
         _given(said([{"type": "text", "text": "a cat"}, {"type": "image", "image": None}])),
