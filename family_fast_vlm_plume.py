@@ -128,7 +128,7 @@ class FastVlmFamily(BackboneFamily):
     def size_after_resizing(
         self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
     ) -> tuple[int, int]:
-        wanted = processor.image_processor.size
+        wanted = (processor.image_processor if num_frames is None else processor.video_processor).size
         if "height" in wanted:
             return wanted["height"], wanted["width"]
         edge, short, long = wanted["shortest_edge"], min(size), max(size)

@@ -193,7 +193,7 @@ class Qwen2VLFamily(BackboneFamily):
         self, processor: "PlumeProcessor", size: tuple[int, int], num_frames: int | None
     ) -> tuple[int, int]:
         limits = processor.image_processor if num_frames is None else processor.video_processor
-        least, most = limits.size["shortest_edge"], limits.size["longest_edge"]
+        least, most = self.pixel_limits(limits, num_frames)
         return smart_resize(*size, factor=limits.patch_size * limits.merge_size, min_pixels=least, max_pixels=most)
 
     def make_processors(self, config: PreTrainedConfig) -> tuple[Any, Any]:
@@ -231,11 +231,18 @@ class Qwen2VLFamily(BackboneFamily):
         return pixels * times / (limits.patch_size * limits.merge_size) ** 2
 
     def pixel_limits(self, limits: Any, num_frames: int | None) -> tuple[float, float]:
-        """Least and most pixels of a picture, or of a frame of a film, by the library's odd names for them."""
-        return limits.size["shortest_edge"], limits.size["longest_edge"]
+        """Least and most pixels of a picture, or of a frame of a film, by the library's odd names for them.
+
+        `min_pixels` and `max_pixels`, deprecated, stand above `size` where they are set and the library reads them.
+        """
+        read = limits.valid_kwargs.__annotations__
+        older = {name: value for name, value in vars(limits).items() if name in read and value is not None}
+        size = limits.size
+        return older.get("min_pixels", size["shortest_edge"]), older.get("max_pixels", size["longest_edge"])
 
     def describe_limits(self, processor: "PlumeProcessor") -> str:
-        return f"Pictures are scaled to at most {processor.image_processor.size['longest_edge']:,} pixels"
+        _, most = self.pixel_limits(processor.image_processor, None)
+        return f"Pictures are scaled to at most {most:,} pixels"
 
 
 __all__ = ["Qwen2VLFamily"]

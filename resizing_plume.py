@@ -5,7 +5,7 @@ The resize is the library's own, done once and early: doing it again changes not
 bit. Decoding a JPEG at a reduced size would be quicker, but its pixels are others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,11 +56,19 @@ def _shrunk(processor: "PlumeProcessor", pictures: Sequence[Picture], num_frames
         return processor.family.size_after_resizing(processor, size, num_frames)
 
     target = resized((height, width))
-    # The second resize must find nothing to do; a very long picture may come to another shape.
-    if target[0] * target[1] >= height * width or resized(target) != target:
+    if target[0] * target[1] >= height * width or not _stays(target, resized):
         return list(pictures)
     mode = pil_torch_interpolation_mapping[limits.resample]
     return [_resized(picture, target, mode) for picture in pictures]
+
+
+def _stays(size: tuple[int, int], resized: Callable[[tuple[int, int]], tuple[int, int]]) -> bool:
+    """Whether the second resize finds nothing to do. A very long picture may come to another shape; or, rounded to
+    whole tokens, it is longer and thinner than before, and the library refuses it."""
+    try:
+        return resized(size) == size
+    except ValueError:
+        return False
 
 
 def _look(picture: Picture) -> tuple[str, int, int]:

@@ -8,6 +8,8 @@ from PIL import Image
 
 from plume_embed.model.family_fast_vlm_plume import picture_processors
 
+QWEN = [name for name in NAMES if "qwen" in name]
+
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -45,6 +47,47 @@ def test_shrunk_frames_have_the_same_pixels_and_tokens(name, size, count):
     assert equal(processor([small]), processor([content])) and len(small["video"]) == count
     from_arrays = processor.shrunk({"video": [np.asarray(frame) for frame in content["video"]]})
     assert equal(processor([from_arrays]), processor([content]))
+
+
+@pytest.mark.parametrize("name", QWEN)
+@pytest.mark.parametrize("size", [(5700, 41), (41, 5700), (6000, 30), (8000, 41)])
+def test_a_long_thin_picture_that_the_library_takes_has_its_vector_at_the_released_limits(name, size):
+    """Rounded to whole tokens, some of them are too long and thin for a second resize."""
+    processor = processor_of(name, max_length=100_000)
+    processor.image_processor.size = dict(processor.family.image_size)
+    content = {"image": noise(*size)}
+    expected = by_the_library(processor, content)
+    assert equal(processor([content]), expected)
+    assert equal(by_the_library(processor, processor.shrunk(content)), expected)
+
+
+@pytest.mark.parametrize("name", QWEN)
+def test_long_thin_frames_that_the_library_takes_have_its_vector_at_the_released_limits(name):
+    processor = processor_of(name, max_length=100_000)
+    processor.video_processor.size = dict(processor.family.video_size)
+    content = {"video": [noise(5700, 41, seed=index) for index in range(2)]}
+    assert equal(processor([processor.shrunk(content)]), processor([content]))
+
+
+@pytest.mark.filterwarnings("ignore:Passing `min_pixels`:FutureWarning")  # the library's own, each time
+@pytest.mark.parametrize("name", QWEN)
+@pytest.mark.parametrize(
+    "limits", [{"max_pixels": 3136, "min_pixels": 784}, {"max_pixels": 40_000}, {"min_pixels": 4096}]
+)
+def test_limits_set_by_their_old_names_count_as_in_the_library(name, limits):
+    """`max_pixels` set on a processor stands above its `size`; the video processor of Qwen3-VL does not know it."""
+    processor = processor_of(name, max_length=100_000)
+    for part in (processor.image_processor, processor.video_processor):
+        for limit, value in limits.items():
+            setattr(part, limit, value)
+    picture, film = {"image": noise(500, 300)}, {"video": [noise(320, 200), noise(320, 200, seed=1)]}
+    expected = by_the_library(processor, picture)
+    assert equal(processor([picture]), expected)
+    assert equal(by_the_library(processor, processor.shrunk(picture)), expected)
+    assert equal(processor([processor.shrunk(film)]), processor([film]))
+    part = processor.image_processor
+    most = limits.get("max_pixels", part.size["longest_edge"]) / (part.patch_size * part.merge_size) ** 2
+    assert processor.family.num_visual_tokens(processor, None, None) == most, "and batches are cut by it"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,6 +133,14 @@ def test_a_picture_whose_middle_is_cut_out_has_the_same_pixels(size):
         expected = by_the_library(processor, content)
         assert equal(by_the_library(processor, processor.shrunk(content)), expected)
         assert equal(processor([content]), expected)
+
+
+def test_frames_are_shrunk_by_the_limits_of_films_not_of_pictures():
+    processor = processor_of("fast_vlm")
+    _, processor.video_processor = picture_processors(SIDE, 127, 128, keeps_all=False)
+    processor.video_processor.size = {"shortest_edge": SIDE + 32}
+    content = {"video": [noise(500, 300), noise(500, 300, seed=1)]}
+    assert equal(processor([processor.shrunk(content)]), processor([content]))
 
 
 def test_a_large_picture_goes_to_the_librarys_processor_at_the_size_that_the_model_sees(monkeypatch):
