@@ -15,9 +15,12 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from transformers.utils import logging
 
 from .attention_plume import decoder_layer, packed_layers
@@ -115,24 +118,47 @@ def unsupported_reason(model: "PlumeModel", prefix: "PlumePrefix") -> str | None
         return "the forward of a layer has been replaced, for offloading perhaps"
     # The layers are called one by one: a hook on what usually calls them would be passed over.
     for module in (model.backbone, decoder):
-        if "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks:
+        if "forward" in vars(module) or _has_hook(module):
             return f"{type(module).__name__} has a forward hook or a replaced forward"
     return None
+
+
+def _has_hook(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+@dataclass(frozen=True)
+class RolloutRun:
+    """What a call of [`RolloutEngine.run`] came to.
+
+    Args:
+        implementation (`str`): What ran; `"reference"` where the model's own loop has to do it.
+        reasons (`tuple[str, ...]`): Why nothing before it did, a sentence each; empty where it ran as asked.
+    """
+
+    implementation: str
+    reasons: tuple[str, ...] = ()
 
 
 class RolloutEngine:
     """Buckets, compiled layer and graphs for one model, from [`rollout_engine`]; safe to use from several threads.
 
-    Weights that are replaced, by loading or by moving the model, are noticed. A model with peft layers is not captured.
+    Weights that are replaced, by loading or by moving the model, are noticed. A model with peft layers is not captured,
+    nor is one with forward hooks in its decoder or adapter, and one with hooks in a decoder layer is not compiled.
     After a change that shows in no weight, such as one of `adapter.num_experts_per_tok`, call [`release`].
 
     Args:
         memory_limit (`int`, *optional*): Bytes that the buckets may take; the least recently used go first. By default
             an eighth of a CUDA device's memory, else 2 GiB. A batch that does not fit takes the reference path.
+
+    Attributes:
+        last_run ([`RolloutRun`], *optional*): What the last call of [`run`] came to, of whichever thread; each makes a
+            new one.
     """
 
     def __init__(self, memory_limit: int | None = None):
         self.memory_limit = memory_limit
+        self.last_run: RolloutRun | None = None
         self._lock = threading.RLock()
         self._buckets: OrderedDict[BucketKey, Bucket] = OrderedDict()
         self._layer_functions: dict[tuple[torch.device, torch.dtype], Callable] = {}
@@ -140,7 +166,7 @@ class RolloutEngine:
         self._fallbacks: list[str] = []
         self._pool: Any = None
         self._weights: tuple[int, ...] = ()
-        self._last_run: torch.cuda.Event | None = None
+        self._last_event: torch.cuda.Event | None = None
 
     @property
     def buckets(self) -> list[BucketKey]:
@@ -181,14 +207,14 @@ class RolloutEngine:
             if key.num_bytes(prefix) > self._limit(device):
                 reason = f"{key.num_bytes(prefix):,} bytes of buffers for one batch are above memory_limit"
         if reason is not None:
-            self._log_once(f"The rollout runs as 'reference', not as {implementation!r}: {reason}.")
+            self.last_run = RolloutRun("reference", (self._passed_over(implementation, "reference", reason),))
             return None
         # Each grad mode would compile its own graphs, and buffers made in inference mode can be written only there.
         with self._lock, torch.inference_mode(False), torch.no_grad():
             self._wait_for_last_run(device)
-            output = self._run_first_available(model, prefix, key, implementation)
+            output, self.last_run = self._run_first_available(model, prefix, key, implementation)
             if device.type == "cuda":
-                self._last_run = torch.cuda.current_stream(device).record_event()
+                self._last_event = torch.cuda.current_stream(device).record_event()
             return output
 
     def prepare(
@@ -206,26 +232,27 @@ class RolloutEngine:
             self._layer_functions.clear()
             self._failed.clear()
             self._fallbacks.clear()
-            self._pool, self._weights, self._last_run = None, (), None
+            self.last_run = None
+            self._pool, self._weights, self._last_event = None, (), None
 
     def _run_first_available(
         self, model: "PlumeModel", prefix: "PlumePrefix", key: BucketKey, wanted: str
-    ) -> RolloutOutput:
+    ) -> tuple[RolloutOutput, RolloutRun]:
         """Runs `wanted` or what it falls back to."""
-        first = FAST_IMPLEMENTATIONS.index(wanted)
+        first, reasons = FAST_IMPLEMENTATIONS.index(wanted), []
         for name, following in zip(FAST_IMPLEMENTATIONS[first:], FAST_IMPLEMENTATIONS[first + 1 :], strict=False):
             reason = self._failed.get(name) or self._unavailable_reason(name, key, model)
             if reason is None:
                 try:
-                    return self._run(model, prefix, key, name)
+                    return self._run(model, prefix, key, name), RolloutRun(name, tuple(reasons))
                 except torch.OutOfMemoryError:
                     raise
                 except Exception as error:
                     # Compilers fail in many ways. An error of our own shows again in "static", which runs the same
                     # function uncaught.
                     reason = self._failed[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-            self._log_once(f"The rollout runs as {following!r}, not as {name!r}: {reason}.")
-        return self._run(model, prefix, key, "static")
+            reasons.append(self._passed_over(name, following, reason))
+        return self._run(model, prefix, key, "static"), RolloutRun("static", tuple(reasons))
 
     def _run(self, model: "PlumeModel", prefix: "PlumePrefix", key: BucketKey, name: str) -> RolloutOutput:
         bucket = self._bucket(model, prefix, key)
@@ -239,11 +266,20 @@ class RolloutEngine:
         return bucket.graph().rows(len(prefix.z0))
 
     def _unavailable_reason(self, name: str, key: BucketKey, model: "PlumeModel") -> str | None:
-        if name == "cuda_graph" and key.device.type != "cuda":
+        if name == "static":
+            return None
+        decoder, is_graph = model.backbone.get_decoder(), name == "cuda_graph"
+        if is_graph and key.device.type != "cuda":
             return f"the model is on {key.device}"
-        # Switching or merging a LoRA changes what is computed, but no address that a captured graph was keyed by.
-        if name == "cuda_graph" and any(type(module).__module__.startswith("peft.") for module in model.modules()):
-            return "the model has peft layers, whose state a captured graph cannot follow"
+        # Looked at before every run: hooks and LoRAs come and go.
+        parts = chain(decoder.modules(), model.adapter.modules()) if is_graph else decoder.layers.modules()
+        for part in parts:
+            # Switching or merging a LoRA changes what is computed, but no address that a captured graph was keyed by.
+            if is_graph and type(part).__module__.startswith("peft."):
+                return "the model has peft layers, whose state a captured graph cannot follow"
+            # A replay runs no Python; a compiled layer serves all layers, and torch.compile does not look at hooks.
+            if _has_hook(part):
+                return f"{type(part).__name__} has a forward hook, which {name!r} would pass over"
         return None
 
     def _capture(self, body: Callable[[], RolloutOutput], device: torch.device) -> CapturedRollout:
@@ -284,8 +320,8 @@ class RolloutEngine:
             self._drop([oldest])
 
     def _drop(self, keys: list[BucketKey]) -> None:
-        if keys and self._last_run is not None:
-            self._last_run.synchronize()  # the memory may be handed to a stream that has not waited for the last run
+        if keys and self._last_event is not None:
+            self._last_event.synchronize()  # the memory may be handed to a stream that has not waited for the last run
         for key in keys:
             del self._buckets[key]
 
@@ -298,15 +334,18 @@ class RolloutEngine:
 
     def _wait_for_last_run(self, device: torch.device) -> None:
         # The lock orders the threads on the host; their streams are ordered here.
-        if self._last_run is not None and device.type == "cuda":
-            torch.cuda.current_stream(device).wait_event(self._last_run)
+        if self._last_event is not None and device.type == "cuda":
+            torch.cuda.current_stream(device).wait_event(self._last_event)
 
-    def _log_once(self, message: str) -> None:
+    def _passed_over(self, name: str, following: str, reason: str) -> str:
+        """Says that `following` runs in the place of `name`, and logs it the first time."""
+        message = f"The rollout runs as {following!r}, not as {name!r}: {reason}."
         with self._lock:
             if message in self._fallbacks:
-                return
+                return message
             self._fallbacks.append(message)
         logger.warning(message)
+        return message
 
 
 _ENGINES: "weakref.WeakKeyDictionary[PlumeModel, RolloutEngine]" = weakref.WeakKeyDictionary()
@@ -322,4 +361,4 @@ def rollout_engine(model: "PlumeModel") -> RolloutEngine:
         return _ENGINES[model]
 
 
-__all__ = ["ROLLOUT_IMPLEMENTATIONS", "RolloutEngine", "RolloutOutput", "rollout", "rollout_engine"]
+__all__ = ["ROLLOUT_IMPLEMENTATIONS", "RolloutEngine", "RolloutOutput", "RolloutRun", "rollout", "rollout_engine"]

@@ -24,7 +24,7 @@ from plume_embed.model.attention_plume import (
     packed_layers,
 )
 from plume_embed.model.buckets_plume import Bucket, BucketKey, round_batch, round_length
-from plume_embed.model.rollout_plume import RolloutEngine, rollout, rollout_engine
+from plume_embed.model.rollout_plume import RolloutEngine, RolloutRun, rollout, rollout_engine
 
 POSITION_MODES = ("mrope", "cache_length", "released_training")
 WHOLE_BUCKET = "cuda_graph"  # on CPU with a capture that captures nothing, see `whole_bucket`
@@ -549,12 +549,77 @@ def test_a_hook_on_the_decoder_takes_the_reference_path_and_is_seen(released_mod
     torch.testing.assert_close(hooked, plain, atol=1e-5, rtol=0)
 
 
+GRAPH_KEY = BucketKey(1, 64, 8, (1,), "mrope", torch.device("cuda"), torch.float32)
+
+
+@pytest.mark.parametrize("where", ["layer", "mlp", "norm", "adapter", "router"])
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook"])
+def test_a_graph_is_not_replayed_past_a_hook_below_the_decoder_or_in_the_adapter(model, where, kind):
+    """A replay runs no Python: hooks would be called at the capture only."""
+    decoder, reason = model.backbone.get_decoder(), model.rollout_engine._unavailable_reason
+    places = {"layer": decoder.layers[1], "mlp": decoder.layers[1].mlp, "norm": decoder.norm}
+    places |= {"adapter": model.adapter, "router": model.adapter.router}
+    assert reason("cuda_graph", GRAPH_KEY, model) is None
+    handle = getattr(places[where], f"register_{kind}")(lambda *_: None)
+    try:
+        assert "has a forward hook, which 'cuda_graph' would pass over" in reason("cuda_graph", GRAPH_KEY, model)
+        assert (reason("compiled", GRAPH_KEY, model) is None) == (where not in ("layer", "mlp"))
+        assert reason("static", GRAPH_KEY, model) is None
+    finally:
+        handle.remove()
+    assert reason("cuda_graph", GRAPH_KEY, model) is None
+    vision = model.backbone.visual.register_forward_hook(lambda *_: None)  # it runs before the rollout
+    assert reason("cuda_graph", GRAPH_KEY, model) is None
+    vision.remove()
+
+
+def test_a_hook_registered_after_compiling_is_called_and_the_compiled_layer_serves_again_once_it_is_gone(
+    model, processor, warnings
+):
+    batch, engine, calls = processor(["a text"]), model.rollout_engine, []
+    plain = run(model, batch, "compiled").embeddings
+    assert engine.last_run == RolloutRun("compiled")
+    handle = (
+        model.backbone.get_decoder()
+        .layers[1]
+        .mlp.register_forward_hook(lambda module, args, output: calls.append(1) or 3 * output)
+    )
+    try:
+        hooked, steps = run(model, batch, "compiled").embeddings, model.config.num_latent_steps
+        assert len(calls) == 1 + steps, "in the prefix and in every step"
+        assert engine.last_run.implementation == "static" and "has a forward hook" in engine.last_run.reasons[0]
+        torch.testing.assert_close(hooked, run(model, batch, "reference").embeddings, atol=1e-5, rtol=0)
+        assert (hooked - plain).abs().max() > 1e-3
+    finally:
+        handle.remove()
+    assert torch.equal(run(model, batch, "compiled").embeddings, plain)
+    assert engine.last_run == RolloutRun("compiled") and len(warnings) == 1
+
+
+def test_the_engine_says_of_each_run_what_ran_and_why(model, processor):
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
+    batch, engine, seen = processor(["a text"]), model.rollout_engine, []
+    engine._failed["compiled"] = "left out for its time"
+    for implementation in ("static", "cuda_graph", "cuda_graph", "reference", "auto"):
+        run(model, batch, implementation)
+        seen.append(engine.last_run)
+    assert [each.implementation for each in seen] == ["static"] * 5
+    assert [len(each.reasons) for each in seen] == [0, 2, 2, 2, 0]
+    assert seen[1] == seen[2] and seen[1] is not seen[2], "each run has its own"
+    assert seen[2] is seen[3], "the model's own loop is no run of the engine"
+    engine.memory_limit = 1000
+    run(model, batch, "static")
+    assert engine.last_run.implementation == "reference" and "memory_limit" in engine.last_run.reasons[0]
+    engine.release()
+    assert engine.last_run is None
+
+
 def test_a_model_with_peft_layers_is_not_captured(released_model_dir):
     peft = pytest.importorskip("peft")
     model = PlumeModel.from_pretrained(released_model_dir).eval()
     engine = model.rollout_engine
-    key = BucketKey(1, 64, 8, (1,), "mrope", torch.device("cuda"), torch.float32)
-    assert engine._unavailable_reason("cuda_graph", key, model) is None
+    assert engine._unavailable_reason("cuda_graph", GRAPH_KEY, model) is None
     peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], r=2))
-    assert "peft layers" in engine._unavailable_reason("cuda_graph", key, model)
-    assert engine._unavailable_reason("static", key, model) is None
+    assert "peft layers" in engine._unavailable_reason("cuda_graph", GRAPH_KEY, model)
+    assert engine._unavailable_reason("static", GRAPH_KEY, model) is None
