@@ -25,6 +25,7 @@ class NotAvailableError(RuntimeError):
 SINGLE_PASS = "single pass"
 RELEASED = "released style, one by one"
 BY_COLUMN = "static, weights by column"
+OPTIMISED_COT = "explicit CoT at the speed of our steps"
 MAX_ROUNDS = 60
 CPU_IMPLEMENTATIONS = ("reference", "static", "compiled")
 CUDA_IMPLEMENTATIONS = (*CPU_IMPLEMENTATIONS, "cuda_graph")
@@ -44,10 +45,10 @@ def embed_with(model: PlumeModel, inputs: dict[str, torch.Tensor], implementatio
     """Embeddings [B, D] by one implementation and no other.
 
     Raises:
-        NotAvailableError: the implementation fell through to another, when it was first asked for.
+        NotAvailableError: the implementation fell through to another.
     """
     model.rollout_implementation = implementation
-    with _as_asked(model), torch.no_grad():
+    with _as_asked(model, implementation if steps else None), torch.no_grad():
         return model(**inputs, num_latent_steps=steps).embeddings
 
 
@@ -65,7 +66,8 @@ def rollout_rows(
 ) -> list[dict[str, Any]]:
     """One batch size and prefix: a single pass (K = 0), every implementation at the largest K, the default one at the
     other K, and the released style; then the rollout alone, without its prefix. Each row has the least that it can cost
-    on the machine, but for prefixes with media, whose towers are not counted.
+    on the machine, but for prefixes with media, whose towers are not counted. What falls through to another
+    implementation is not timed: its row says "not run", and why.
 
     Args:
         machine ([`Machine`]): From `measure_machine`.
@@ -77,16 +79,10 @@ def rollout_rows(
     default, most, wanted = ours(device), steps[-1], tuple(names or implementations(device))
     cases: dict[str, Callable[[], Any]] = {SINGLE_PASS: lambda: embed_with(model, inputs, default, 0)}
     about: dict[str, int] = {SINGLE_PASS: 0}
-    missing: dict[str, str] = {}
     for name in wanted:
-        try:
-            embed_with(model, inputs, name, most)
-        except NotAvailableError as error:
-            missing[name] = str(error)
-            continue
         cases[name] = lambda name=name: embed_with(model, inputs, name, most)
         about[name] = most
-    for k in () if default in missing else steps[:-1]:
+    for k in steps[:-1]:
         cases[f"{default}, K = {k}"] = lambda k=k: embed_with(model, inputs, default, k)
         about[f"{default}, K = {k}"] = k
     if released:
@@ -96,7 +92,8 @@ def rollout_rows(
     if by_column is not None:
         cases[BY_COLUMN] = lambda: embed_with(by_column, inputs, "static", most)
         about[BY_COLUMN] = most
-    timings = interleaved(cases, device, budget_s, min_rounds, MAX_ROUNDS, steady_against=SINGLE_PASS)
+    missing = _taken_out(cases)
+    timings = interleaved(cases, device, budget_s, min_rounds, MAX_ROUNDS, warm_up=0, steady_against=SINGLE_PASS)
     where = {"batch": batch, "prefix": prefix, "kind": kind}
     rows = [row(name, timing, timings, default, {**where, "steps": about[name]}) for name, timing in timings.items()]
     for each in rows if kind == "text" else ():
@@ -104,13 +101,30 @@ def rollout_rows(
         # The released style takes one sample at a time.
         times, together = (batch, 1) if each["name"] == RELEASED else (1, batch)
         each |= _limit_columns(model, machine, together, passes * times, each["ms_median"])
-    rows += [{"name": name, **where, "steps": most, "note": f"not run: {why}"} for name, why in missing.items()]
+    rows += [_not_run(name, why, {**where, "steps": about[name]}) for name, why in missing.items()]
+    by_column = None if BY_COLUMN in missing else by_column
     alone = tuple(name for name in wanted if name not in missing)
     alone_rows = _rollout_alone(model, by_column, inputs, where, most, budget_s / 4, min_rounds, alone)
     for each in alone_rows:
         passes = rollout_passes(model, prefix, most)
         each |= _limit_columns(model, machine, batch, passes, each["ms_median"])
     return rows + alone_rows
+
+
+def _taken_out(cases: dict[str, Callable[[], Any]]) -> dict[str, str]:
+    """Runs every case once, untimed, and takes out of `cases` what falls through to another: name -> why."""
+    missing = {}
+    for name in list(cases):
+        try:
+            cases[name]()
+        except NotAvailableError as error:
+            missing[name] = str(error)
+            del cases[name]
+    return missing
+
+
+def _not_run(name: str, why: str, where: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, **where, "note": f"not run: {why}"}
 
 
 def _by_column(model: PlumeModel) -> PlumeModel | None:
@@ -193,7 +207,7 @@ def cot_rows(
     rounds: int = 1,
     steps: int = 8,
 ) -> list[dict[str, Any]]:
-    """Explicit chain of thought beside ours and a single pass, in the same rounds.
+    """Explicit chain of thought beside ours and a single pass, in the same rounds; ours as in [`rollout_rows`].
 
     Args:
         measured_tokens (`int`): Where fewer than 403, the time beyond the prefix is scaled up to 403, and the row says
@@ -205,34 +219,31 @@ def cot_rows(
         SINGLE_PASS: lambda: embed_with(model, inputs, default, 0),
         default: lambda: embed_with(model, inputs, default, steps),
     }
+    missing = _taken_out(cases)
     for cache in caches:
         cases[f"explicit CoT, {cache} cache"] = lambda cache=cache: cot.write_rationale(
             generator, inputs, measured_tokens, static_cache=cache == "static"
         )
     for cache in caches:  # a short one of each, instead of a whole one, as the warm-up
         cot.write_rationale(generator, inputs, 4, static_cache=cache == "static")
-    for name in (SINGLE_PASS, default):
-        cases[name]()
     timings = interleaved(cases, device, budget_s=0, min_rounds=rounds, warm_up=0)
     factor = cot.NUM_TOKENS / measured_tokens
     if factor != 1:
-        for name in list(timings)[2:]:
+        for name in (name for name in timings if name.startswith("explicit")):
             pairs = zip(timings[name].times, timings[SINGLE_PASS].times, strict=True)
             timings[name].times = [single + (time - single) * factor for time, single in pairs]
-    rows = []
+    rows, about = [], {"batch": batch, "prefix": prefix, "kind": kind}
     for name, timing in timings.items():
-        where = {
-            "batch": batch,
-            "prefix": prefix,
-            "kind": kind,
-            "steps": None if name.startswith("explicit") else steps,
-        }
+        where = {**about, "steps": None if name.startswith("explicit") else steps}
         rows.append(row(name, timing, timings, default, where))
         if name.startswith("explicit"):
             rows[-1] |= {"tokens": cot.NUM_TOKENS, "tokens_measured": measured_tokens}
             rows[-1]["note"] = "" if factor == 1 else f"scaled up from {measured_tokens} tokens"
     rows[0]["steps"] = 0
-    return [*rows, _optimised_cot(model, inputs, timings, default, batch, prefix, kind, steps)]
+    rows += [_not_run(name, why, {**about, "steps": steps}) for name, why in missing.items()]
+    if missing:
+        return [*rows, _not_run(OPTIMISED_COT, missing[default], {**about, "steps": None, "tokens": cot.NUM_TOKENS})]
+    return [*rows, _optimised_cot(model, inputs, timings, default, about, steps)]
 
 
 def _optimised_cot(
@@ -240,9 +251,7 @@ def _optimised_cot(
     inputs: dict[str, torch.Tensor],
     timings: dict[str, Timing],
     default: str,
-    batch: int,
-    prefix: int,
-    kind: str,
+    about: dict[str, Any],
     steps: int,
 ) -> dict[str, Any]:
     """What 403 tokens would cost at the speed of our own steps: an estimate, for the fair comparison that it is.
@@ -256,21 +265,14 @@ def _optimised_cot(
         pair = interleaved(
             {str(k): lambda k=k: embed_with(model, inputs, default, k) for k in (few, steps)}, model.device, 10, 3, 7
         )
-    row = {
-        "name": "explicit CoT at the speed of our steps",
-        "batch": batch,
-        "prefix": prefix,
-        "kind": kind,
-        "steps": None,
-        "tokens": cot.NUM_TOKENS,
-    }
+    row = {"name": OPTIMISED_COT, **about, "steps": None, "tokens": cot.NUM_TOKENS}
     more = [all_steps - half for all_steps, half in zip(pair[str(steps)].times, pair[str(few)].times, strict=True)]
     if min(more) <= 0:  # a step takes less than the timings differ from round to round
         return row | {"note": "no estimate: a step is too short to be told from the rest"}
     total = timings[SINGLE_PASS].median + statistics.median(more) / (steps - few) * cot.NUM_TOKENS
     return row | {
         "ms_median": total,
-        "samples_per_s": 1000 * batch / total,
+        "samples_per_s": 1000 * about["batch"] / total,
         "ratio_to_single_pass": total / timings[SINGLE_PASS].median,
         "times_ours": total / timings[default].median,
         "note": "estimate",
@@ -278,14 +280,21 @@ def _optimised_cot(
 
 
 def run_alone(model: PlumeModel, prefix: Any, steps: int, name: str) -> None:
-    with _as_asked(model), torch.no_grad():
+    with _as_asked(model, name), torch.no_grad():
         model.rollout_engine.run(model, prefix, steps, name)
 
 
 @contextmanager
-def _as_asked(model: PlumeModel) -> Iterator[None]:
-    """Raises where the engine falls back: a benchmark must not time something else than it says."""
-    before = len(model.rollout_engine.fallbacks)
+def _as_asked(model: PlumeModel, implementation: str | None) -> Iterator[None]:
+    """Raises where another implementation has run: a benchmark must not time something else than it says.
+
+    Args:
+        implementation (`str`, *optional*): `None` where there are no steps to compute.
+    """
+    before = model.rollout_engine.last_run
     yield
-    for reason in model.rollout_engine.fallbacks[before:]:
-        raise NotAvailableError(reason)
+    run = model.rollout_engine.last_run
+    ran, reasons = ("reference", ()) if run is before else (run.implementation, run.reasons)
+    if implementation not in (None, ran):
+        why = reasons[0] if reasons else "Is the model in training mode? Call model.eval()."
+        raise NotAvailableError(f"{implementation!r} did not run. {why}")

@@ -19,6 +19,7 @@ from plume_embed.bench.report import environment, slug, table
 from plume_embed.bench.rollout import NotAvailableError, cot_rows, embed_with, rollout_rows, row
 from plume_embed.bench.timing import STEADY, Timing, interleaved
 from plume_embed.cli.bench import app
+from plume_embed.model import rollout_plume
 
 CPU = torch.device("cpu")
 MACHINE = Machine(bytes_per_s=1e9, flops_per_s=1e12)
@@ -126,6 +127,63 @@ def test_an_implementation_that_falls_through_is_not_timed_as_itself(model, monk
     rows = rollout_rows(model, MACHINE, 1, 40, names=("static", "cuda_graph"), budget_s=0, min_rounds=1, released=False)
     left_out = [row for row in rows if row["name"] == "cuda_graph"]
     assert len(left_out) == 1 and "not run" in left_out[0]["note"] and "ms_median" not in left_out[0]
+
+
+@pytest.fixture
+def no_compiler(model, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    model.rollout_engine.release()
+    yield
+    model.rollout_engine.release()
+
+
+def test_what_fell_through_at_one_batch_size_is_not_timed_at_the_next(model, no_compiler):
+    """The engine logs a reason once for a model; the benchmark asks what ran in each run."""
+    for batch in (1, 2):
+        rows = rollout_rows(
+            model,
+            MACHINE,
+            batch,
+            40,
+            steps=(2,),
+            budget_s=0,
+            min_rounds=1,
+            released=False,
+            names=("static", "compiled"),
+        )
+        (left_out,) = [row for row in rows if "compiled" in row["name"]]
+        assert left_out["name"] == "compiled" and "ms_median" not in left_out
+        assert left_out["note"].startswith("not run: 'compiled' did not run. ") and "no compiler" in left_out["note"]
+
+
+def test_a_model_in_training_mode_is_not_timed_as_a_fast_implementation(model):
+    model.train()
+    try:
+        with pytest.raises(NotAvailableError, match="'static' did not run. Is the model in training mode"):
+            embed_with(model, random_batch(model, 1, 40), "static", 2)
+    finally:
+        model.eval()
+
+
+def test_a_batch_over_the_memory_limit_has_rows_that_say_so(model, monkeypatch):
+    monkeypatch.setattr(rollout_plume, "CPU_MEMORY_LIMIT", 1000)
+    names = ("reference", "static")
+    rows = rollout_rows(model, MACHINE, 1, 40, steps=(1, 2), budget_s=0, min_rounds=1, released=False, names=names)
+    timed = [row["name"] for row in rows if "ms_median" in row]
+    left_out = {row["name"]: row for row in rows if "ms_median" not in row}
+    assert timed == ["single pass", "reference"]
+    assert list(left_out) == ["static", "static, K = 1", "static, weights by column"]
+    assert [row["steps"] for row in left_out.values()] == [2, 1, 2]
+    assert all("above memory_limit" in row["note"] for row in left_out.values())
+    rows = {row["name"]: row for row in cot_rows(model, 1, 40, measured_tokens=2, caches=("growing",), steps=2)}
+    assert rows["explicit CoT, growing cache"]["ratio_to_single_pass"] > 1
+    assert rows["explicit CoT, growing cache"]["times_ours"] is None
+    for name in ("static", "explicit CoT at the speed of our steps"):
+        assert "ms_median" not in rows[name] and "above memory_limit" in rows[name]["note"]
+    assert "not run" in table(list(rows.values()))
 
 
 def test_chain_of_thought_is_scaled_up_only_where_it_was_cut_and_says_so(model):
