@@ -19,7 +19,7 @@ from torch import nn
 
 from plume_embed.bench.inputs import random_model
 from plume_embed.bench.report import environment
-from plume_embed.bench.timing import interleaved
+from plume_embed.bench.timing import LEAST_ROUNDS, interleaved
 
 PREFIX, STEPS, SUFFIX = 256, 8, 5
 BATCHES = (1, 2, 4, 8, 16)
@@ -55,7 +55,7 @@ def measure(budget_s: float, layers: int = LAYERS, batches: tuple[int, ...] = BA
             "riding": lambda together=together: products(together),
         }
         timings = interleaved(
-            cases, torch.device("cpu"), budget_s, min_rounds=3, max_rounds=40, steady_against="riding"
+            cases, torch.device("cpu"), budget_s, min_rounds=LEAST_ROUNDS, max_rounds=40, steady_against="riding"
         )
         results.append(
             {

@@ -12,7 +12,7 @@ import torch
 import typer
 
 from plume_embed.bench.report import environment
-from plume_embed.bench.timing import interleaved
+from plume_embed.bench.timing import LEAST_ROUNDS, interleaved
 from plume_embed.encode.encoder import Encoder
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +30,7 @@ def measure(model: str, budget_s: float) -> list[dict[str, Any]]:
     # The model alone: pictures are read and resized in the same time whatever its type.
     inputs = {dtype: dict(each.processor(names[:8])) for dtype, each in encoders.items()}
     cases = {dtype: lambda dtype=dtype: _embed(encoders[dtype], inputs[dtype]) for dtype in TYPES}
-    timings = interleaved(cases, torch.device("cpu"), budget_s, min_rounds=5, max_rounds=60)
+    timings = interleaved(cases, torch.device("cpu"), budget_s, min_rounds=LEAST_ROUNDS, max_rounds=60)
     rows = []
     for dtype, found in vectors.items():
         cosines = (found * vectors["float32"]).sum(axis=1)

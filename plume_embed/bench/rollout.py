@@ -145,8 +145,13 @@ def _limit_columns(
 
 def row(name: str, timing: Timing, timings: dict[str, Timing], default: str, where: dict[str, Any]) -> dict[str, Any]:
     """One row of the results, with the ratios of the same rounds; it says where they are not certain to 5 %."""
-    uncertainty = timing.ratio_uncertainty(timings[SINGLE_PASS])
-    unsteady = {"note": f"not steady: +- {100 * uncertainty:.0f} %"} if STEADY < uncertainty < math.inf else {}
+    single = timings[SINGLE_PASS]
+    uncertainty = timing.ratio_uncertainty(single)
+    unsteady = {}
+    if timing is not single and uncertainty > STEADY:
+        unsteady["note"] = (
+            "too few rounds to be certain" if math.isinf(uncertainty) else f"not steady: +- {100 * uncertainty:.0f} %"
+        )
     return {
         "name": name,
         **where,
@@ -155,7 +160,7 @@ def row(name: str, timing: Timing, timings: dict[str, Timing], default: str, whe
         "ms_spread": timing.spread,
         "rounds": len(timing.times),
         "samples_per_s": 1000 * where["batch"] / timing.median,
-        "ratio_to_single_pass": timing.ratio_to(timings[SINGLE_PASS]),
+        "ratio_to_single_pass": timing.ratio_to(single),
         "ratio_uncertainty": None if math.isinf(uncertainty) else uncertainty,
         "times_ours": timing.ratio_to(timings[default]) if default in timings else None,
         "peak_bytes": timing.peak_bytes,
@@ -238,7 +243,8 @@ def cot_rows(
         rows.append(row(name, timing, timings, default, where))
         if name.startswith("explicit"):
             rows[-1] |= {"tokens": cot.NUM_TOKENS, "tokens_measured": measured_tokens}
-            rows[-1]["note"] = "" if factor == 1 else f"scaled up from {measured_tokens} tokens"
+            scaled = "" if factor == 1 else f"scaled up from {measured_tokens} tokens"
+            rows[-1]["note"] = "; ".join(filter(None, (scaled, rows[-1].get("note"))))
     rows[0]["steps"] = 0
     rows += [_not_run(name, why, {**about, "steps": steps}) for name, why in missing.items()]
     if missing:

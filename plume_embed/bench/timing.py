@@ -7,11 +7,14 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import torch
 
 STEADY = 0.05  # of a ratio: the most that its uncertainty may be
+LEAST_ROUNDS = 6  # whose median has a 95 % interval
+LEAST_STEADY_ROUNDS = 8  # before a run may end because its ratios are steady
 
 
 @dataclass
@@ -35,18 +38,37 @@ class Timing:
 
     def ratio_to(self, other: "Timing") -> float:
         """Median over the rounds of this time to the other's in the same round."""
-        return statistics.median(a / b for a, b in zip(self.times, other.times, strict=False))
+        return statistics.median(self._ratios(other))
 
     def ratio_uncertainty(self, other: "Timing") -> float:
-        """Half the width of the 95 % interval of [`ratio_to`], as a share of it; infinite below three rounds.
+        """How far the further end of the 95 % interval of [`ratio_to`] is from it, as a share of it.
 
-        The standard error of a median is 1.25 sigma / sqrt(n), and sigma is the distance of the quartiles / 1.35.
+        The interval is that of the sign test, from one round's ratio to another's; it supposes nothing of how they are
+        distributed. Below `LEAST_ROUNDS` rounds there is none, and this is infinite.
         """
-        ratios = [a / b for a, b in zip(self.times, other.times, strict=False)]
-        if len(ratios) < 3:
+        ratios = sorted(self._ratios(other))
+        outside = _rounds_outside(len(ratios))
+        if outside is None:
             return math.inf
-        first, middle, third = statistics.quantiles(ratios, n=4, method="inclusive")
-        return 1.96 * 1.2533 * (third - first) / 1.349 / math.sqrt(len(ratios)) / middle
+        low, middle, high = ratios[outside], statistics.median(ratios), ratios[-1 - outside]
+        return max(high - middle, middle - low) / middle
+
+    def _ratios(self, other: "Timing") -> list[float]:
+        return [a / b for a, b in zip(self.times, other.times, strict=False)]
+
+
+@cache
+def _rounds_outside(count: int) -> int | None:
+    """How many of `count` values, at either end, lie outside the 95 % interval of their median; `None` without one.
+
+    It is the largest k with 2 P(X <= k) at most 5 %, X being how many values are below the true median: binomial, 1/2.
+    """
+    probability = 0.0
+    for outside in range(count):
+        probability += 2 * math.comb(count, outside) / 2**count
+        if probability > 0.05:
+            return outside - 1 if outside else None
+    return None
 
 
 def clock_of(device: torch.device) -> str:
@@ -74,7 +96,7 @@ def interleaved(
         warm_up (`int`): Untimed runs of each case before the first round; compiling belongs here.
         clock (`str`, *optional*): Which clock to read; that of [`clock_of`] by default.
         steady_against (`str`, *optional*): A case. Ends before the budget does, once the ratio of every case to this
-            one is certain to `STEADY`.
+            one is certain to `STEADY`, from `LEAST_STEADY_ROUNDS` rounds on.
     """
     read = time.process_time if (clock or clock_of(device)) == "cpu" else time.perf_counter
     timings = {name: Timing() for name in cases}
@@ -100,7 +122,7 @@ def interleaved(
 
 
 def _all_steady(timings: dict[str, Timing], against: str | None) -> bool:
-    if against is None:
+    if against is None or len(timings[against].times) < LEAST_STEADY_ROUNDS:
         return False
     return all(timing.ratio_uncertainty(timings[against]) <= STEADY for timing in timings.values())
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -17,7 +18,7 @@ from plume_embed.bench.limits import Machine, Pass, measure_machine, rollout_pas
 from plume_embed.bench.released_style import embed_one_by_one
 from plume_embed.bench.report import environment, slug, table
 from plume_embed.bench.rollout import NotAvailableError, cot_rows, embed_with, rollout_rows, row
-from plume_embed.bench.timing import STEADY, Timing, interleaved
+from plume_embed.bench.timing import LEAST_ROUNDS, LEAST_STEADY_ROUNDS, STEADY, Timing, _all_steady, interleaved
 from plume_embed.cli.bench import app
 from plume_embed.model import rollout_plume
 
@@ -229,12 +230,41 @@ def test_a_machine_reads_and_multiplies():
 def test_rounds_end_once_ratios_are_certain_and_rows_say_where_they_are_not(model):
     one, alike, wild = Timing([10.0] * 9), Timing([20.0, 20.2, 19.9] * 3), Timing([10.0, 30.0, 90.0] * 3)
     assert alike.ratio_uncertainty(one) < STEADY < wild.ratio_uncertainty(one)
-    assert math.isinf(Timing([1.0, 2.0]).ratio_uncertainty(one))
-    timings = {"single pass": one, "alike": alike, "wild": wild}
+    assert math.isinf(Timing([20.0] * (LEAST_ROUNDS - 1)).ratio_uncertainty(one))
+    assert Timing([20.0] * LEAST_ROUNDS).ratio_uncertainty(one) == 0
+    timings = {"single pass": one, "alike": alike, "wild": wild, "few": Timing([20.0] * 3)}
     notes = {name: row(name, each, timings, "single pass", {"batch": 1}).get("note") for name, each in timings.items()}
     assert notes["alike"] is None and notes["wild"].startswith("not steady")
+    assert notes["few"] == "too few rounds to be certain" and notes["single pass"] is None
     instant = interleaved({"a": lambda: None}, CPU, budget_s=60, min_rounds=3, steady_against="a")
-    assert len(instant["a"].times) == 3
+    assert len(instant["a"].times) == LEAST_STEADY_ROUNDS
+
+
+def covers(times: list[float], true: float) -> bool:
+    """Whether the interval of the median of `times` holds the median of where they come from."""
+    timing, one = Timing(times), Timing([1.0] * len(times))
+    return abs(timing.ratio_to(one) - true) <= timing.ratio_uncertainty(one) * timing.ratio_to(one) + 1e-12
+
+
+@pytest.mark.parametrize("count", [6, 7, 10, 20, 60])
+def test_the_interval_of_a_ratio_holds_its_median_in_95_of_100_runs(count):
+    rng = random.Random(count)
+    even = [covers([math.exp(rng.gauss(0, 0.06)) for _ in range(count)], 1) for _ in range(1000)]
+    # Nothing makes a run quicker than it is, much makes it slower.
+    skewed = [covers([1 + 0.1 * rng.expovariate(1) for _ in range(count)], 1 + 0.1 * math.log(2)) for _ in range(1000)]
+    assert sum(even) >= 940 and sum(skewed) >= 940
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.06])
+def test_a_run_that_ends_once_its_ratio_is_certain_has_an_interval_that_holds(noise):
+    rng, held = random.Random(0), []
+    for _ in range(300):
+        timings = {"one": Timing(), "other": Timing()}
+        while len(timings["one"].times) < 60 and not _all_steady(timings, "one"):
+            timings["one"].times.append(10.0)
+            timings["other"].times.append(10 * math.exp(rng.gauss(0, noise)))
+        held.append(covers([time / 10 for time in timings["other"].times], 1))
+    assert sum(held) >= 282  # 94 %
 
 
 def test_the_looped_adapter_gives_what_the_batched_one_gives(model):
