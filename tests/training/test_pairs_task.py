@@ -177,6 +177,30 @@ def test_pages_are_trained_on_and_evaluated_as_an_index_embeds_them(data, releas
     assert " ".join(page.snippet.split()[:3]) in task.processor.tokenizer.decode(trained)
 
 
+@pytest.mark.parametrize(
+    ("rows", "angles"),
+    [
+        (["ab", "ba", "cd", "dc"], {"a": 0, "b": 0.1, "c": 0.5, "d": 0.6}),  # mirrored
+        (["ab", "bc", "cd"], {"a": 0, "b": 0.3, "c": 0.5, "d": 0.6}),  # a chain
+    ],
+)
+def test_a_querys_own_item_in_the_pool_does_not_compete_with_its_positive(rows, angles):
+    pool = PairPool.of([PairRow({"text": query}, {"text": positive}, (), query) for query, positive in rows])
+
+    def embed(items, where):  # nearest to each query, besides itself, is its positive
+        found = [angles[item["text"]] for item in items]
+        return np.stack([np.cos(found), np.sin(found)], axis=1).astype(np.float32)
+
+    found = mean_scores(pool.scores(*pool.embedded(embed, embed)))
+    assert found["hit_at_1"] == found["ndcg_at_10"] == 1
+
+
+def test_a_query_that_is_its_own_answer_is_found_first():
+    rows = [PairRow({"text": name}, {"text": name}, (), name) for name in ("a", "b")]
+    found = PairPool.of(rows).scores(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    assert found["hit_at_1"] == [1, 1]
+
+
 # Losses
 
 

@@ -1,4 +1,8 @@
-"""How well a model finds the positives of pairs: each query among all positives and negatives of the rows."""
+"""How well a model finds the positives of pairs: each query among all positives and negatives of the rows.
+
+A pool item that equals the query is no candidate of it, unless it is an answer: in a mirrored file or a chain, any model
+puts the query itself first.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +69,12 @@ class PairPool:
     def scores(self, queries: NDArray[np.float32], pool: NDArray[np.float32]) -> dict[str, list[float]]:
         """Hits and NDCG in 0..1 of each query, by cosine; of a tie what comes first in the rows is first."""
         queries, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, pool))
-        order = np.argsort(-similarities(queries, pool), axis=1, kind="stable")[:, :_MOST]  # [Q, 10]
+        alike = similarities(queries, pool)  # [Q, N]
+        place = {key: number for number, key in enumerate(self.pool)}
+        for row, key in enumerate(self.queries):
+            if key in place and key not in self.answers[key]:
+                alike[row, place[key]] = -np.inf  # behind all others, where it takes no place from them
+        order = np.argsort(-alike, axis=1, kind="stable")[:, :_MOST]  # [Q, 10]
         names = list(map(str, self.pool))
         rankings = [[names[place] for place in row] for row in order]
         right = [list(map(str, self.answers[key])) for key in self.queries]
