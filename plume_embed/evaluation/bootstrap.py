@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
 _AT_ONCE = 1 << 22
@@ -22,25 +21,6 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
-
-
-def estimate(groups: Sequence[ArrayLike], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """The mean over groups of each group's mean, with the 2.5th and 97.5th percentile of its bootstrap.
-
-    Args:
-        groups: For each task the values of its queries, e.g. 0 or 1; one task is a list of one.
-        resamples: How many bootstrap samples; each draws every task's queries anew, with replacement.
-        seed: The same seed gives the same interval.
-
-    Raises:
-        ValueError: no groups, or an empty one.
-    """
-    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
-    if not arrays:
-        raise ValueError("there is nothing to estimate: there are no tasks.")
-    generator = np.random.default_rng(seed)
-    means = np.mean([resampled_means(array[:, None], resamples, generator)[:, 0] for array in arrays], axis=0)
-    return interval(float(np.mean([array.mean() for array in arrays])), means)
 
 
 def interval(mean: float, means: NDArray[np.float64]) -> Estimate:

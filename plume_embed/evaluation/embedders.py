@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from plume_embed.evaluation.similarity import unfit
 
 if TYPE_CHECKING:
     from plume_embed.encode.encoder import Encoder
@@ -82,13 +85,10 @@ class Embedder(Protocol):
         ...
 
 
-class _RaisesFirst:
-    """`embed` for whoever has `embed_readable`; documents are embedded as queries are."""
+class _Checked:
+    """An embedder's face over `_vectors`: no vector leaves it that could not be ranked."""
 
-    @property
-    def documents(self) -> Self:
-        """See `Embedder`."""
-        return self
+    name: str
 
     def embed(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> NDArray[np.float32]:
         """See `Embedder`."""
@@ -100,10 +100,19 @@ class _RaisesFirst:
     def embed_readable(
         self, inputs: Sequence[dict[str, Any]], batch_size: int
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """See `Embedder`."""
+        vectors, errors = self._vectors(inputs, batch_size)
+        for place, reason in unfit(vectors).items():
+            vectors[place] = np.nan
+            errors.setdefault(place, f"its embedding by {self.name} {reason}")
+        return vectors, errors
+
+    def _vectors(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """As `embed_readable`, of any numbers."""
         raise NotImplementedError
 
 
-class PlumeEmbedder(_RaisesFirst):
+class PlumeEmbedder(_Checked):
     """A PLUME model through PlumeProcessor and PlumeModel.
 
     Args:
@@ -165,23 +174,22 @@ class PlumeEmbedder(_RaisesFirst):
         """Every combination."""
         return True
 
-    def embed_readable(
-        self, inputs: Sequence[dict[str, Any]], batch_size: int
-    ) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """See `Embedder`."""
+    def _vectors(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> tuple[NDArray[np.float32], dict[int, str]]:
         if self._writer is not None:
             return self._writer.encode_readable(inputs, batch_size)
         return self.encoder.encode_readable(inputs, batch_size, self.num_latent_steps, read_out=self._read_out)
 
 
-class SentenceTransformerEmbedder(_RaisesFirst):
-    """A peer: whatever `SentenceTransformer(name)` loads.
+class SentenceTransformerEmbedder(_Checked):
+    """A peer: whatever `SentenceTransformer(name)` loads, by its `encode_query` and, of candidates, `encode_document`.
 
     Args:
         model: Folder or Hub id.
         device: Of the model.
         trust_remote_code: Whether code from the model's folder may run.
         dtype: "auto" (as stored), "float32", "bfloat16" or "float16".
+        own_prompts: Whether its own prompts for queries and documents stand in front of the texts; False for a
+            benchmark that writes an instruction into them.
 
     Raises:
         ValueError: there is no such model or dtype, or its weights are pickles.
@@ -192,7 +200,12 @@ class SentenceTransformerEmbedder(_RaisesFirst):
     written: Written | None = None
 
     def __init__(
-        self, model: str, device: str | None = None, trust_remote_code: bool = False, dtype: str = "auto"
+        self,
+        model: str,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        dtype: str = "auto",
+        own_prompts: bool = True,
     ) -> None:
         if dtype not in _PEER_DTYPES:
             raise ValueError(f"The dtype of a peer is one of {', '.join(_PEER_DTYPES)}, got {dtype!r}.")
@@ -217,14 +230,27 @@ class SentenceTransformerEmbedder(_RaisesFirst):
         self.name = _folder_name(folder) if Path(model).expanduser().is_dir() else model
         weights = next(self._model.parameters(), None)
         self.dtype = "float32" if weights is None else str(weights.dtype).removeprefix("torch.")
+        self._encode, self._prompt = self._model.encode_query, None if own_prompts else ""
+        has_prompts, has_sides = any(self._model.prompts.values()), "task" in self._model.get_model_kwargs()
+        # Otherwise everything is embedded once, whether it is asked, found or both.
+        self._tells_sides_apart = has_sides or (has_prompts and own_prompts)
         self.fingerprint = hash_folder(folder)
         if dtype != "auto":
             self.fingerprint = hashlib.sha256(f"{self.fingerprint} {dtype}".encode()).hexdigest()
+        if has_prompts or has_sides:
+            how = f"{self.fingerprint} by sides, prompts: {own_prompts}"
+            self.fingerprint = hashlib.sha256(how.encode()).hexdigest()
 
-    def embed_readable(
-        self, inputs: Sequence[dict[str, Any]], batch_size: int
-    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+    @property
+    def documents(self) -> SentenceTransformerEmbedder:
         """See `Embedder`."""
+        if self._encode == self._model.encode_document or not self._tells_sides_apart:
+            return self
+        of_documents = copy(self)
+        of_documents._encode = self._model.encode_document
+        return of_documents
+
+    def _vectors(self, inputs: Sequence[dict[str, Any]], batch_size: int) -> tuple[NDArray[np.float32], dict[int, str]]:
         # Kind by kind: not every model takes several in one list.
         loaded: dict[tuple[str, ...], dict[int, Any]] = {}
         errors: dict[int, str] = {}
@@ -235,8 +261,9 @@ class SentenceTransformerEmbedder(_RaisesFirst):
                 errors[index] = error.reason
         vectors = np.empty((len(inputs), 0), dtype=np.float32)
         for of_kind in filter(None, loaded.values()):
-            found = self._model.encode(
+            found = self._encode(
                 list(of_kind.values()),
+                prompt=self._prompt,
                 batch_size=batch_size,
                 normalize_embeddings=True,
                 show_progress_bar=False,

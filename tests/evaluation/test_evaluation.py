@@ -2,18 +2,21 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
 from mmeb_v2_data import FIXTURES
+from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
 from plume_embed.cli.evaluate.app import app
-from plume_embed.evaluation.bootstrap import estimate
-from plume_embed.evaluation.embedders import hash_folder
+from plume_embed.evaluation.bootstrap import interval, resampled_means
+from plume_embed.evaluation.embedders import InputError, SentenceTransformerEmbedder, hash_folder
 from plume_embed.evaluation.metrics import METRICS, by_query, metric_path
 from plume_embed.evaluation.miniature.score import query_scores
 from plume_embed.evaluation.mmeb_v2.score import Prediction, score
+from plume_embed.evaluation.similarity import ranked, similarities
 
 STORED = ["--hub-dir", str(FIXTURES / "hub"), "--embeddings-dir", str(FIXTURES / "embeddings")]
 BOTH = ["--tasks", "RefCOCO-Matching,ViDoSeek-doc"]
@@ -81,19 +84,114 @@ def test_what_cannot_be_had_is_refused_before_any_work(arguments, message):
 
 
 def test_an_interval_is_that_of_the_binomial_and_repeats():
-    values = [1] * 300 + [0] * 700
-    found = estimate([values])
+    values = np.array([1.0] * 300 + [0.0] * 700)
+
+    def estimate():
+        return interval(values.mean(), resampled_means(values[:, None], 2000, np.random.default_rng(0)))
+
+    found = estimate()
     spread = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
     assert found.mean == pytest.approx(0.3)
     assert (found.low, found.high) == pytest.approx((0.3 - spread, 0.3 + spread), abs=0.005)
-    assert estimate([values]) == found and str(found).startswith("30.0 [2")
+    assert estimate() == found
 
 
-def test_a_mean_over_tasks_weighs_tasks_and_not_queries():
-    both = estimate([[1] * 10, [0] * 990])
-    assert (both.mean, both.low, both.high) == (0.5, 0.5, 0.5)
+def test_no_interval_is_taken_over_no_queries():
     with pytest.raises(ValueError, match="no queries"):
-        estimate([[1], []])
+        resampled_means(np.zeros((0, 1)), 20, np.random.default_rng(0))
+
+
+# Rankings
+
+
+def is_right(*places: int, of: int) -> np.ndarray:
+    return np.isin(np.arange(of), places)
+
+
+def test_ties_count_against_the_query_and_never_between_two_right_candidates():
+    one, same = np.array([1.0, 1.0, 0.0]), np.zeros(3)
+    found = ranked([same, one, one], [is_right(0, of=3), is_right(0, of=3), is_right(0, 1, of=3)])
+    assert [row.tolist() for row in found] == [[False, False, True], [False, True, False], [True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("similarity", "correct", "message"),
+    [
+        ([0.3, np.nan], [True, False], "query 1 has a similarity that is NaN"),
+        ([0.3, 0.2], [False, False], "query 1 has no correct candidate"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(similarity, correct, message):
+    good = (np.array([1.0, 0.0]), is_right(0, of=2))
+    with pytest.raises(ValueError, match=message):
+        query_scores([good[0], np.array(similarity)], [good[1], np.array(correct)])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_have_no_similarity(value):
+    rows, broken = np.eye(2, dtype=np.float32), np.array([[1, 0], [0, value]], dtype=np.float32)
+    with pytest.raises(ValueError, match="the embedding of query 1 is NaN or infinite"):
+        similarities(broken, rows)
+    with pytest.raises(ValueError, match="the embedding of candidate 1 is NaN or infinite"):
+        similarities(rows, broken)
+
+
+# Peers
+
+
+@pytest.fixture
+def prompted(released_model_dir, tmp_path):
+    """A peer with prompts; what it makes of a query and of a document differs by them alone."""
+    folder = shutil.copytree(released_model_dir, tmp_path / "prompted")
+    settings = json.loads((folder / "config_sentence_transformers.json").read_text())
+    settings["prompts"] = {"query": "a search for: ", "document": "a text: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_a_peer_embeds_queries_and_documents_by_its_own_prompts(prompted):
+    library = SentenceTransformer(str(prompted), trust_remote_code=True, device="cpu")
+    peer = SentenceTransformerEmbedder(str(prompted), "cpu", trust_remote_code=True)
+    item = [{"text": "a cup"}]
+    for embedder, wanted in (
+        (peer, library.encode_query("a cup")),
+        (peer.documents, library.encode_document("a cup")),
+        (peer.documents.documents, library.encode_document("a cup")),
+    ):
+        np.testing.assert_allclose(embedder.embed(item, 1)[0], wanted, atol=1e-6)
+    assert not np.allclose(*(side.embed(item, 1) for side in (peer, peer.documents)), atol=1e-3)
+
+
+def test_a_benchmark_that_writes_instructions_gets_a_peer_without_its_prompts(prompted, released_model_dir):
+    whole, bare, plain = (
+        SentenceTransformerEmbedder(str(folder), "cpu", trust_remote_code=True, own_prompts=own)
+        for folder, own in ((prompted, True), (prompted, False), (released_model_dir, True))
+    )
+    item = [{"text": "a cup"}]
+    for side in (bare, bare.documents):
+        np.testing.assert_allclose(side.embed(item, 1), plain.embed(item, 1), atol=1e-6)
+    assert len({whole.fingerprint, bare.fingerprint, plain.fingerprint}) == 3
+
+
+def test_a_peer_whose_sides_are_alike_embeds_everything_once(released_model_dir, tmp_path):
+    folder = shutil.copytree(released_model_dir, tmp_path / "one way")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["kwargs"] = ["num_latent_steps"]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    peer = SentenceTransformerEmbedder(str(folder), "cpu", trust_remote_code=True)
+    assert peer.documents is peer and peer.fingerprint == hash_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(np.nan, "is NaN or infinite"), (0.0, "has norm 0.000"), (2.0, "has norm 2.828; normalise")]
+)
+def test_a_peers_vector_that_cannot_be_ranked_is_refused_by_the_models_name(released_model_dir, value, reason):
+    peer = SentenceTransformerEmbedder(str(released_model_dir), "cpu", trust_remote_code=True)
+    peer._encode = lambda items, **options: np.array([[1, 0]] + [[value, value]] * (len(items) - 1), dtype=np.float32)
+    with pytest.raises(InputError, match=f"input 1: its embedding by released_tiny {reason}"):
+        peer.embed([{"text": "a"}, {"text": "b"}], 2)
+    vectors, errors = peer.embed_readable([{"text": "a"}, {"text": "b"}], 2)
+    assert list(errors) == [1] and np.isnan(vectors[1]).all() and vectors[0].tolist() == [1, 0]
 
 
 def test_a_folders_hash_sees_weights_code_and_names(tmp_path):

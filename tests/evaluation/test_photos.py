@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from plume_embed.evaluation.embedders import InputError
 from plume_embed.evaluation.photos import report
 from plume_embed.evaluation.photos.benchmark import (
     IN_IMAGENET,
@@ -48,6 +49,9 @@ class OneHot:
     @property
     def documents(self):
         return self
+
+    def supports(self, kinds):
+        return True
 
     def embed(self, inputs, batch_size):
         self.batches.append(len(inputs))
@@ -123,6 +127,66 @@ def test_stored_peers_rank_what_they_have_vectors_for(data):
     (peer,) = stored_peers(read_tasks(data), data)
     assert peer.name == "a peer" and set(peer.ranks) == {"sentences -> photos", "photos -> sentences"}
     assert peer.ranks["sentences -> photos"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("factor", "reason"), [(20, "'text: a red boat' has norm 20.000; normalise"), (np.nan, "is NaN or infinite")]
+)
+def test_a_stored_vector_that_cannot_be_ranked_is_refused_by_file_and_key(data, factor, reason):
+    (data / "peers").mkdir()
+    keys = ["text: my cat", "text: a red boat"]
+    np.savez(data / "peers" / "odd.npz", keys=keys, vectors=np.array([[1, 0], [factor, 0]], dtype=np.float32))
+    with pytest.raises(ValueError, match=rf"odd\.npz is damaged or of another form: the vector of .*{reason}"):
+        stored_peers(read_tasks(data), data)
+
+
+def test_a_model_that_takes_no_pictures_ranks_nothing_and_the_others_go_on(data):
+    class Texts(OneHot):
+        def __init__(self):
+            super().__init__()
+            self.name = "texts"
+
+        def supports(self, kinds):
+            return kinds == ("text",)
+
+        def embed(self, inputs, batch_size):
+            pytest.fail("embedded")
+
+    seen = []
+    tasks = read_tasks(data)
+    whole, texts = evaluate(tasks, [OneHot(), Texts()], 4, lambda done, total: seen.append((done, total)))
+    assert set(whole.ranks) == {task.name for task in tasks} and texts.ranks == {}
+    assert seen[-1] == (12, 12)
+    (table, *_) = report.tables(report.as_dict(tasks, [whole, texts], {}, resamples=20))
+    assert list(table.columns[1].cells)[1] == "-"
+
+
+def test_vectors_that_are_not_finite_are_no_ranks_and_neither_are_tasks_without_answers():
+    rows, task = np.eye(2, dtype=np.float32), RankingTask("", [{}] * 2, [{}] * 2, [[0], [1]])
+    with pytest.raises(ValueError, match="embedding of query 0 is NaN or infinite"):
+        task.ranks(np.full((2, 2), np.nan, dtype=np.float32), rows)
+    with pytest.raises(ValueError, match="query 1 has no correct candidate"):
+        RankingTask("", [{}] * 2, [{}] * 2, [[0], []]).ranks(rows, rows)
+
+
+def test_a_photograph_without_a_sentence_is_refused_in_words(data):
+    content = json.loads((data / "photos.json").read_text())
+    content["sentences"][1]["sentences"] = []
+    (data / "photos.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"sentences of a photograph must be a list of at least one text, got \[\]"):
+        read_tasks(data)
+
+
+def test_an_item_that_cannot_be_embedded_is_named_by_what_it_is(data):
+    class Refuses(OneHot):
+        def embed(self, inputs, batch_size):
+            for place, item in enumerate(inputs):
+                if item.get("text") == "my cat":
+                    raise InputError(place, "too short")
+            return super().embed(inputs, batch_size)
+
+    with pytest.raises(InputError, match="text: my cat: too short"):
+        evaluate(read_tasks(data), [Refuses()], batch_size=1)
 
 
 def test_stored_peers_are_found_however_the_folder_is_named(data, monkeypatch):

@@ -30,7 +30,6 @@ from evaluation.miniature.stills.retrieval import (
     picture_to_picture,
     text_to_picture,
 )
-from plume_embed.evaluation.miniature.score import first_correct_ranks, hit_at_k
 from plume_embed.evaluation.miniature.stills import Row
 
 SQUARE = (
@@ -255,35 +254,7 @@ def test_country_flags_can_be_left_out() -> None:
     assert picture_to_label(rows, "known", country_flags=False).candidates == ["animal bird"]
 
 
-# Scores and baselines
-
-
-def test_ties_count_against_the_query() -> None:
-    assert hit_at_k(np.zeros((2, 3)), [[0], [2]]) == 0.0
-    assert first_correct_ranks(np.array([[1.0, 1.0, 0.0]]), [[0]]).tolist() == [2]
-
-
-def test_tied_correct_candidates_do_not_count_against_each_other() -> None:
-    assert first_correct_ranks(np.array([[1.0, 1.0, 0.0]]), [[0, 1]]).tolist() == [1]
-
-
-def test_a_nan_similarity_raises() -> None:
-    with pytest.raises(ValueError, match="NaN, first at query 1"):
-        hit_at_k(np.array([[1.0, 0.0], [np.nan, 0.0]]), [[0], [1]])
-
-
-def test_scoring_refuses_what_has_no_answer() -> None:
-    with pytest.raises(ValueError, match="no correct candidate"):
-        hit_at_k(np.zeros((1, 2)), [[]])
-    with pytest.raises(ValueError, match="shape"):
-        hit_at_k(np.zeros((2, 2)), [[0]])
-    with pytest.raises(ValueError, match="no queries"):
-        hit_at_k(np.zeros((0, 2)), [])
-
-
-def test_hits_grow_with_k() -> None:
-    scores = np.array([[0.3, 0.2, 0.1], [0.3, 0.2, 0.1]])
-    assert [hit_at_k(scores, [[0], [1]], k) for k in (1, 2, 3)] == [0.5, 1.0, 1.0]
+# Names of files
 
 
 def test_a_file_name_is_a_plain_word() -> None:

@@ -201,6 +201,18 @@ def test_a_query_that_is_its_own_answer_is_found_first():
     assert found["hit_at_1"] == [1, 1]
 
 
+@pytest.mark.parametrize("value", [np.nan, 0])
+def test_vectors_that_cannot_be_ranked_are_refused(value):
+    pool = PairPool.of([PairRow({"text": "a"}, {"text": "b"}, (), "a"), PairRow({"text": "c"}, {"text": "d"}, (), "c")])
+    with pytest.raises(ValueError, match="embedding of candidate 0 is NaN or infinite"):
+        pool.scores(np.eye(2, dtype=np.float32), np.full((2, 2), value, dtype=np.float32))
+
+
+def test_a_model_that_maps_everything_to_one_point_finds_nothing_first():
+    pool = PairPool.of([PairRow({"text": f"q{n}"}, {"text": f"p{n}"}, (), str(n)) for n in range(4)])
+    assert pool.scores(*[np.ones((4, 2), dtype=np.float32)] * 2)["hit_at_1"] == [0] * 4
+
+
 # Losses
 
 

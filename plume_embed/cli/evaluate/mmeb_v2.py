@@ -96,7 +96,8 @@ def mmeb_v2(
         raise typer.Exit(_check(chosen, version, hub_dir, media_dir))
     embedder: Embedder | None = None
     if peer is not None:
-        embedder = SentenceTransformerEmbedder(peer, device, trust_remote_code, dtype)
+        # The benchmark's texts hold its instructions: a prompt of the model's own would be a second one.
+        embedder = SentenceTransformerEmbedder(peer, device, trust_remote_code, dtype, own_prompts=False)
     elif embeddings_dir is None:
         embedder = PlumeEmbedder(model, paradigm, latent_steps, device, dtype, max_new_tokens)
     outcomes = _evaluate(chosen, Settings(version, media_dir, out, hub_dir, embeddings_dir, batch_size), embedder)

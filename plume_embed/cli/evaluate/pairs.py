@@ -51,7 +51,8 @@ def pairs(
 ) -> None:
     """Pairs of your own: is the positive found among all positives and negatives of the file?
 
-    An item that equals the query does not compete with its positive.     Several models share a table. `train pairs` keeps what it held out in OUTPUT_DIR/held_out.jsonl.
+    An item that equals the query does not compete with its positive. Several models share a table. `train pairs` keeps
+    what it held out in OUTPUT_DIR/held_out.jsonl.
     """
     sizes = _sizes(truncate)
     check_output(json_to, "--json", files)

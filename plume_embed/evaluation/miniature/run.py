@@ -22,7 +22,7 @@ from plume_embed.evaluation.miniature import thumbnails
 from plume_embed.evaluation.miniature.media import MediaError, MediaStore, kinds
 from plume_embed.evaluation.miniature.schema import META_TASKS, Side, Task, read_tasks
 from plume_embed.evaluation.miniature.score import query_scores
-from plume_embed.evaluation.similarity import similarities
+from plume_embed.evaluation.similarity import similarities, unfit
 
 if TYPE_CHECKING:
     from plume_embed.evaluation.miniature.store import ScoreStore
@@ -186,11 +186,12 @@ def _embedded(
             found.refusal = str(error)
             break
         found.seconds += time.perf_counter() - begun
+        faults = unfit(embedded)
         for place, ((side, _), vector) in enumerate(zip(part, embedded, strict=True)):
             if place in errors:
                 found.failures[side] = errors[place]
-            elif not np.isfinite(vector).all():
-                found.failures[side] = "its embedding is NaN or infinite"
+            elif place in faults:
+                found.failures[side] = f"its embedding {faults[place]}"
             else:
                 found.vectors[side] = vector
         on_progress(done + len(found.vectors) + len(found.failures), total)

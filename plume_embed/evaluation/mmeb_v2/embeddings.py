@@ -26,6 +26,7 @@ from plume_embed.evaluation.embedders import Embedder, InputError
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
 from plume_embed.evaluation.mmeb_v2.items import Item, Key
 from plume_embed.evaluation.mmeb_v2.tasks import Task
+from plume_embed.evaluation.similarity import unfit
 from plume_embed.stored import naming, read_arrays, read_json
 
 ITEMS_PER_PART = 256
@@ -71,7 +72,7 @@ class EmbeddingCache:
         """A task's vectors: from the cache, or embedded by all processes together.
 
         Raises:
-            ValueError: an input that cannot be embedded, or a vector that is not finite, naming it.
+            ValueError: an input that cannot be embedded, or a vector that is not finite or not of unit norm, naming it.
         """
         name, items = pool.task.name, pool.items
         digest = self.ranks.together(lambda: digest_of(items, self.media_dir))
@@ -107,10 +108,8 @@ class EmbeddingCache:
                     vectors = self._vectors(chunk, max(0, num_queries - starts[number]), batch_size)
                 except InputError as error:
                     raise ValueError(f"{_place(pool, starts[number] + error.index)}: {error.reason}") from error
-                broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-                if len(broken):
-                    place = _place(pool, starts[number] + int(broken[0]))
-                    raise ValueError(f"{place}: its embedding is NaN or infinite")
+                for place, reason in unfit(vectors).items():
+                    raise ValueError(f"{_place(pool, starts[number] + place)}: its embedding {reason}")
                 seconds, cut = np.float64(time.perf_counter() - begun), np.int64(self._num_cut() - cut_before)
                 _save_whole(file, vectors=vectors, seconds=seconds, cut=cut, warm=np.bool_(self._is_warm))
                 self._is_warm = True

@@ -18,10 +18,9 @@ from plume_embed.evaluation.metrics import by_query
 from plume_embed.evaluation.metrics.ranking import CUTOFFS, GAINS
 from plume_embed.evaluation.mmeb_v2.candidates import Pool
 from plume_embed.evaluation.mmeb_v2.items import Key
-from plume_embed.evaluation.similarity import similarities
+from plume_embed.evaluation.similarity import similarities, unfit
 
 UPSTREAM_ORDER = "_upstream_order"
-_NORM_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -184,12 +183,5 @@ def _reciprocal_rank(prediction: Prediction, k: int) -> float:
 def _check_vectors(kind: str, vectors: NDArray[np.float32], expected: int) -> None:
     if vectors.ndim != 2 or len(vectors) != expected:
         raise ValueError(f"the {kind} embeddings have shape {vectors.shape}, expected [{expected}, D]")
-    norms = np.linalg.norm(vectors, axis=1)
-    broken = np.flatnonzero(~np.isfinite(norms))
-    if len(broken):
-        raise ValueError(f"the embedding of {kind} {broken[0]} is NaN or infinite ({len(broken)} such in all)")
-    uneven = np.flatnonzero(np.abs(norms - 1) > _NORM_TOLERANCE)
-    if len(uneven):
-        raise ValueError(
-            f"the embedding of {kind} {uneven[0]} has norm {norms[uneven[0]]:.3f}; normalise embeddings to unit norm"
-        )
+    for place, reason in unfit(vectors).items():
+        raise ValueError(f"the embedding of {kind} {place} {reason}")

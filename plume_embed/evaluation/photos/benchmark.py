@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plume_embed.evaluation.similarity import similarities
+from plume_embed.evaluation.similarity import ranked, similarities
 from plume_embed.stored import naming, read_json
 
 FILE = "photos.json"
@@ -41,13 +41,15 @@ class RankingTask:
     gold: list[list[int]]
 
     def ranks(self, query_vectors: NDArray[np.float32], candidate_vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-        """The rank of each query's best right candidate, from 1; of a tie the last place counts. [Q]"""
-        found = similarities(query_vectors, candidate_vectors)  # [Q, C]
-        ranks = np.empty(len(self.gold), dtype=np.int64)
-        for query, gold in enumerate(self.gold):
-            wrong = np.delete(found[query], gold)
-            ranks[query] = 1 + (wrong >= found[query, gold].max()).sum()
-        return ranks
+        """The rank of each query's best right candidate, from 1; of a tie the last place counts. [Q]
+
+        Raises:
+            ValueError: a query without a right candidate, or a vector that is NaN or infinite.
+        """
+        numbers = np.arange(len(self.candidates))
+        correct = (np.isin(numbers, gold) for gold in self.gold)
+        found = ranked(similarities(query_vectors, candidate_vectors), correct)
+        return np.array([1 + right.argmax() for right in found], dtype=np.int64)
 
     def chance_ranks(self) -> NDArray[np.float64]:
         """The expected share of hits at each cut-off for a random order: [Q, C], column k - 1 for the cut-off k."""
@@ -121,8 +123,10 @@ def _check(content: dict[str, Any]) -> None:
     for stamp in content["stamps"]:
         _check_texts("file and caption of a stamp", [stamp["file"], stamp["caption"]])
     for photo in content["sentences"]:
-        if not isinstance(photo["sentences"], list):
-            raise ValueError(f"sentences must be a list of texts, got {photo['sentences']!r}")
+        if not isinstance(photo["sentences"], list) or not photo["sentences"]:
+            raise ValueError(
+                f"sentences of a photograph must be a list of at least one text, got {photo['sentences']!r}"
+            )
         _check_texts("file and sentences of a photograph", [photo["file"], *photo["sentences"]])
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plume_embed.evaluation.embedders import Embedder, check_names
+from plume_embed.evaluation.embedders import Embedder, InputError, check_names
 from plume_embed.evaluation.photos.benchmark import RankingTask
 from plume_embed.evaluation.photos.report import Contestant
+from plume_embed.evaluation.similarity import unfit
 from plume_embed.stored import naming, read_arrays
 
 PEERS = "peers"
@@ -23,38 +24,38 @@ def evaluate(
     batch_size: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Contestant]:
-    """Ranks of embedders; one that does not take pictures ranks nothing.
+    """Ranks of embedders; a task of a kind that a model does not take (pictures, for a text model) is left out of its.
 
     Raises:
         InputError: an input that cannot be embedded.
         ValueError: two models that a table could not tell apart.
     """
     check_names(embedders)
-    queries, candidates = (
-        {_key(item): item for task in tasks for item in items(task)}
-        for items in (lambda task: task.queries, lambda task: task.candidates)
-    )
-    both, done, found = queries | candidates, 0, []
-    is_one_way = [embedder.documents is embedder for embedder in embedders]
-    total = sum(len(both) if alike else len(queries) + len(candidates) for alike in is_one_way)
+    chosen = [[task for task in tasks if _takes(embedder, task)] for embedder in embedders]
+    sides = [_sides(embedder, of_model) for embedder, of_model in zip(embedders, chosen, strict=True)]
+    done, total = 0, sum(len(inputs) for of_model in sides for _, inputs in of_model)
 
     def embed(embedder: Embedder, inputs: dict[str, dict[str, Any]]) -> dict[str, NDArray[np.float32]]:
         nonlocal done
         keys, vectors = list(inputs), {}
         for start in range(0, len(keys), 4 * batch_size):
             part = keys[start : start + 4 * batch_size]
-            vectors |= dict(zip(part, embedder.embed([inputs[key] for key in part], batch_size), strict=True))
+            try:
+                found = embedder.embed([inputs[key] for key in part], batch_size)
+            except InputError as error:
+                raise InputError(start + error.index, f"{part[error.index]}: {error.reason}") from error
+            vectors |= dict(zip(part, found, strict=True))
             done += len(part)
             on_progress(done, total)
         return vectors
 
-    for embedder, alike in zip(embedders, is_one_way, strict=True):
-        of_queries = embed(embedder, both if alike else queries)
-        of_candidates = of_queries if alike else embed(embedder.documents, candidates)
-        ranks = _all_ranks(tasks, of_queries, of_candidates)
+    contestants = []
+    for embedder, of_model, to_embed in zip(embedders, chosen, sides, strict=True):
+        vectors = [embed(one, inputs) for one, inputs in to_embed]
+        ranks = _all_ranks(of_model, vectors[0], vectors[-1])
         facts = (embedder.num_latent_steps, ranks, embedder.paradigm, embedder.fingerprint)
-        found.append(Contestant(embedder.name, *facts))
-    return found
+        contestants.append(Contestant(embedder.name, *facts))
+    return contestants
 
 
 def stored_peers(tasks: Sequence[RankingTask], data: Path) -> list[Contestant]:
@@ -70,12 +71,30 @@ def stored_peers(tasks: Sequence[RankingTask], data: Path) -> list[Contestant]:
     for file in sorted((data / PEERS).glob("*.npz")):
         keys, rows = read_arrays(file, "keys", "vectors")
         with naming(file):
-            if rows.ndim != 2 or rows.dtype.kind != "f" or not np.isfinite(rows).all():
-                raise ValueError("vectors must be [N, D], real and finite")
+            if rows.ndim != 2 or rows.dtype.kind != "f":
+                raise ValueError("vectors must be [N, D] and real")
+            for place, reason in unfit(rows).items():
+                raise ValueError(f"the vector of {str(keys[place])!r} {reason}")
             vectors = dict(zip(keys.tolist(), rows, strict=True))
             vectors = {_key_in(data, key): vector for key, vector in vectors.items()}
         found.append(Contestant(file.stem, None, _all_ranks(tasks, vectors, vectors)))
     return found
+
+
+def _takes(embedder: Embedder, task: RankingTask) -> bool:
+    return all(embedder.supports(kinds) for kinds in {tuple(item) for item in (*task.queries, *task.candidates)})
+
+
+def _sides(embedder: Embedder, tasks: Sequence[RankingTask]) -> list[tuple[Embedder, dict[str, dict[str, Any]]]]:
+    """What a model embeds as queries and as candidates; one part where it embeds both alike."""
+    queries, candidates = (
+        {_key(item): item for task in tasks for item in items(task)}
+        for items in (lambda task: task.queries, lambda task: task.candidates)
+    )
+    documents = embedder.documents
+    return (
+        [(embedder, queries | candidates)] if documents is embedder else [(embedder, queries), (documents, candidates)]
+    )
 
 
 def _all_ranks(

@@ -1,7 +1,7 @@
 """How well a model finds the positives of pairs: each query among all positives and negatives of the rows.
 
-A pool item that equals the query is no candidate of it, unless it is an answer: in a mirrored file or a chain, any model
-puts the query itself first.
+An item of the pool that equals the query is no candidate of it, unless it is an answer: in a mirrored file or a chain
+any model would put the query itself first.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plume_embed.evaluation.metrics import by_query
-from plume_embed.evaluation.similarity import similarities
+from plume_embed.evaluation.similarity import ranked, similarities
 from plume_embed.training.data.pair_rows import PairRow, item_key
 
 HITS = (1, 5, 10)
@@ -67,20 +67,25 @@ class PairPool:
         return asked, pool
 
     def scores(self, queries: NDArray[np.float32], pool: NDArray[np.float32]) -> dict[str, list[float]]:
-        """Hits and NDCG in 0..1 of each query, by cosine; of a tie what comes first in the rows is first."""
-        queries, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, pool))
+        """Hits and NDCG in 0..1 of each query, by cosine; see [`ranked`].
+
+        Raises:
+            ValueError: a vector that is NaN, infinite or zero.
+        """
+        with np.errstate(invalid="ignore"):  # a zero vector becomes NaN, and is refused
+            queries, pool = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, pool))
         alike = similarities(queries, pool)  # [Q, N]
         place = {key: number for number, key in enumerate(self.pool)}
         for row, key in enumerate(self.queries):
             if key in place and key not in self.answers[key]:
                 alike[row, place[key]] = -np.inf  # behind all others, where it takes no place from them
-        order = np.argsort(-alike, axis=1, kind="stable")[:, :_MOST]  # [Q, 10]
-        names = list(map(str, self.pool))
-        rankings = [[names[place] for place in row] for row in order]
-        right = [list(map(str, self.answers[key])) for key in self.queries]
-        found = {f"hit_at_{k}": by_query("hit_at_k", rankings, right, k=k) for k in HITS}
+        keys = np.array(list(self.pool))
+        found = list(ranked(alike, (np.isin(keys, list(self.answers[key])) for key in self.queries)))
+        rankings = [[str(number) for number in range(len(row))][:_MOST] for row in found]
+        right = [[str(number) for number in np.flatnonzero(row)] for row in found]
+        scores = {f"hit_at_{k}": by_query("hit_at_k", rankings, right, k=k) for k in HITS}
         grades = [[1] * len(labels) for labels in right]
-        return found | {NDCG: by_query("ndcg_at_k", rankings, right, grades=grades, k=_MOST, gain="linear")}
+        return scores | {NDCG: by_query("ndcg_at_k", rankings, right, grades=grades, k=_MOST, gain="linear")}
 
 
 def mean_scores(scores: dict[str, list[float]]) -> dict[str, float]:
