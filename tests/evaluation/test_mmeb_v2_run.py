@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from mmeb_v2_data import FIXTURES, task_named, write_frames, write_picture, write_table
 
+from plume_embed.atomic import partial_beside
 from plume_embed.cli.main import main
 from plume_embed.evaluation.distributed import Ranks
 from plume_embed.evaluation.embedders import InputError, PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
@@ -282,6 +283,28 @@ def test_changed_media_and_another_model_are_embedded_again(benchmark_dir):
     benchmark_dir.run(again, NAMES[:1])
     benchmark_dir.run(other, NAMES[:1], out=benchmark_dir.root / "other")
     assert again.embedded == other.embedded == 8
+
+
+def test_a_picture_replaced_by_one_of_equal_size_is_embedded_again(benchmark_dir):
+    picture = benchmark_dir.media / "image-tasks/MMEB/ImageNet-1K/0.jpg"
+    benchmark_dir.run(names=NAMES[:1])
+    before = picture.stat()
+    picture.write_bytes(picture.read_bytes()[:-1] + b"\0")
+    again = HashEmbedder()
+    benchmark_dir.run(again, NAMES[:1])
+    assert picture.stat().st_size == before.st_size and again.embedded == 8
+
+
+def test_what_a_killed_process_left_of_a_part_is_no_part(benchmark_dir, monkeypatch):
+    monkeypatch.setattr(embeddings, "ITEMS_PER_PART", 3)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark_dir.run(HashEmbedder(until=2), NAMES[:1])
+    (part, *_) = sorted(benchmark_dir.out.glob("embeddings/*/*.parts/0*.npz"))
+    shutil.copy(part, partial_beside(part))
+    benchmark_dir.run(names=NAMES[:1])
+    stopped = scores_in(benchmark_dir.out)
+    benchmark_dir.run(names=NAMES[:1], out=benchmark_dir.root / "whole")
+    assert stopped and stopped == scores_in(benchmark_dir.root / "whole")
 
 
 def test_a_run_stopped_between_parts_goes_on_where_it_was(benchmark_dir, monkeypatch):

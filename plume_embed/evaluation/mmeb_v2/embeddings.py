@@ -133,7 +133,7 @@ class EmbeddingCache:
         remedy = f"Remove {parts}: the task is then embedded again."
         loaded = [
             read_arrays(file, "vectors", "seconds", "cut", "warm", remedy=remedy)
-            for file in sorted(parts.glob("*.npz"))
+            for file in sorted(parts.glob("[0-9]*.npz"))  # not what a killed process left of one
         ]
         vectors = np.concatenate([part[0] for part in loaded])
         timed = [part for part in loaded if part[3]] or loaded
@@ -203,10 +203,14 @@ def below_media_root(key: Key, task: Task) -> Key:
 
 
 def digest_of(items: Sequence[Item], media_dir: Path) -> str:
-    """SHA-256 of texts, media paths below the media folder and file sizes: changes when the inputs do."""
+    """SHA-256 of texts, of media paths below the media folder, and of the files' sizes and times of writing.
+
+    Changes when the inputs do. A file that was copied anew, with a time of its own, counts as another one.
+    """
     digest = hashlib.sha256()
     for item in items:
-        media = [(os.path.relpath(path, media_dir), path.stat().st_size) for path in item.media]
+        files = [(path, path.stat()) for path in item.media]
+        media = [(os.path.relpath(path, media_dir), stat.st_size, stat.st_mtime_ns) for path, stat in files]
         digest.update(json.dumps([item.kind, item.text, media]).encode())
     return digest.hexdigest()
 
