@@ -30,6 +30,7 @@ from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, DEFAULT_CACHE
 from evaluation.miniature.sources.render import render_all
 from evaluation.miniature.stills import tasks as stills_tasks
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.evaluation.miniature.schema import SUMMARY, Built, file_stem, write_media, write_pairs, write_tasks
 
 # What is built from the stills, in this order: a name and a function `(Context) -> Built`, see `parts.py`.
@@ -284,4 +285,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

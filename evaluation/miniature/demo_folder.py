@@ -19,6 +19,7 @@ import typer
 from evaluation.miniature.sources.concepts import Concept, match_pictures, read_concepts
 from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, DEFAULT_CACHE, STYLE_PACKAGES, Package, fetch
 from evaluation.miniature.sources.render import png_bytes, render
+from plume_embed.command import run_command
 from plume_embed.evaluation.miniature.stills import TEST_STYLE
 
 # How many pictures of each group, and from which of its subgroups: those whose members are told apart at a glance.
@@ -165,4 +166,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

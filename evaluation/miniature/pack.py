@@ -13,6 +13,7 @@ from typing import Annotated
 import pyarrow.parquet as pq
 import typer
 
+from plume_embed.command import run_command
 from plume_embed.evaluation.miniature.schema import write_media
 
 GROUP = "training"
@@ -75,4 +76,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -18,6 +18,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 from evaluation.miniature.sources.packages import fetch
+from plume_embed.command import run_command
 
 from .sources import FOLDERS, STAMPS
 
@@ -99,4 +100,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

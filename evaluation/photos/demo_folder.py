@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from PIL import Image
 
 from evaluation.miniature.sources.packages import Package, fetch
 from evaluation.photos.sources import SKIMAGE, SKLEARN, STDLIB
+from plume_embed.command import run_command
 
 OUT = Path("examples/photographs")
 _LONGEST, _QUALITY = 480, 88
@@ -89,4 +89,4 @@ def write_folder(out: Path = OUT, cache: Path = Path(".data/packages")) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(write_folder)
+    run_command(write_folder)

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 import typer
 from PIL import Image
 
+from plume_embed.command import run_command
 from training.plume_small.data import class_texts
 from training.plume_small.sources import teacher_folder
 from training.plume_small.teacher import Teacher
@@ -61,4 +62,4 @@ def main(data: Annotated[Path, typer.Option(help="What `make photos` wrote.")] =
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
+from plume_embed.command import error_line, one_line
+
 if TYPE_CHECKING:
     from plume_embed.index.search import Hit
     from plume_embed.index.update import UpdateReport
@@ -28,18 +30,6 @@ def make_console(stderr: bool = False, quiet: bool = False) -> Console:
     if not console.is_terminal:
         console.width = _WIDTH_OF_PIPES
     return console
-
-
-def one_line(text: str) -> str:
-    """Text of any origin in one line, with whatever could move the cursor or change the terminal written out."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
-def error_line(message: str) -> str:
-    """A message in one line, its white space collapsed: libraries write paragraphs."""
-    return one_line(" ".join(message.split()))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plume_embed.cli.console import counted, make_console, one_line, progress_bar
+from plume_embed.cli.console import counted, make_console, progress_bar
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports, load_encoder
 from plume_embed.cli.options import (
@@ -18,6 +18,7 @@ from plume_embed.cli.options import (
     PixelsOption,
     StepsOption,
 )
+from plume_embed.command import one_line
 
 if TYPE_CHECKING:
     from plume_embed.corpus.embed import Engine

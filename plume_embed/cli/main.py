@@ -12,7 +12,6 @@ from typer.models import CommandInfo
 from plume_embed import __version__
 from plume_embed.cli import interrupts
 from plume_embed.cli.bench import app as bench
-from plume_embed.cli.console import error_line
 from plume_embed.cli.convert import convert
 from plume_embed.cli.embed import embed
 from plume_embed.cli.evaluate.app import app as evaluate
@@ -26,6 +25,7 @@ from plume_embed.cli.report import report
 from plume_embed.cli.search import search
 from plume_embed.cli.serve import serve
 from plume_embed.cli.train import train
+from plume_embed.command import error_line
 
 app = typer.Typer(
     name="plume-embed",

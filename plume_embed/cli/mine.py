@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from plume_embed.cli.console import counted, make_console, one_line, progress_bar
+from plume_embed.cli.console import counted, make_console, progress_bar
 from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
 from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, ModelOption, StepsOption
+from plume_embed.command import one_line
 from plume_embed.outputs import check_output
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plume_embed.cli.console import hits_as_json, make_console, one_line, print_hits, print_json, print_paths
+from plume_embed.cli.console import hits_as_json, make_console, print_hits, print_json, print_paths
 from plume_embed.cli.index import UpdateChoices, bring_up_to_date, existing_folders
 from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
 from plume_embed.cli.options import (
@@ -28,6 +28,7 @@ from plume_embed.cli.options import (
     VerboseOption,
     VerifyOption,
 )
+from plume_embed.command import one_line
 
 if TYPE_CHECKING:
     import numpy as np

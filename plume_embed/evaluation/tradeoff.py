@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from plume_embed.atomic import replacing
+from plume_embed.command import run_command
 from plume_embed.evaluation.embedders import read_out_label
-from plume_embed.evaluation.miniature.report import MEAN
+from plume_embed.evaluation.miniature.report import BENCHMARK, MEAN
 from plume_embed.evaluation.miniature.schema import META_TASKS, Task
+from plume_embed.evaluation.written import read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +79,9 @@ def write_plot(report: Mapping[str, Any], file: Path, batch_size: int | None = N
     from matplotlib.ticker import ScalarFormatter
 
     sizes = sorted({int(size) for model in report["models"] for size in model["ms_per_item"]})
-    size = str(batch_size or min(sizes, default=1))
+    if not sizes:
+        raise ValueError("There is nothing to plot: no latency was measured; evaluate with --latency-rounds from 1.")
+    size = str(batch_size or min(sizes))
     points = [m for m in report["models"] if m["means"].get(of) is not None and size in m["ms_per_item"]]
     if not points:
         raise ValueError(
@@ -160,8 +163,10 @@ def main(
     of: Annotated[str, typer.Option(help="A meta-task, e.g. I-RET, instead of the mean of all nine.")] = MEAN,
 ) -> None:
     """Draw accuracy against latency, e.g. `python -m plume_embed.evaluation.tradeoff results.json figure.svg`."""
-    typer.echo(write_plot(json.loads(file.read_text()), out, batch_size, of))
+    if of not in (MEAN, *META_TASKS):
+        raise ValueError(f"--of is {MEAN} or one of {', '.join(META_TASKS)}, got {of!r}.")
+    typer.echo(write_plot(read_results(file, BENCHMARK), out, batch_size, of))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -15,8 +15,9 @@ from rich.console import Console
 from small_files import write_pdf, write_picture, write_video
 
 from plume_embed import PlumeModel
-from plume_embed.cli.console import one_line, print_hits
+from plume_embed.cli.console import print_hits
 from plume_embed.cli.main import app, main
+from plume_embed.command import one_line
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.search import Hit
 

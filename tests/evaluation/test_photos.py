@@ -233,6 +233,19 @@ def test_reports_of_several_runs_are_joined_with_peers_last_and_other_benchmarks
         report.joined([first, other])
 
 
+@pytest.mark.parametrize("fingerprints", [(None, None), ("a", None), (None, "b")])
+def test_without_fingerprints_a_model_is_the_same_only_if_its_scores_are(fingerprints):
+    def one(fingerprint: str | None, score: float) -> dict:
+        scores = {"captions -> photos": {"R@1": [score, 0.1, 0.3]}}
+        model = {"model": "m", "num_latent_steps": 8, "fingerprint": fingerprint, "scores": scores}
+        return {"conditions": {"benchmark": "b"}, "tasks": {}, "models": [model]}
+
+    first, other = fingerprints
+    assert len(report.joined([one(first, 0.2), one(other, 0.2)])["models"]) == 1
+    with pytest.raises(ValueError, match=r"m \(K = 8\) has other weights or another precision"):
+        report.joined([one(first, 0.2), one(other, 0.25)])
+
+
 def test_the_digest_changes_with_a_pixel(data):
     before = digest(data)
     Image.new("RGB", (4, 4), (0, 9, 0)).save(data / "stamps" / "0.png")

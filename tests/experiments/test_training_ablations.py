@@ -33,7 +33,6 @@ from training.ablations.rows import (
     with_segments,
 )
 from training.ablations.tables import markdown, paired_difference, summarise
-from training.command import run_command
 from training.hops import HOPS
 from training.hops.task import HopsTask
 
@@ -411,13 +410,3 @@ def test_the_table_of_a_task_with_families_shows_them_instead_of_presses():
 def test_an_unknown_row_is_named():
     with pytest.raises(ValueError, match="No row 'half'; there are full,"):
         row_named("half")
-
-
-def test_what_the_caller_can_mend_ends_in_one_line_on_the_command_line(monkeypatch, capsys):
-    def main(rows: str = "full") -> None:
-        raise ValueError(f"No row {rows!r};\nthere are others.")
-
-    monkeypatch.setattr("sys.argv", ["grid", "--rows", "half"])
-    with pytest.raises(SystemExit) as end:
-        run_command(main)
-    assert end.value.code == 2 and capsys.readouterr().err == "No row 'half'; there are others.\n"

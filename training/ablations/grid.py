@@ -22,6 +22,7 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 
+from plume_embed.command import run_command
 from plume_embed.index.place import lock_file
 from plume_embed.pools import end_with_parent
 from plume_embed.quiet import quiet_libraries
@@ -37,7 +38,6 @@ from training.ablations.rows import (
     rows_called,
     with_rate,
 )
-from training.command import run_command
 
 RESULTS = "results.json"
 # One thread a run. glibc keeps the memory of a step for the next one, in huge pages: a step of `tiny` fills some

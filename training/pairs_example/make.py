@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 from PIL import Image, ImageFilter, ImageOps
 
+from plume_embed.command import run_command
+
 PICTURES = Path("examples/pictures")
 
 
@@ -45,4 +47,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -13,10 +13,10 @@ import typer
 from rich.console import Console
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.training.recipe import load_recipe
 from plume_embed.training.run import run
 from training.ablations.archive import check_is_of
-from training.command import run_command
 from training.pairs_example.make import main as make
 
 RESULTS = Path(__file__).parent / "results" / "sketches.json"

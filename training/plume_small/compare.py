@@ -24,11 +24,11 @@ from PIL import Image
 from rich.console import Console
 
 from plume_embed.atomic import replacing, write_json
+from plume_embed.command import run_command
 from plume_embed.evaluation.photos.benchmark import RankingTask, read_tasks
 from plume_embed.evaluation.photos.benchmark import digest as digest_of_photographs
 from plume_embed.evaluation.photos.report import CUTOFFS
 from training.ablations.tables import interval, paired_difference
-from training.command import run_command
 from training.plume_small.data import digest_of_data, prepare
 from training.plume_small.pictures import picture_meanings
 from training.plume_small.tower import load_tower, maps

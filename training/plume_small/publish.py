@@ -18,6 +18,7 @@ import torch
 import typer
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.training.log import read_log
 from training.plume_small.card import model_card
 from training.plume_small.train import CHAINS, SHIPPED, WORK, train
@@ -72,4 +73,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 import typer
 
+from plume_embed.command import run_command
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 from training.plume_small.data import Data, prepare
@@ -144,7 +145,12 @@ def train(seed: int, chain: str = SHIPPED, work: Path = WORK, device: str = "cpu
 
     Returns:
         The trained model, on the device, and its processor.
+
+    Raises:
+        ValueError: there is no such chain.
     """
+    if chain not in CHAINS:
+        raise ValueError(f"--chain is one of {', '.join(CHAINS)}, got {chain!r}.")
     folder, stages = work / f"seed-{seed}", CHAINS[chain]
     numbers = stages[-1].num_latent_steps[-1][1]
     settings: dict[str, Any] = {"num_latent_steps": max(numbers)}
@@ -174,4 +180,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -12,6 +12,7 @@ import torch
 import typer
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from plume_embed.command import run_command
 from plume_embed.model.families_plume import backbone_family
 from plume_embed.model.family_plume import SmallSizes
 from plume_embed.training.data.folder_corpus import read_folder
@@ -74,4 +75,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

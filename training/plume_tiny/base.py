@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
+from plume_embed.command import run_command
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
 
@@ -50,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.command import run_command
+
 
 def collect(runs: list[Path]) -> dict[str, dict]:
     """What each run ended with, by the name of its folder; the folder's own place is left out.
@@ -55,4 +57,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

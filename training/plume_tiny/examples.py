@@ -8,6 +8,7 @@ import torch
 import typer
 
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.command import run_command
 
 
 def embed(model: PlumeModel, processor: PlumeProcessor, items: list, batch_size: int = 32) -> torch.Tensor:
@@ -55,4 +56,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

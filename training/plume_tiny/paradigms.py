@@ -17,13 +17,13 @@ from typing import Annotated, Any
 import typer
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.training.log import read_log
 from plume_embed.training.recipe import load_recipe
 from training.ablations.archive import is_of
 from training.ablations.fork import fork_step
 from training.ablations.grid import RESULTS, Grid, run_grid
 from training.ablations.rows import TRUNK_ROW, row_named
-from training.command import run_command
 from training.plume_tiny import TINY
 
 # Row of the ablations: how its model is read in `evaluate miniature`, "" for as it was trained.

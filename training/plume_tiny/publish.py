@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.command import run_command
 from plume_embed.training.log import read_log
 from training.plume_tiny.collect import collect
 
@@ -57,4 +58,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

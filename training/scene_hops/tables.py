@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from plume_embed.command import run_command
 from plume_embed.evaluation.tradeoff import check_format, save_figure
 from training.scene_hops import scenes
 from training.scene_hops.scenes import FAMILIES, MAX_HOPS
@@ -96,4 +97,4 @@ def _line(label: str, seeds: str, hits: list[float], empty: int = 0) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -17,6 +17,7 @@ import typer
 from rich.progress import track
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.quiet import quiet_libraries
 from plume_embed.training.tasks import make_task
 from training.ablations.rows import ROWS, recipe_of, row_named
@@ -111,4 +112,4 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.evaluation.tradeoff import check_format, save_figure
 from training.ablations.rows import TRUNK_ROW, recipe_behind
-from training.command import run_command
 from training.steps.diagnose import RESULTS
 from training.steps.tables import Entry, groups
 from training.steps.variants import ABLATIONS, check_task

@@ -17,6 +17,7 @@ import torch
 import typer
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from plume_embed.quiet import quiet_libraries
 from plume_embed.training.latents.causal import embed_with, other_queries, record, replaced, similarities
@@ -166,4 +167,4 @@ def _line(key: str, found: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

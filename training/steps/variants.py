@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from plume_embed.command import run_command
 from plume_embed.evaluation.tradeoff import check_format, save_figure
 from plume_embed.training.recipe import Recipe
 from training.ablations.rows import ROWS, recipe_behind
 from training.ablations.tables import interval, shown_parts
-from training.command import run_command
 
 RESULTS = Path(__file__).parent / "results" / "hops_variants.json"
 ABLATIONS = Path(__file__).parent.parent / "ablations" / "results" / "hops.json"

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from plume_embed.atomic import write_json
-from plume_embed.cli.console import error_line, make_console, progress_bar
+from plume_embed.cli.console import make_console, progress_bar
 from plume_embed.cli.evaluate.contestants import ModelOptions, Variant, load_contestants, parse_steps
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
@@ -22,6 +22,7 @@ from plume_embed.cli.options import (
     StepsOption,
     TrustCodeOption,
 )
+from plume_embed.command import error_line
 from plume_embed.outputs import check_output
 
 

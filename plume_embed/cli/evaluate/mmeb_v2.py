@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plume_embed.atomic import write_json, write_text
-from plume_embed.cli.console import counted, error_line, make_console, one_line, progress_bar
+from plume_embed.cli.console import counted, make_console, progress_bar
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
@@ -21,6 +21,7 @@ from plume_embed.cli.options import (
     StepsOption,
     TrustCodeOption,
 )
+from plume_embed.command import error_line, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

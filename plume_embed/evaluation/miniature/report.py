@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
+from plume_embed.command import run_command
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from plume_embed.evaluation.miniature.run import Contestant
 from plume_embed.evaluation.miniature.schema import META_TASKS, METRICS, Task, digest_of
 from plume_embed.evaluation.miniature.score import chance_scores
+from plume_embed.evaluation.written import read_results
 
 BENCHMARK = "miniature"
 MEAN = "mean"
@@ -283,11 +284,11 @@ def main(
     file: Annotated[Path, typer.Argument(help="What `plume-embed evaluate miniature --json FILE` wrote.")],
 ) -> None:
     """Print results as documents show them, e.g. `python -m plume_embed.evaluation.miniature.report results.json`."""
-    report = json.loads(file.read_text())
+    report = read_results(file, BENCHMARK)
     typer.echo(markdown(report))
     for line in notes(report):
         typer.echo(f"- {line}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

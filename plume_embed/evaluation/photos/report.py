@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,10 +17,13 @@ from rich import box
 from rich.table import Table
 
 from plume_embed.atomic import write_json
+from plume_embed.command import run_command
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
 from plume_embed.evaluation.embedders import read_out_label
 from plume_embed.evaluation.photos.benchmark import RankingTask
+from plume_embed.evaluation.written import read_results
 
+BENCHMARK = "photos"
 CUTOFFS = (1, 5, 10)
 MEDIAN = "median rank"
 CHANCE = "chance"
@@ -64,7 +66,7 @@ def as_dict(
     ]
     chance = {"model": CHANCE, "num_latent_steps": None, "scores": {task.name: _chance(task) for task in tasks}}
     return {
-        "benchmark": "photos",
+        "benchmark": BENCHMARK,
         "conditions": conditions,
         "tasks": {task.name: {"queries": len(task.queries), "candidates": len(task.candidates)} for task in tasks},
         "models": [*models, chance],
@@ -151,7 +153,7 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
     for report in reports:
         for model in report["models"]:
             first = models.setdefault(_name(model), model)
-            if first.get("fingerprint") != model.get("fingerprint"):  # version 0.1 wrote none
+            if not _is_one_model(first, model):
                 raise ValueError(
                     f"{_name(model)} has other weights or another precision in another of these reports; give the "
                     "models' folders names of their own, and evaluate again."
@@ -161,16 +163,22 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
     return reports[0] | {"models": [model for _, model in ordered]}
 
 
+def _is_one_model(first: dict[str, Any], other: dict[str, Any]) -> bool:
+    """By their fingerprints; stored vectors have none and version 0.1 wrote none: then by their scores."""
+    marks = first.get("fingerprint"), other.get("fingerprint")
+    return first.get("scores") == other.get("scores") if None in marks else marks[0] == marks[1]
+
+
 def main(
     files: Annotated[list[Path], typer.Argument(help="What `plume-embed evaluate photos --json` wrote.")],
     json_to: Annotated[Path | None, typer.Option("--json", help="Also write the joined report here.")] = None,
 ) -> None:
     """Print the tables in Markdown."""
-    report = joined([json.loads(file.read_text()) for file in files])
+    report = joined([read_results(file, BENCHMARK) for file in files])
     if json_to is not None:
         write_json(json_to, report)
     typer.echo(markdown(report))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)
