@@ -1,6 +1,6 @@
 """Phrases of the documents that hold a number, each made from a committed result; a test holds the pages to them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from docs.committed import H100, model_named, read
@@ -60,6 +60,7 @@ def figures() -> dict[str, list[str]]:
         "docs/results/plume_tiny.md": [
             f"{mean:.1f} %",
             f"{100 * stills['means']['mean'][0]:.1f} %",
+            searches_by_name(report, tiny),
             _interval(tiny["difference"]["mean"]),
             _interval(full["difference"]["mean"]),
             f"{100 * found['names_hit_at_1']:.0f} %",
@@ -122,6 +123,29 @@ def hits_by_seed() -> list[str]:
     gains = (rows[name]["difference_to_full"]["mean"] for name in ("stages_6_dealt", "full_distilled"))
     phrases += ["{:+.1f} and {:+.1f} points".format(*(100 * gain for gain in gains))]
     return [*phrases, f"({100 * rows['k_6_dealt']['mean']:.1f} %)", f"({100 * rows['k_4_decoded']['mean']:.1f} %)"]
+
+
+def searches_by_name(report: Mapping[str, Any], model: Mapping[str, Any]) -> str:
+    """The least and the most that a model finds first by a name, of unseen and of known concepts, and by chance.
+
+    Raises:
+        ValueError: an interval of unseen concepts reaches down to chance, which the page denies.
+    """
+    found: dict[str, list[tuple[float, float, float]]] = {"unseen": [], "known": []}  # share, its lower end, chance
+    for task, scores in zip(report["tasks"], model["scores"], strict=True):
+        if task["task"].split("/")[1].startswith("text to "):
+            share, low, _ = scores[task["metric"]]
+            found[task["concepts"]].append((100 * share, 100 * low, 100 * task["chance"]))
+    if any(low <= chance for _, low, chance in found["unseen"]):
+        raise ValueError("docs/results/plume_tiny.md says above chance of unseen names: a task is not.")
+
+    def span(values: Iterable[float]) -> str:
+        values = sorted(values)
+        return f"{values[0]:.1f} to {values[-1]:.1f} %"
+
+    unseen, known = (span(share for share, *_ in found[concepts]) for concepts in ("unseen", "known"))
+    chances = span(chance for *_, chance in found["unseen"])
+    return f"it finds {unseen} first, above chance ({chances}) and far below known names ({known})"
 
 
 def paradigm_costs() -> str:
