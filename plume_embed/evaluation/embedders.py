@@ -343,12 +343,16 @@ def check_names(embedders: Sequence[Embedder]) -> None:
     """Refuses models that a table could not tell apart.
 
     Raises:
-        ValueError: two have one [`column_name`].
+        ValueError: two have one [`column_name`]: one model named twice, or two models in folders of one name.
     """
-    names = [column_name(embedder) for embedder in embedders]
-    for name in names:
-        if names.count(name) > 1:
+    known: dict[str, str] = {}  # fingerprints by name
+    for embedder in embedders:
+        name = column_name(embedder)
+        if name in known and known[name] == embedder.fingerprint:
+            raise ValueError(f"{name} is named twice; name it once.")
+        if name in known:
             raise ValueError(f"Two models would be called {name}; give their folders names of their own.")
+        known[name] = embedder.fingerprint
 
 
 def _folder_name(folder: Path) -> str:

@@ -202,7 +202,10 @@ def test_stored_peers_are_found_however_the_folder_is_named(data, monkeypatch):
 
 def test_models_that_a_table_could_not_tell_apart_are_refused_before_they_embed(data):
     embedders = [OneHot(), OneHot()]
-    with pytest.raises(ValueError, match="Two models would be called one-hot K=8"):
+    with pytest.raises(ValueError, match="one-hot K=8 is named twice; name it once"):
+        evaluate(read_tasks(data), embedders, batch_size=2)
+    embedders[1].fingerprint = "of other weights"
+    with pytest.raises(ValueError, match="Two models would be called one-hot K=8; give their folders names"):
         evaluate(read_tasks(data), embedders, batch_size=2)
     assert not embedders[0].batches
 

@@ -64,6 +64,10 @@ def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
         parse_steps("0,y1")
 
 
+def test_steps_that_are_named_twice_count_once():
+    assert parse_steps("8, 8,0,z0,cot,cot") == [("latent", 8), ("single", None), ("cot", None)]
+
+
 def test_read_outs_have_columns_of_their_own(released_model_dir):
     found = [
         PlumeEmbedder(released_model_dir, paradigm, steps, device="cpu")
@@ -123,8 +127,12 @@ def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and
 
 
 def test_two_columns_of_one_name_are_refused(data):
+    one, other = ColourEmbedder(), ColourEmbedder()
+    with pytest.raises(ValueError, match="colours K=2 is named twice"):
+        run(data, one, other)
+    other.fingerprint = "of other weights"
     with pytest.raises(ValueError, match="Two models would be called colours K=2"):
-        run(data, ColourEmbedder(), ColourEmbedder())
+        run(data, one, other)
 
 
 def test_a_folder_whose_name_ends_as_steps_do_is_a_folder(data, released_model_dir, tmp_path):

@@ -27,10 +27,12 @@ class ModelOptions:
 def parse_steps(steps: str) -> list[Variant]:
     """`0,8,cot,anchor,z3` as paradigms with their K: 0 is a single pass, cot a rationale; z3 is read at z(3).
 
+    What is named twice counts once.
+
     Raises:
         ValueError: another word.
     """
-    return [_variant(word) for word in steps.split(",")]
+    return list(dict.fromkeys(_variant(word) for word in steps.split(",")))
 
 
 def model_and_steps(given: str | None) -> tuple[str | None, str | None]:
