@@ -51,7 +51,7 @@ def photos(tmp_path: Path) -> Path:
     (tmp_path / "peers").mkdir()
     keys = [f"text: {text} {n}" for text in ("boat", "ship") for n in range(2)]
     keys += [f"image: sentences/{n}.png" for n in range(2)]
-    np.savez(tmp_path / "peers" / "peer.npz", keys=keys, vectors=np.eye(6, 4, dtype=np.float32))
+    np.savez(tmp_path / "peers" / "peer.npz", keys=keys, vectors=np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 0, 1]])
     return tmp_path
 
 
@@ -95,6 +95,11 @@ PHOTOS: dict[str, tuple[Damage, str]] = {
     "a peer that is a text": (written("peers/peer.npz", "vectors"), r"peers/peer\.npz"),
     "a peer without keys": (stored(vectors=np.eye(2)), r"peers/peer\.npz.*keys"),
     "a peer with fewer vectors than keys": (stored(keys=["a", "b"], vectors=np.eye(1)), r"peers/peer\.npz"),
+    "a peer whose vectors are of no unit norm": (
+        stored(keys=["text: a"], vectors=np.full((1, 2), 3.0)),
+        r"peers/peer\.npz.*'text: a' has norm",
+    ),
+    "a peer of NaN": (stored(keys=["text: a"], vectors=np.full((1, 2), np.nan)), r"peers/peer\.npz.*is NaN"),
     "a peer of pickles": (stored(keys=np.array([{}]), vectors=np.eye(1)), r"peers/peer\.npz"),
     "a peer whose vectors are texts": (stored(keys=["a"], vectors=np.array([["b"]])), r"peers/peer\.npz"),
     "a peer of NaN": (stored(keys=["a"], vectors=np.full((1, 4), np.nan)), r"peers/peer\.npz"),
