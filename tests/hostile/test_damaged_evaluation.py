@@ -99,7 +99,6 @@ PHOTOS: dict[str, tuple[Damage, str]] = {
         stored(keys=["text: a"], vectors=np.full((1, 2), 3.0)),
         r"peers/peer\.npz.*'text: a' has norm",
     ),
-    "a peer of NaN": (stored(keys=["text: a"], vectors=np.full((1, 2), np.nan)), r"peers/peer\.npz.*is NaN"),
     "a peer of pickles": (stored(keys=np.array([{}]), vectors=np.eye(1)), r"peers/peer\.npz"),
     "a peer whose vectors are texts": (stored(keys=["a"], vectors=np.array([["b"]])), r"peers/peer\.npz"),
     "a peer of NaN": (stored(keys=["a"], vectors=np.full((1, 4), np.nan)), r"peers/peer\.npz"),
