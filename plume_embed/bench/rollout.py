@@ -90,7 +90,7 @@ def rollout_rows(
         about[RELEASED] = most
     by_column = _by_column(model)
     if by_column is not None:
-        cases[BY_COLUMN] = lambda: embed_with(by_column, inputs, "static", most)
+        cases[BY_COLUMN] = lambda twin=by_column: embed_with(twin, inputs, "static", most)
         about[BY_COLUMN] = most
     missing = _taken_out(cases)
     timings = interleaved(cases, device, budget_s, min_rounds, MAX_ROUNDS, warm_up=0, steady_against=SINGLE_PASS)
@@ -300,7 +300,7 @@ def _as_asked(model: PlumeModel, implementation: str | None) -> Iterator[None]:
     before = model.rollout_engine.last_run
     yield
     run = model.rollout_engine.last_run
-    ran, reasons = ("reference", ()) if run is before else (run.implementation, run.reasons)
+    ran, reasons = ("reference", ()) if run is before or run is None else (run.implementation, run.reasons)
     if implementation not in (None, ran):
         why = reasons[0] if reasons else "Is the model in training mode? Call model.eval()."
         raise NotAvailableError(f"{implementation!r} did not run. {why}")

@@ -57,7 +57,6 @@ class Encoder(Preparer):
 
     Attributes:
         processor ([`PlumeProcessor`]): A setting of it counts from the next call on, and so does another processor.
-        num_tokens ([`TokenEstimate`]): Roughly the tokens of an item.
         padding ([`PaddingReport`]): How much of all batches so far was padding.
 
     Raises:

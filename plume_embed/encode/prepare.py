@@ -52,9 +52,13 @@ class Preparer:
         self._processor, self._processors = processor, ProcessorCopies(processor)
         self._estimated: tuple[str, TokenEstimate] | None = None  # the settings that it was made by
 
+    def num_tokens(self, item: Any) -> float:
+        """Roughly the tokens of an item; see [`TokenEstimate`]."""
+        return self.token_estimate(item)
+
     @property
-    def num_tokens(self) -> TokenEstimate:
-        """Roughly the tokens of an item, as a function; take it once for many items."""
+    def token_estimate(self) -> TokenEstimate:
+        """`num_tokens` by the settings of now, for many items."""
         settings, estimated = settings_of(self.processor), self._estimated
         if estimated is None or estimated[0] != settings:
             with self._processors.borrow() as processor:
@@ -68,7 +72,7 @@ class Preparer:
 
     def fits(self, text: str) -> bool:
         """Whether the text fits into one row of the processor; it is tokenised only where that is not plain."""
-        if self.num_tokens.prompt + most_tokens(text) <= self.processor.max_length:
+        if self.token_estimate.prompt + most_tokens(text) <= self.processor.max_length:
             return True
         return self.row_tokens(text) <= self.processor.max_length
 
@@ -97,7 +101,7 @@ class Preparer:
 
     def plan(self, items: Sequence[Any], batch_size: int, token_budget: float = TOKEN_BUDGET) -> list[list[int]]:
         """Places of the items in batches; see [`plan_batches`]."""
-        return plan_batches([*map(self.num_tokens, items)], token_budget, batch_size)
+        return plan_batches([*map(self.token_estimate, items)], token_budget, batch_size)
 
     def prepare(self, items: Sequence[Any], batch_size: int) -> Iterator[Prepared]:
         """The items in the batches in which [`Encoder.encode_readable`] embeds them."""

@@ -91,7 +91,7 @@ class RationaleEncoder:
         rows = listed(items)
         vectors = np.full((len(rows), self.encoder.dimension), np.nan, dtype=np.float32)
         errors: dict[int, str] = {}
-        sizes = [size + self.max_new_tokens for size in map(self.encoder.num_tokens, rows)]
+        sizes = [size + self.max_new_tokens for size in map(self.encoder.token_estimate, rows)]
         for places in plan_batches(sizes, token_budget, batch_size):
             try:
                 vectors[places] = self._embed([rows[place] for place in places])
