@@ -35,6 +35,7 @@ SNAPSHOT_DATA, SNAPSHOT_STATE = "snapshot.arrow", "snapshot.json"
 # What lies in the folder of an index.
 PARTS = frozenset({*(f"{name}.lance" for name in (_ITEMS, _FILES, _FOLDERS)), SNAPSHOT_DATA, SNAPSHOT_STATE})
 _METADATA_KEY = "plume_index"
+_NAMED = 3  # files that an error names
 _STORE_REASON = re.compile(r"<Message>(.+?)</Message>|message: \"(.+?)\"")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 # As Rust names it. One inside a table is of the index; the folder of all others is that of the system.
@@ -256,6 +257,24 @@ def holds_index(db: Place) -> bool:
         with errors_named(db):
             return open_if_there(lancedb.connect(str(db)), _ITEMS) is not None
     return all(os.path.isdir(db / f"{name}.lance") for name in (_ITEMS, _FOLDERS))
+
+
+def check_free(db: Place) -> None:
+    """Refuses a folder of other files, among which an index would lie. Hidden files do not count.
+
+    Raises:
+        ValueError: it holds something and nothing of an index, not even of one whose first run was killed.
+    """
+    try:
+        names = sorted(name for name in os.listdir(db) if not name.startswith(".")) if isinstance(db, Path) else []
+    except OSError:  # it is not there, or whoever writes to it says what is wrong
+        return
+    if names and PARTS.isdisjoint(names):
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        raise ValueError(
+            f"{db} is not empty and holds no index, but {', '.join(names[:_NAMED])}{more}; pass --to with a folder that "
+            "is new or empty."
+        )
 
 
 def check_origin(schema: pa.Schema, wanted: Metadata, db: Place) -> None:
