@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _WIDTH_OF_PIPES = 160
 _SNIPPET_WIDTH = 80
 _TYPES_NAMED = 5
+_PATTERNS_NAMED = 5
 
 
 def make_console(stderr: bool = False, quiet: bool = False) -> Console:
@@ -134,6 +135,8 @@ def summary(report: "UpdateReport", num_told: int) -> str:
         parts.append(f"{report.reused:,} reused from moved or equal files")
     if report.removed_files:
         parts.append(f"{counted(report.removed_files, 'file')} gone or changed")
+    if report.left_out_files:
+        parts.append(f"{counted(report.left_out_files, 'file')} newly left out")
     if report.unreadable:
         hint = "" if num_told == len(report.unreadable) else " (--verbose lists them)"
         parts.append(f"{len(report.unreadable):,} unreadable{hint}")
@@ -145,11 +148,25 @@ def summary(report: "UpdateReport", num_told: int) -> str:
         parts.append(f"{others} kept that cannot be looked at now")
     if report.other_types:
         parts.append(other_types(report.other_types))
-    if report.num_excluded:
-        parts.append(f"{report.num_excluded:,} left out by a rule")
+    parts += _left_out(report.excluded)
     if report.num_links:
         parts.append(f"{counted(report.num_links, 'link')} not followed")
     return "; ".join(parts)
+
+
+def _left_out(excluded: Mapping[str, int]) -> list[str]:
+    """What rules leave out: by `--exclude`, which the index remembers, with its patterns, and by other rules."""
+    patterns = [pattern for pattern in excluded if pattern]
+    parts = []
+    if patterns:
+        number = sum(excluded[pattern] for pattern in patterns)
+        named = ", ".join(f"`{one_line(pattern)}`" for pattern in patterns[:_PATTERNS_NAMED])
+        more = f" and {len(patterns) - _PATTERNS_NAMED:,} more" if len(patterns) > _PATTERNS_NAMED else ""
+        back = "it" if number == 1 else "them"
+        parts.append(f"{number:,} left out by {named}{more} (`--exclude ''` brings {back} back)")
+    if excluded.get(""):
+        parts.append(f"{excluded['']:,} left out by .plumeignore or by default")
+    return parts
 
 
 def other_types(counts: Mapping[str, int]) -> str:

@@ -50,8 +50,8 @@ AlsoOption = Annotated[
 ExcludeOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="Leave out what matches, in the syntax of .gitignore; repeatable. The index remembers it; '' "
-        "clears it. A file .plumeignore does the same.",
+        help="Leave out what matches, in the syntax of .gitignore; repeatable. The index remembers it and drops what "
+        "matches; '' brings it back. A file .plumeignore does the same.",
         metavar="PATTERN",
     ),
 ]

@@ -59,14 +59,23 @@ class Exclusions:
 
     def matches(self, path: str) -> bool:
         """As [`covers`], for a path of which no folder above is left out."""
+        return self.rule(path) is not None
+
+    def rule(self, path: str) -> str | None:
+        """What leaves a path out of which no folder above is left out, or `None`.
+
+        Returns:
+            The pattern of the command line, as it was given; "" for any other rule.
+        """
         if self._is_part_of_an_index(path) or (path.endswith("/") and holds_output(self.root / path)):
-            return True
-        decision = self._patterns.check_file(path).include
-        if decision is None:
-            decision = self._decision_of_files(path)
+            return ""
+        found = self._patterns.check_file(path)
+        if found.index is not None:
+            return str(self._patterns.patterns[found.index].pattern) if found.include else None
+        decision = self._decision_of_files(path)
         if decision is None:
             decision = self._defaults.check_file(path).include
-        return bool(decision)
+        return "" if decision else None
 
     def _is_part_of_an_index(self, path: str) -> bool:
         folder, _, name = path.rstrip("/").rpartition("/")

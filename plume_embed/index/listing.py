@@ -30,7 +30,7 @@ class Listing:
         unreadable: (path, reason) of what cannot even be looked at, folders included.
         other_types: How many files of other types there are, by suffix.
         num_links (`int`): Links that lead out of the folder, to folders or to nothing.
-        num_excluded (`int`): Files and folders left out by a rule.
+        excluded: How many files and folders each pattern of the command line leaves out; under "" other rules.
         time_ns (`int`): When the listing began.
     """
 
@@ -40,8 +40,13 @@ class Listing:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     other_types: Counter[str] = field(default_factory=Counter)
     num_links: int = 0
-    num_excluded: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
     time_ns: int = field(default_factory=time.time_ns)
+
+    @property
+    def num_excluded(self) -> int:
+        """Files and folders left out by a rule."""
+        return self.excluded.total()
 
     def is_gone(self, path: str, prune: bool = False) -> bool:
         """Whether a file that was here, and is not listed, is known to be gone or no longer wanted.
@@ -58,6 +63,13 @@ class Listing:
             return True
         try:
             return self._is_gone(place, prune)
+        except OSError:
+            return False
+
+    def is_left_out(self, path: str) -> bool:
+        """Whether a file that was here, and is not listed, is still there and left out by a rule."""
+        try:
+            return self.exclusions.covers(path) and _is_there(self.root / path)
         except OSError:
             return False
 
@@ -151,9 +163,11 @@ def _check_as_listed(file: SourceFile) -> None:
 
 
 def _is_excluded(path: Path, listing: Listing, end: str = "") -> bool:
-    excluded = listing.exclusions.matches(path.relative_to(listing.root).as_posix() + end)
-    listing.num_excluded += excluded
-    return excluded
+    rule = listing.exclusions.rule(path.relative_to(listing.root).as_posix() + end)
+    if rule is None:
+        return False
+    listing.excluded[rule] += 1
+    return True
 
 
 def _list_file(path: Path, listing: Listing) -> None:

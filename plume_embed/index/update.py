@@ -23,7 +23,7 @@ from plume_embed.index.place import Place, resolved_folder
 from plume_embed.index.search import describe
 from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
-from plume_embed.index.table import ANN_ROWS, errors_named, holds_index, locked
+from plume_embed.index.table import ANN_ROWS, check_free, errors_named, holds_index, locked
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 from plume_embed.reading.read import Options, read_items
 from plume_embed.stored import check_utf8
@@ -63,13 +63,14 @@ class UpdateReport:
         num_items (`int`): Their items.
         embedded (`int`): Items whose vectors were computed.
         reused (`int`): Items of new or changed files whose vectors were there already.
-        removed_files (`int`): Files, or former contents of files, that are gone from the index.
+        removed_files (`int`): Files, or former contents of files, that are gone from the folder and the index.
+        left_out_files (`int`): Files that are there, and gone from the index because a rule leaves them out now.
         kept_files (`int`): Files that cannot be looked at and stay in the index as they were.
         away_files (`int`): Those of them whose folder is there and empty, as that of a drive that is away.
         unreadable: (path, reason) of what is skipped; with "#page=3" for a page.
         other_types: Files of other types, by suffix.
         num_links (`int`): Links not followed.
-        num_excluded (`int`): Files and folders left out by a rule.
+        excluded: How many files and folders each pattern of `exclude` leaves out; under "" other rules.
     """
 
     num_files: int = 0
@@ -77,12 +78,18 @@ class UpdateReport:
     embedded: int = 0
     reused: int = 0
     removed_files: int = 0
+    left_out_files: int = 0
     kept_files: int = 0
     away_files: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     other_types: dict[str, int] = field(default_factory=dict)
     num_links: int = 0
-    num_excluded: int = 0
+    excluded: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def num_excluded(self) -> int:
+        """Files and folders left out by a rule."""
+        return sum(self.excluded.values())
 
 
 def update_index(
@@ -112,7 +119,7 @@ def update_index(
 
     Raises:
         ValueError: no such folder, nothing readable in it, nothing left of what was in it, or an index of something
-            else, with the remedy.
+            else or other files in the place of the database, with the remedy.
         BusyError: another process is updating the index.
     """
     folder, inside = Path(folder), resolved_folder(db)
@@ -123,10 +130,11 @@ def update_index(
             check_utf8(path.resolve())
     if inside == folder.resolve():
         raise ValueError("--to must not be the indexed folder itself; a folder inside it is fine.")
+    check_free(db)
     if not (db.exists() if isinstance(db, Path) else holds_index(db)):
         listing = list_folder(folder, exclude=options.exclude or (), databases=[inside] if inside else [])
         if not listing.files:
-            raise ValueError(_nothing_readable(folder, len(listing.unreadable), listing.other_types))
+            raise ValueError(_nothing_readable(folder, len(listing.unreadable), _report_of(listing)))
     wanted = describe(encoder, num_latent_steps)
     with locked(db), errors_named(db):
         snapshot = read_snapshot(db, wanted)
@@ -141,7 +149,7 @@ def update_index(
         else:
             on_progress(0, 0)
     if report.num_items == 0 and not options.prune:
-        raise ValueError(_nothing_readable(folder, len(report.unreadable), report.other_types))
+        raise ValueError(_nothing_readable(folder, len(report.unreadable), report))
     return report
 
 
@@ -236,8 +244,9 @@ class _Update:
             self.index.drop_unused_items()
         if self.gone or self.changes.rows or self.changes.to_read:
             self.index.compact()
-        gone = sum(row.num_items > 0 for row in self.gone)
-        self.report.removed_files = self.changes.num_changed + gone
+        gone = [self.listing.is_left_out(row.path) for row in self.gone if row.num_items > 0]
+        self.report.left_out_files = sum(gone)
+        self.report.removed_files = self.changes.num_changed + len(gone) - sum(gone)
         _count(self.report, self.rows.values(), self.unreadable)
         return self.report
 
@@ -342,7 +351,7 @@ def _list(index: Index | Snapshot, folder: Path, options: UpdateOptions) -> tupl
 
 def _report_of(listing: Listing) -> UpdateReport:
     return UpdateReport(
-        other_types=dict(listing.other_types), num_links=listing.num_links, num_excluded=listing.num_excluded
+        other_types=dict(listing.other_types), num_links=listing.num_links, excluded=dict(listing.excluded)
     )
 
 
@@ -365,8 +374,9 @@ def _has_content(file: SourceFile, content: str) -> bool:
         return False
 
 
-def _nothing_readable(folder: Path, num_unreadable: int, other_types: dict[str, int]) -> str:
+def _nothing_readable(folder: Path, num_unreadable: int, report: UpdateReport) -> str:
+    left_out = f", {report.num_excluded:,} left out by a rule" if report.num_excluded else ""
     return (
-        f"Nothing readable in {folder}: {num_unreadable} unreadable, {sum(other_types.values())} of other types. "
-        "Texts, pictures, videos and PDFs are read."
+        f"Nothing readable in {folder}: {num_unreadable} unreadable, {sum(report.other_types.values())} of other "
+        f"types{left_out}. Texts, pictures, videos and PDFs are read."
     )

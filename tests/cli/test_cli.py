@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import typer
 from filelock import FileLock
+from index_data import write_texts
 from rich.console import Console
 from small_files import write_pdf, write_picture, write_video
 
@@ -224,7 +225,8 @@ def test_the_limit_of_pixels_is_an_option(run, folder: Path, tmp_path: Path):
 
 def test_rules_and_moves_are_options_of_index_and_search(run, folder: Path, tmp_path: Path):
     db = tmp_path / "db"
-    assert "1 left out by a rule" in run("index", folder, "--to", db, "--exclude", "*.mp4").out
+    out = run("index", folder, "--to", db, "--exclude", "*.mp4").out
+    assert "1 left out by `*.mp4` (`--exclude ''` brings it back)" in out and "newly" not in out
     assert "clip.mp4" not in run("search", folder, "x", "--to", db, "--top", 9).out
     moved = folder.rename(tmp_path / "moved")
     assert_fails(run("search", moved, "x", "--to", db), "index of another folder .*--moved .*--also")
@@ -239,6 +241,18 @@ def test_rules_and_moves_are_options_of_index_and_search(run, folder: Path, tmp_
     assert_fails(run("search", moved, "x", "--to", db), "drive or a share is away.* --prune. Nothing was changed")
     assert "0 items of 0 files in the index" in run("index", moved, "--to", db, "--prune").out
     assert_fails(run("search", folder, "x", "--also", tmp_path / "gone"), "No such folder")
+
+
+def test_the_summary_says_what_is_newly_left_out_and_by_which_rules(run, tmp_path: Path):
+    folder = write_texts(tmp_path / "notes")
+    (folder / "node_modules").mkdir()
+    (folder / "stays.md").write_text("A ferry on the lake.")
+    run("index", folder)
+    out = run("index", folder, "--exclude", "*.txt", "--exclude", "sub/").out
+    assert "2 files newly left out; 2 left out by `sub/`, `*.txt` (`--exclude ''` brings them back)" in out
+    assert "1 left out by .plumeignore or by default" in out and "gone or changed" not in out
+    assert "newly" not in run("index", folder).out
+    assert_fails(run("index", folder, "--exclude", "*"), "Nothing readable in .*, 4 left out by a rule")
 
 
 def test_files_of_a_folder_that_is_empty_now_are_kept_and_the_summary_says_why(run, tmp_path: Path):

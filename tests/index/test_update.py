@@ -279,8 +279,9 @@ def test_rules_leave_files_out_and_are_remembered(folder: Path, encoder: Countin
     age(folder)
     report = update(folder, encoder)
     assert report.num_items == 3 and report.num_excluded == 5
-    report = update(folder, encoder, exclude=("*.png",))
-    assert report.num_items == 2 and report.removed_files == 1
+    report = update(folder, encoder, exclude=("# pictures", "*.png"))
+    assert report.num_items == 2 and (report.left_out_files, report.removed_files) == (1, 0)
+    assert report.excluded == {"": 5, "*.png": 1}
     assert update(folder, encoder).num_items == 2, "the pattern is remembered"
     assert update(folder, encoder, exclude=("",)).num_items == 3
     (folder / ".plumeignore").write_text("!node_modules/\n")
@@ -295,7 +296,43 @@ def test_what_embed_has_written_leaves_an_index_that_an_earlier_version_read_it_
     assert update(folder, encoder).num_items == 3
     (folder / "sub" / "_plume.json").write_text("{}")  # now it is an output, and always was for such a version
     report = update(folder, encoder)
-    assert (report.num_items, report.removed_files) == (1, 2)
+    assert (report.num_items, report.left_out_files, report.removed_files) == (1, 2, 0)
+
+
+def test_a_file_that_is_gone_is_not_newly_left_out(folder: Path, encoder: CountingEncoder):
+    update(folder, encoder)
+    (folder / "whale.txt").unlink()
+    report = update(folder, encoder, exclude=("*.txt",))
+    assert (report.num_items, report.left_out_files, report.removed_files) == (2, 0, 1)
+
+
+# The place of an index
+
+
+def test_an_index_is_not_written_among_other_files(folder: Path, encoder: CountingEncoder, tmp_path: Path):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
+        (own / name).write_text("somebody's own")
+    with pytest.raises(ValueError, match="own is not empty and holds no index, but a.txt, b.txt, c.txt and 1 more"):
+        update(folder, encoder, own)
+    assert len(list(own.iterdir())) == 4
+
+
+def test_an_empty_folder_an_index_and_one_whose_first_run_was_killed_take_an_index(
+    folder: Path, encoder: CountingEncoder, tmp_path: Path
+):
+    db = tmp_path / "db"
+    db.mkdir()
+    (db / ".DS_Store").write_text("hidden")
+    assert update(folder, encoder, db).embedded == 3
+    (db / "letter.txt").write_text("put there by hand")
+    assert update(folder, encoder, db).embedded == 0
+    for path in db.iterdir():  # the tables come last that make it an index
+        if path.name not in (".lock", "files.lance"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (db / "letter.txt").write_text("put there by hand")
+    assert update(folder, encoder, db).embedded == 3
 
 
 # Searching
