@@ -28,7 +28,8 @@ def train(
         bool,
         typer.Option(
             "--dry-run",
-            help="Check that it starts: random 2-layer backbone, made-up data, output in OUTPUT_DIR-dry-run.",
+            help="Check that it starts: random 2-layer backbone, made-up data, output in OUTPUT_DIR-dry-run, where it "
+            "replaces that of an earlier dry run.",
         ),
     ] = False,
     resume: Annotated[
@@ -57,6 +58,6 @@ def train(
         chosen = dry_recipe(chosen)
     console = Console(markup=False, highlight=False, soft_wrap=True)
     console.quiet = os.environ.get("RANK", "0") != "0"  # of torchrun and accelerate launch
-    run(chosen, resume, console)
+    run(chosen, resume, console, replace=dry_run and not resume)
     if dist.is_initialized():  # together, before one process closes what another still listens to
         dist.destroy_process_group()

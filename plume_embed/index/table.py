@@ -272,8 +272,8 @@ def check_free(db: Place) -> None:
     if names and PARTS.isdisjoint(names):
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
         raise ValueError(
-            f"{db} is not empty and holds no index, but {', '.join(names[:_NAMED])}{more}; pass --to with a folder that "
-            "is new or empty."
+            f"{db} is not empty and holds no index, but {', '.join(names[:_NAMED])}{more}; pass --to with a folder "
+            "that is new or empty."
         )
 
 

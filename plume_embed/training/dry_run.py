@@ -6,8 +6,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from plume_embed.training.recipe import DataSettings, ModelSettings, Recipe
+from plume_embed.stored import naming
+from plume_embed.training.recipe import DataSettings, ModelSettings, Recipe, recipe_from
+from plume_embed.training.resuming import RECIPE_FILE, holds_run
 
+_DATA = "train.jsonl"
 _COLOURS = ("red", "green", "blue", "yellow", "black", "white", "orange", "purple")
 
 
@@ -18,11 +21,15 @@ def dry_recipe(recipe: Recipe) -> Recipe:
         recipe ([`Recipe`]): A recipe over a corpus.
 
     Raises:
-        ValueError: the recipe has no corpus; it is small enough to run as it is.
+        ValueError: the recipe has no corpus, so that it is small enough to run as it is; or that output_dir holds a
+            run that is no dry run.
     """
     if recipe.task != "corpus":
         raise ValueError(f"A dry run is for recipes over a corpus; {recipe.task} is small enough to run.")
     out = Path(f"{recipe.output_dir}-dry-run")
+    data = out / "data"
+    if holds_run(out) and not _is_dry_run(out, data):
+        raise ValueError(f"{out} holds a run that is no dry run; give another output_dir, or rename that folder.")
     curriculum = recipe.curriculum
     return dataclasses.replace(
         recipe,
@@ -46,8 +53,18 @@ def dry_recipe(recipe: Recipe) -> Recipe:
             freeze_vision=recipe.model.freeze_vision,
             plume=recipe.model.plume,
         ),
-        data=_made_up_data(out / "data"),
+        data=_made_up_data(data),
     )
+
+
+def _is_dry_run(folder: Path, data: Path) -> bool:
+    """Whether the run in a folder is one of data that was made up for it there."""
+    file = folder / RECIPE_FILE
+    if not file.is_file():
+        return False
+    with naming(file):
+        begun = recipe_from(json.loads(file.read_text(encoding="utf-8")))
+    return [Path(name).resolve() for name in begun.data.files] == [(data / _DATA).resolve()]
 
 
 def _made_up_data(folder: Path) -> DataSettings:
@@ -58,8 +75,8 @@ def _made_up_data(folder: Path) -> DataSettings:
         Image.new("RGB", (56, 56), colour).save(folder / f"{colour}.png")
         words, picture = _side(f"a {colour} square", colour), _side("<image>\nWhich colour?", colour, [f"{colour}.png"])
         rows += [_row("retrieval", words, picture), _row("classification", picture, words)]
-    (folder / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return DataSettings(files=(str(folder / "train.jsonl"),), media_root=str(folder))
+    (folder / _DATA).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return DataSettings(files=(str(folder / _DATA),), media_root=str(folder))
 
 
 def _side(text: str, colour: str, image: list[str] | None = None) -> dict:

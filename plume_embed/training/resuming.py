@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def results_of(folder: Path) -> dict[str, Any] | None:
     with naming(file, "Remove it: the run then goes on behind its last checkpoint."):
         results = dict(json.loads(file.read_text(encoding="utf-8")))
     return None if results.get("stopped_after") is not None else results
+
+
+def remove_run(folder: Path) -> None:
+    """Removes what a run has left there, its settings last: they say whose it was."""
+    checkpoints.remove_old(folder, keep=0)
+    shutil.rmtree(folder / MODEL_FOLDER, ignore_errors=True)
+    for name in (LOG_FILE, RESULTS_FILE, RECIPE_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def keep_recipe(recipe: Recipe) -> None:

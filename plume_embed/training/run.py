@@ -22,7 +22,7 @@ from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_s
 from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
-from plume_embed.training.resuming import check_recipe, holds_run, keep_recipe, results_of
+from plume_embed.training.resuming import check_recipe, holds_run, keep_recipe, remove_run, results_of
 from plume_embed.training.tasks import Task, make_task
 from plume_embed.training.trainer import PlumeTrainer, load_weights
 
@@ -82,7 +82,13 @@ class _StopAfter(TrainerCallback):
             control.should_training_stop = control.should_save = True
 
 
-def run(recipe: Recipe, resume: bool = False, console: Console | None = None, stop_after: int | None = None) -> dict:
+def run(
+    recipe: Recipe,
+    resume: bool = False,
+    console: Console | None = None,
+    stop_after: int | None = None,
+    replace: bool = False,
+) -> dict:
     """Trains, evaluates and writes `model/` and `results.json` into the recipe's output_dir.
 
     Args:
@@ -92,17 +98,18 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
         console (`Console`, *optional*): Where to print.
         stop_after (`int`, *optional*): End behind this step with a checkpoint, as if the run had been killed there; the
             evaluation is that of the stage which the step belongs to.
+        replace (`bool`): Begin anew in the place of the run that output_dir holds, which is removed.
 
     Returns:
         What `results.json` holds.
 
     Raises:
-        ValueError: output_dir holds a run already and `resume` is not set, or one that began with other settings; or
-            the model that it begins with is too small for the settings.
+        ValueError: output_dir holds a run already and neither `resume` nor `replace` is set, or one that began with
+            other settings; or the model that it begins with is too small for the settings.
     """
     console = console or Console(quiet=True)
     out = Path(recipe.output_dir)
-    if holds_run(out):
+    if holds_run(out) and not replace:
         if not resume:
             raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")
         check_recipe(recipe)
@@ -113,6 +120,10 @@ def run(recipe: Recipe, resume: bool = False, console: Console | None = None, st
     arguments = training_arguments(recipe)  # first of all: it is what says which of how many processes this one is
     refuse_stage_3(arguments.deepspeed_plugin)
     process = arguments.distributed_state
+    if replace:
+        if process.is_main_process:
+            remove_run(out)
+        process.wait_for_everyone()
     checkpoint = checkpoints.last_checkpoint(out) if resume else None
     if resume and checkpoint is None:
         console.print(f"{out} holds no checkpoint: the run begins anew.")

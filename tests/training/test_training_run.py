@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from plume_embed import PlumeModel, PlumeProcessor
+from plume_embed.cli.main import main
 from plume_embed.training import checkpoints
 from plume_embed.training.dry_run import dry_recipe
 from plume_embed.training.log import LOG_FILE, read_log
@@ -64,6 +65,26 @@ def test_a_dry_run_of_the_papers_recipe_goes_through_all_stages_and_logs_them_by
     for entry in entries:
         assert {"ce", "nce_gen", "nce_anchor", "learning_rate", "pairs_per_second"} <= set(entry)
         assert ("balance" in entry and "router_entropy" in entry) == (entry["stage"] > 0)
+
+
+def test_a_dry_run_replaces_what_a_dry_run_left_and_no_other_run(tmp_path, capsys):
+    out = tmp_path / "paper-dry-run"
+    command = ["train", "paper_2b", "--dry-run", "--set", f"output_dir={tmp_path / 'paper'}"]
+    command += ["--set", "curriculum.stages=[0]", "--set", "logging_steps=1"]
+    for _ in range(2):
+        with pytest.raises(SystemExit) as exit_info:
+            main(command)
+        assert exit_info.value.code == 0, capsys.readouterr().err
+        (out / "mine.txt").write_text("put there by hand")
+        assert [entry["step"] for entry in log_of(out)] == [1, 2] and (out / "model").is_dir()
+    assert (out / "mine.txt").exists()
+    recipe = json.loads((out / "recipe.json").read_text())
+    (out / "recipe.json").write_text(json.dumps(recipe | {"data": {"files": ["mine.jsonl"]}}))
+    before = (out / "data" / "train.jsonl").stat().st_mtime_ns
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "paper-dry-run holds a run that is no dry run; give another output_dir" in capsys.readouterr().err
+    assert (out / "results.json").exists() and (out / "data" / "train.jsonl").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("setting", ["loss.distil=1.0", "loss.decode=1.0", "curriculum.anytime_steps=[1,2]"])
