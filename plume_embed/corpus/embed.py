@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from plume_embed.atomic import write_json
 from plume_embed.corpus.local import run_local
 from plume_embed.corpus.output import check_columns, check_place, list_bad, rows_there, write_output
-from plume_embed.corpus.plan import MadeBy, Plan, make_plan
+from plume_embed.corpus.plan import MadeBy, Plan, called, make_plan
 from plume_embed.corpus.rows import BadRow, Slice, Source
 from plume_embed.corpus.shards import Job
 from plume_embed.encode.batching import BATCH_SIZE
@@ -27,17 +27,6 @@ from plume_embed.stored import check_utf8, read_json
 
 SHARD_ROWS = 256
 JOB_FILE = "job.json"
-# What tells one run from another, in its file, and how a message calls it.
-_OPTIONS = {
-    "fingerprint": "model or precision",
-    "num_latent_steps": "K",
-    "dimensions": "--dimensions",
-    "instruction": "--instruction",
-    "max_image_pixels": "--max-image-pixels",
-    "source": "SOURCE",
-    "keep": "--keep",
-    "shard_rows": "--shard-rows",
-}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing raises, without the name of a file
 
 # Makes the shards of slices, and calls back for each with how many items were embedded.
@@ -174,16 +163,12 @@ def _check_run(work: Path, run: dict[str, Any]) -> None:
         raise ValueError(f"{file} is damaged or of another form. Delete {work} to start anew.")
     if found.keys() != run.keys():
         raise ValueError(f"{work} is left of a run of an older version; delete it to start anew.")
-    others = [_called(name, found[name], run[name]) for name in run if found[name] != run[name]]
+    others = [called(name, found[name], run[name]) for name in run if found[name] != run[name]]
     if others:
         raise ValueError(
             f"{work} is left of a run with another {', '.join(others)}; delete it to start anew, or finish that run "
             "first, by its own command."
         )
-
-
-def _called(name: str, found: Any, wanted: Any) -> str:
-    return _OPTIONS[name] if name == "fingerprint" else f"{_OPTIONS[name]} ({found}, not {wanted})"
 
 
 @contextmanager

@@ -14,16 +14,13 @@ from lancedb.util import validate_table_name
 
 from plume_embed.atomic import partial_beside, replacing, write_json
 from plume_embed.corpus.media import MEDIA_KEYS
-from plume_embed.corpus.plan import Plan
+from plume_embed.corpus.plan import Plan, called
 from plume_embed.corpus.rows import BadRow
 from plume_embed.corpus.shards import BAD_SCHEMA, METADATA_KEY, Job
 from plume_embed.outputs import PARTIAL, STAMP_FILE
 
 BAD_FILE = "_bad.parquet"
 _BAD_SUFFIX = ".bad.parquet"
-_ANYTHING_ELSE = (
-    "another input, model, precision or K, or from another --dimensions, --instruction or --max-image-pixels"
-)
 _DATABASE = "lance"  # in the folder of a run
 _JOINED = "joined.parquet"  # there as well, where the next run finds what a killed one left
 _LANCE_SCHEMA = "LanceError(Schema): "  # what LanceDB says of columns that it cannot store
@@ -115,16 +112,34 @@ def rows_there(out: Path, origin: dict[str, Any]) -> tuple[int, int]:
         ValueError: it comes from something else.
     """
     found, num_rows = _stamp_of(out)
-    if isinstance(found, dict):  # one of version 0.2 does not say which pictures were too large
-        found = {"max_image_pixels": origin["max_image_pixels"], **found}
-    if found != origin:
-        is_of_another_input = isinstance(found, dict) and {**found, "input": origin["input"]} == origin
-        other = "another input, or this one before a change of it" if is_of_another_input else _ANYTHING_ELSE
+    if not isinstance(found, dict):
         raise ValueError(
-            f"{out} is there already and comes from {other}; delete it or rename it, or write to another one."
+            f"{out} is there already and is no output of `embed`, or a damaged one; delete it or rename it, or write "
+            "to another one."
+        )
+    others = _differences(found, origin)
+    if others:
+        raise ValueError(
+            f"{out} is there already and comes from another {', '.join(others)}; delete it or rename it, or write to "
+            "another one."
         )
     bad = bad_file(out)
     return num_rows, pq.read_metadata(bad).num_rows if bad.exists() else 0
+
+
+def _differences(found: dict[str, Any], origin: dict[str, Any]) -> list[str]:
+    """What an output comes from and a run does not, as messages call it."""
+    # An older output says neither which pictures were too large nor what was kept.
+    known = {"max_image_pixels": origin["max_image_pixels"], "keep": origin["keep"], **found}
+    others = [
+        called(name, known.get(name), origin[name])
+        for name in origin
+        if name != "input" and known.get(name) != origin[name]
+    ]
+    if known.get("input") != origin["input"] and known["keep"] == origin["keep"]:
+        keep = "" if "keep" in found else ", or with another --keep"
+        others.append(f"input, or this one before a change of it{keep}")
+    return others
 
 
 def write_output(out: Path, job: Job, plan: Plan) -> int:

@@ -25,6 +25,19 @@ _IDS_IN_MEMORY = 1_000_000
 _ID = np.dtype([("high", "<u8"), ("low", "<u8"), ("slice", "<i8"), ("place", "<i4"), ("name", "S24")])
 
 
+# What tells one run, or one output, from another, and how a message calls it.
+_CALLED = {
+    "fingerprint": "model or precision",
+    "num_latent_steps": "K",
+    "dimensions": "--dimensions",
+    "instruction": "--instruction",
+    "max_image_pixels": "--max-image-pixels",
+    "source": "SOURCE",
+    "keep": "--keep",
+    "shard_rows": "--shard-rows",
+}
+
+
 @dataclass(frozen=True)
 class MadeBy:
     """What decides the vectors, and which rows have none, besides the rows.
@@ -67,6 +80,18 @@ class Plan:
             yield from map(Slice.from_json, file)
 
 
+def called(name: str, found: Any, wanted: Any) -> str:
+    """A setting that differs, such as "--keep (title, not none)"."""
+    named = _CALLED[name]
+    return named if name == "fingerprint" else f"{named} ({_shown(found)}, not {_shown(wanted)})"
+
+
+def _shown(value: Any) -> str:
+    if value in (None, "", []):
+        return "none"
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
 def make_plan(source: Source, made_by: MadeBy, size: int, path: Path) -> Plan:
     """Goes through the source and writes the plan.
 
@@ -94,7 +119,9 @@ def make_plan(source: Source, made_by: MadeBy, size: int, path: Path) -> Plan:
                 own = repeated.pop(number, {})
                 name = hashlib.sha256(json.dumps([of_all, digest, own]).encode()).hexdigest()[:16]
                 out.write(Slice(number, spec, count, name, own).as_json() + "\n")
-    return Plan(path, num_slices, num_rows, columns, {**asdict(made_by), "input": source.digest()})
+    # An input's digest is of what is kept, too; `keep` stands beside it so that a message can tell which one differs.
+    origin = {**asdict(made_by), "keep": source.asked()["keep"], "input": source.digest()}
+    return Plan(path, num_slices, num_rows, columns, origin)
 
 
 class _Ids:

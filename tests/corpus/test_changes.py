@@ -229,7 +229,7 @@ def test_another_limit_of_pixels_is_another_run(tmp_path: Path, released_model_d
     with pytest.raises(ValueError, match=r"another --max-image-pixels \(1000, not 4000\); delete it"):
         embed(source, wide)
     assert embed(source, strict).num_bad == 3
-    with pytest.raises(ValueError, match=r"comes from another input, .* or --max-image-pixels"):
+    with pytest.raises(ValueError, match=r"comes from another --max-image-pixels \(1000, not 4000\);"):
         embed(source, wide)
     assert embed(source, strict).num_bad == 3
 
@@ -238,9 +238,13 @@ def test_an_output_of_version_0_2_which_says_no_limit_of_pixels_is_found_done(tm
     source = texts(tmp_path / "in" / "a.jsonl", 2)
     embed(source, encoder, out="out")
     stamp = json.loads((tmp_path / "out" / "_plume.json").read_text())
-    del stamp["origin"]["max_image_pixels"]
+    del stamp["origin"]["max_image_pixels"], stamp["origin"]["keep"]
     (tmp_path / "out" / "_plume.json").write_text(json.dumps(stamp))
     assert embed(source, encoder, out="out").resumed == 2
+    with pytest.raises(
+        ValueError, match="comes from another input, or this one before a change of it, or with another"
+    ):
+        embed(source, encoder, out="out", keep=["k"])
 
 
 def test_a_file_beside_bytes_of_its_name_changes_nothing(tmp_path: Path, encoder: Encoder):
@@ -280,7 +284,7 @@ def test_a_second_run_that_is_refused_takes_nothing_from_one_that_plans(
     [
         ("b", {}, r"another SOURCE \(.*a.jsonl, not .*b.jsonl\); delete it"),
         ("a", {"rows": 2}, r"another --shard-rows \(1, not 2\); delete it"),
-        ("a", {"keep": ["k"]}, r"another --keep \(\[\], not \['k'\]\); delete it"),
+        ("a", {"keep": ["k"]}, r"another --keep \(none, not k\); delete it"),
         ("a", {"keep": ["k"], "rows": 2}, r"another --keep \(.*\), --shard-rows \(1, not 2\); delete it"),
     ],
 )

@@ -180,10 +180,10 @@ def test_a_finished_output_stays_and_a_foreign_one_is_refused(tmp_path: Path, en
     encoder.num_embedded = 0
     report = embed(source, encoder)
     assert encoder.num_embedded == 0 and (report.num_rows, report.resumed, report.embedded) == (2, 2, 0)
-    with pytest.raises(ValueError, match="there already and comes from another input, model, precision or K"):
+    with pytest.raises(ValueError, match=r"there already and comes from another K \(2, not 3\); delete it"):
         embed(source, encoder, steps=3)
     (tmp_path / "out.parquet").write_text("something else")
-    with pytest.raises(ValueError, match="there already"):
+    with pytest.raises(ValueError, match="there already and is no output of `embed`, or a damaged one"):
         embed(source, encoder)
 
 
@@ -274,8 +274,9 @@ def test_further_keys_are_kept_as_columns(tmp_path: Path, encoder: CountingEncod
             "gone": None,
         },
     ]
-    with pytest.raises(ValueError, match="comes from another input"):
-        embed(source, encoder, keep=names[:-1])
+    kept = ", ".join(names)
+    with pytest.raises(ValueError, match=rf"comes from another --keep \({kept}, not none\); delete it"):
+        embed(source, encoder)
     with pytest.raises(ValueError, match="--keep takes further keys; id is used"):
         embed(source, encoder, keep=["id"])
 

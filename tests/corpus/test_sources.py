@@ -215,8 +215,12 @@ def test_an_output_that_is_there_stays_and_another_run_into_it_is_refused(
         check(rows_of(pq.read_table(out)), encoder, items)
     again = embed(tmp_path / "in.parquet", out, encoder)
     assert (again.num_rows, again.embedded, again.resumed) == (3, 0, 3)
-    for other in ({"num_latent_steps": 2}, {"dimensions": 16}, {"instruction": "Find it."}):
-        with pytest.raises(ValueError, match="is there already and comes from another input, model, precision or K"):
+    for other, named in (
+        ({"num_latent_steps": 2}, r"K \(\d+, not 2\);"),
+        ({"dimensions": 16}, r"--dimensions \(none, not 16\);"),
+        ({"instruction": "Find it."}, r"--instruction \(none, not Find it.\);"),
+    ):
+        with pytest.raises(ValueError, match=f"is there already and comes from another {named}"):
             embed(tmp_path / "in.parquet", out, encoder, **other)
     assert sorted(path.name for path in tmp_path.glob("out*")) == [name]
 
