@@ -16,6 +16,9 @@ from docs.committed import H100, ROOT, model_named, read
 from docs.figures import figures
 from docs.plots import PLOTS, drawn, is_same, version_of
 from plume_embed.atomic import write_text
+from plume_embed.model.images_plume import HEIF_SUFFIXES, IMAGE_SUFFIXES, RAW_SUFFIXES
+from plume_embed.model.videos_plume import VIDEO_SUFFIXES
+from plume_embed.reading.read import TEXT_SUFFIXES
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -369,6 +372,20 @@ def soak() -> str:
     return markdown(read("docs/results/soak.json"))
 
 
+def files_read() -> str:
+    """Which files are read, by their suffixes; pictures whatever this machine's Pillow can decode."""
+    extra = HEIF_SUFFIXES | RAW_SUFFIXES
+    rows = {
+        "text": TEXT_SUFFIXES,
+        "picture": IMAGE_SUFFIXES - extra | {".avif", ".jp2"},
+        'picture of a phone or camera, with `pip install ".[photos]"`': extra,
+        "video": VIDEO_SUFFIXES,
+        "PDF": {".pdf"},
+    }
+    lines = ["| kind | suffixes |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {kind} | {', '.join(sorted(suffixes))} |" for kind, suffixes in rows.items())])
+
+
 def ann() -> str:
     from benchmarks.ann import markdown
 
@@ -455,6 +472,7 @@ TABLES: dict[str, Callable[[], str]] = {
         kills,
         matrix,
         soak,
+        files_read,
         ann,
         ann_graph,
         scale_plan,

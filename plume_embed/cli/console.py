@@ -123,12 +123,22 @@ def print_unreadable(console: Console, path: str, reason: str) -> None:
     console.print(f"unreadable: {one_line(path)}: {error_line(reason)}")
 
 
-def summary(report: "UpdateReport", num_told: int) -> str:
+def print_left_out(console: Console, report: "UpdateReport") -> None:
+    """The files that are not read for their type, and the links that are not followed."""
+    for path in report.others:
+        console.print(f"of another type: {one_line(path)}")
+    for path in report.links:
+        console.print(f"link not followed: {one_line(path)}")
+
+
+def summary(report: "UpdateReport", num_told: int, all_told: bool) -> str:
     """An update in one line; what did not happen is left out, except the embedding.
 
     Args:
         num_told (`int`): How much of what is unreadable has just been listed.
+        all_told (`bool`): Whether the files of other types and the links have.
     """
+    listed = "" if all_told else " (--verbose lists them)"
     parts = [f"{counted(report.num_items, 'item')} of {counted(report.num_files, 'file')} in the index"]
     parts.append(f"{report.embedded:,} embedded now")
     if report.reused:
@@ -147,10 +157,10 @@ def summary(report: "UpdateReport", num_told: int) -> str:
         others = counted(report.kept_files - report.away_files, "file")
         parts.append(f"{others} kept that cannot be looked at now")
     if report.other_types:
-        parts.append(other_types(report.other_types))
+        parts.append(other_types(report.other_types, listed))
     parts += _left_out(report.excluded)
-    if report.num_links:
-        parts.append(f"{counted(report.num_links, 'link')} not followed")
+    if report.links:
+        parts.append(f"{counted(len(report.links), 'link')} not followed{listed}")
     return "; ".join(parts)
 
 
@@ -169,12 +179,12 @@ def _left_out(excluded: Mapping[str, int]) -> list[str]:
     return parts
 
 
-def other_types(counts: Mapping[str, int]) -> str:
-    """The files of other types by their suffixes, the most frequent ones by name."""
+def other_types(counts: Mapping[str, int], listed: str) -> str:
+    """The files of other types by their suffixes, the most frequent ones by name; then how they are `listed`."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     named = [f"{number:,} {one_line(suffix) if suffix else 'without a suffix'}" for suffix, number in ordered]
     rest = sum(number for _, number in ordered[_TYPES_NAMED:])
-    shown = ", ".join(named[:_TYPES_NAMED]) + (f", {rest:,} more" if rest else "")
+    shown = ", ".join(named[:_TYPES_NAMED]) + (f", {rest:,} more{listed}" if rest else "")
     return f"{counted(sum(counts.values()), 'file')} of other types left out: {shown}"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from plume_embed.cli.console import make_console, print_unreadable, progress_bar, summary, working
+from plume_embed.cli.console import make_console, print_left_out, print_unreadable, progress_bar, summary, working
 from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
 from plume_embed.cli.options import (
     BATCH_SIZE,
@@ -160,6 +160,9 @@ def bring_up_to_date(
 
         with progress_bar("embedding", "items") as on_progress:
             report = update_index(folder, db, encoder, latent_steps, batch_size, on_progress, tell, options)
-        console.print(summary(report, len(told)) if len(folders) == 1 else f"{folder}: {summary(report, len(told))}")
+        if choices.verbose:
+            print_left_out(console, report)
+        done = summary(report, len(told), choices.verbose)
+        console.print(done if len(folders) == 1 else f"{folder}: {done}")
         unreadable += report.unreadable
     return unreadable

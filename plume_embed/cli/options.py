@@ -68,7 +68,13 @@ VerifyOption = Annotated[
         "--verify", help="Read every file, also those with the same size and date, and retry unreadable ones."
     ),
 ]
-VerboseOption = Annotated[bool, typer.Option("--verbose", help="List all unreadable files. Default: only new ones.")]
+VerboseOption = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        help="List all unreadable files, files of other types and links not followed. Default: newly unreadable ones.",
+    ),
+]
 
 
 def _named_folder(value: str) -> Path:

@@ -28,8 +28,8 @@ class Listing:
         exclusions ([`Exclusions`]): The rules that it was listed by.
         files: What may hold items, sorted by path.
         unreadable: (path, reason) of what cannot even be looked at, folders included.
-        other_types: How many files of other types there are, by suffix.
-        num_links (`int`): Links that lead out of the folder, to folders or to nothing.
+        others: The files of other types, by their paths.
+        links: The links that are not followed: those that lead out of the folder, to folders or to nothing.
         excluded: How many files and folders each pattern of the command line leaves out; under "" other rules.
         time_ns (`int`): When the listing began.
     """
@@ -38,8 +38,8 @@ class Listing:
     exclusions: Exclusions
     files: list[SourceFile] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-    other_types: Counter[str] = field(default_factory=Counter)
-    num_links: int = 0
+    others: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
     excluded: Counter[str] = field(default_factory=Counter)
     time_ns: int = field(default_factory=time.time_ns)
 
@@ -117,7 +117,7 @@ def list_folder(folder: Path, scope: str = "", exclude: Sequence[str] = (), data
         here = Path(parent)
         seen = [name for name in folders if not name.startswith(".") and here / name not in passed_over]
         entered = [name for name in seen if not os.path.islink(here / name)]
-        listing.num_links += len(seen) - len(entered)
+        listing.links += [(here / name).relative_to(root).as_posix() for name in seen if name not in entered]
         folders[:] = sorted(name for name in entered if not _is_excluded(here / name, listing, "/"))
         for name in names:
             if not name.startswith(".") and not _is_excluded(here / name, listing):
@@ -174,7 +174,7 @@ def _list_file(path: Path, listing: Listing) -> None:
     relative = path.relative_to(listing.root).as_posix()
     kind = kind_by_suffix(path.suffix.lower())
     if os.path.islink(path) and not _stays_inside(path, listing.root):
-        listing.num_links += 1
+        listing.links.append(relative)
         return
     try:
         status = path.stat()
@@ -187,7 +187,7 @@ def _list_file(path: Path, listing: Listing) -> None:
         return
     # Opening a pipe or a device would wait for ever.
     if kind is None or not stat.S_ISREG(status.st_mode):
-        listing.other_types[path.suffix.lower()] += 1
+        listing.others.append(relative)
         return
     listing.files.append(SourceFile(relative, path, kind, status.st_size, status.st_mtime_ns))
 

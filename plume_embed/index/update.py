@@ -5,10 +5,11 @@ unchanged passage is embedded again. Each batch is one commit; a file is in the 
 kill at any moment the next run does what is missing and nothing else.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from plume_embed.encode.batching import BATCH_SIZE
 from plume_embed.index.ann_kind import AnnKind
@@ -68,8 +69,8 @@ class UpdateReport:
         kept_files (`int`): Files that cannot be looked at and stay in the index as they were.
         away_files (`int`): Those of them whose folder is there and empty, as that of a drive that is away.
         unreadable: (path, reason) of what is skipped; with "#page=3" for a page.
-        other_types: Files of other types, by suffix.
-        num_links (`int`): Links not followed.
+        others: The files of other types, by their paths.
+        links: The links not followed.
         excluded: How many files and folders each pattern of `exclude` leaves out; under "" other rules.
     """
 
@@ -82,9 +83,14 @@ class UpdateReport:
     kept_files: int = 0
     away_files: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
-    other_types: dict[str, int] = field(default_factory=dict)
-    num_links: int = 0
+    others: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
     excluded: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def other_types(self) -> Counter[str]:
+        """How many files of other types there are, by suffix in small letters."""
+        return Counter(PurePosixPath(path).suffix.lower() for path in self.others)
 
     @property
     def num_excluded(self) -> int:
@@ -350,9 +356,7 @@ def _list(index: Index | Snapshot, folder: Path, options: UpdateOptions) -> tupl
 
 
 def _report_of(listing: Listing) -> UpdateReport:
-    return UpdateReport(
-        other_types=dict(listing.other_types), num_links=listing.num_links, excluded=dict(listing.excluded)
-    )
+    return UpdateReport(others=sorted(listing.others), links=sorted(listing.links), excluded=dict(listing.excluded))
 
 
 def _count(report: UpdateReport, rows: Iterable[FileRow], unreadable: Unreadable) -> None:
@@ -377,6 +381,6 @@ def _has_content(file: SourceFile, content: str) -> bool:
 def _nothing_readable(folder: Path, num_unreadable: int, report: UpdateReport) -> str:
     left_out = f", {report.num_excluded:,} left out by a rule" if report.num_excluded else ""
     return (
-        f"Nothing readable in {folder}: {num_unreadable} unreadable, {sum(report.other_types.values())} of other "
+        f"Nothing readable in {folder}: {num_unreadable} unreadable, {len(report.others)} of other "
         f"types{left_out}. Texts, pictures, videos and PDFs are read."
     )

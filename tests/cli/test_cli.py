@@ -89,6 +89,21 @@ def test_search_indexes_ranks_and_says_what_it_did(run, folder: Path):
     assert "unreadable: empty.txt: empty\n" in run("search", folder, "a query", "--verbose").out
 
 
+def test_verbose_lists_files_of_other_types_and_links_that_are_not_followed(run, tmp_path: Path):
+    folder = write_texts(tmp_path / "notes")
+    for name in ("a.A", "b.b", "c.c", "d.d", "e.e", "f.f", "sub/g.f"):
+        (folder / name).write_text("x")
+    (folder / "nowhere.txt").symlink_to(folder / "gone.txt")
+    (folder / "loop").symlink_to(folder)
+    (folder / "copy.txt").symlink_to(folder / "whale.txt")
+    out = run("index", folder).out
+    assert "7 files of other types left out: 2 .f, 1 .a, 1 .b, 1 .c, 1 .d, 1 more (--verbose lists them)" in out
+    assert "2 links not followed (--verbose lists them)" in out and "3 files in the index" in out
+    told = run("index", folder, "--verbose").out.splitlines()
+    assert told[:7] == [f"of another type: {name}" for name in ("a.A", "b.b", "c.c", "d.d", "e.e", "f.f", "sub/g.f")]
+    assert told[7:9] == ["link not followed: loop", "link not followed: nowhere.txt"] and "lists them" not in told[9]
+
+
 def test_names_are_shown_escaped_and_pages_are_named(run, folder: Path):
     out = run("search", folder, "a query").out
     assert "[red]noise\\n.png" in out and "report.pdf#page=2" in out
