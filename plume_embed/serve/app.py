@@ -130,7 +130,7 @@ class Service:
 
     def __init__(self, encoder: Encoder, limits: Limits, metrics: Metrics, name: str, hosts: frozenset[str]):
         self._encoder, self._limits, self._metrics, self._name = encoder, limits, metrics, name
-        self._contents = Contents(limits, hosts, _prompts(encoder))
+        self._contents = Contents(limits, hosts, _prompts(encoder), encoder.processor.max_image_pixels)
         self._dimension = encoder.dimension  # transformers' configurations are slow to read
         self.card = {
             "id": name,
@@ -165,6 +165,8 @@ class Service:
             raise RequestError(HTTPStatus.BAD_REQUEST, str(error), "latent_steps") from error
         try:
             items = self._contents.items_of(body)
+        except ItemFailedError as error:
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), error.part) from error
         except ValueError as error:
             raise RequestError(HTTPStatus.BAD_REQUEST, str(error), _field(body)) from error
         try:
@@ -202,7 +204,7 @@ class Service:
         except ItemFailedError as error:
             place = next(i for i, one in enumerate(waiting) if one.done() and not one.cancelled() and one.exception())
             param = field if field == "messages" else f"{field}[{place}]"
-            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), param) from error
+            raise RequestError(HTTPStatus.BAD_REQUEST, str(error), error.part or param) from error
         finally:
             for one in waiting:
                 one.cancel()

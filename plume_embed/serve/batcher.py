@@ -12,7 +12,7 @@ batch is to be cut.
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +52,16 @@ class StoppedError(RuntimeError):
 
 
 class ItemFailedError(ValueError):
-    """An item cannot be embedded; the message is the reason."""
+    """An item cannot be embedded; the message is the reason.
+
+    Args:
+        reason (`str`)
+        part (`str`, *optional*): Which field of the request is at fault, where that is known.
+    """
+
+    def __init__(self, reason: str, part: str | None = None):
+        super().__init__(reason)
+        self.part = part
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,13 @@ class Incoming:
         content: What [`PlumeProcessor`] takes, or a function that gives it (and may fetch or decode).
         num_bytes (`int`): Of its text and files.
         has_media (`bool`): Whether pictures or films have to be decoded.
+        part_at_fault: Finds the field that is at fault, see [`ItemFailedError`], where the processor has refused it.
     """
 
     content: Any
     num_bytes: int
     has_media: bool
+    part_at_fault: Callable[[], str | None] = lambda: None
 
 
 @dataclass(eq=False)
@@ -227,7 +238,8 @@ class Batcher:
                 _fail(job, error)
         for job, result in zip(wanted, self._encoder.process_each(contents) if contents else [], strict=True):
             if isinstance(result, BaseException):
-                _fail(job, result)
+                incoming = job.incoming if isinstance(result, ValueError) else None
+                _fail(job, result, incoming.part_at_fault() if incoming is not None else None)
             else:
                 job.batch, job.num_tokens = result, int(result["attention_mask"].sum())
 
@@ -337,9 +349,9 @@ def _taken(waiting: "queue.SimpleQueue[_Job | None]", most: int) -> list[_Job] |
     return jobs or None
 
 
-def _fail(job: _Job, error: BaseException) -> None:
-    """Gives a job its error; a ValueError is the item's fault."""
-    if isinstance(error, ValueError):
-        error = ItemFailedError(without_place(error))
+def _fail(job: _Job, error: BaseException, part: str | None = None) -> None:
+    """Gives a job its error; a ValueError is the item's fault, or that of a part of it."""
+    if isinstance(error, ValueError) and not isinstance(error, ItemFailedError):
+        error = ItemFailedError(without_place(error), part)
     if not job.future.done() and (job.future.running() or job.future.set_running_or_notify_cancel()):
         job.future.set_exception(error)

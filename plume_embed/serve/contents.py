@@ -5,6 +5,7 @@ Files come as base64 in data URLs. An address is fetched only from the hosts of 
 
 import base64
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,9 +13,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from plume_embed.model.images_plume import is_source
+from plume_embed.model.images_plume import MAX_PIXELS, is_source, read_image
 from plume_embed.model.videos_plume import TimedFrames, film_seconds
-from plume_embed.serve.batcher import Incoming
+from plume_embed.serve.batcher import Incoming, ItemFailedError
 from plume_embed.serve.schema import EmbeddingRequest, Message, TextPart
 from plume_embed.serve.settings import Limits
 
@@ -32,17 +33,20 @@ class Contents:
         limits ([`Limits`])
         hosts: From which addresses may be fetched, each "name" or "name:port".
         prompts: Texts that go in front, by the input types that have one.
+        max_pixels (`int`): Most pixels of a picture that the processor takes.
     """
 
     limits: Limits
     hosts: frozenset[str] = frozenset()
     prompts: dict[str, str] = field(default_factory=dict)
+    max_pixels: int = MAX_PIXELS
 
     def items_of(self, body: EmbeddingRequest) -> list[Incoming]:
         """The items of a request, files not yet decoded or fetched.
 
         Raises:
-            ValueError: too many items, or a part that is no file and no address that may be fetched.
+            ItemFailedError: a part is no file and no address that may be fetched.
+            ValueError: too many items.
         """
         prompt = self.prompts.get(body.input_type or "")
         instruction = [{"role": "system", "content": prompt}] if prompt else []
@@ -55,31 +59,47 @@ class Contents:
 
     def _conversation(self, instruction: list[dict], messages: list[Message]) -> Incoming:
         num_bytes, media = 0, 0
-        for kind, value in _values(messages):
-            num_bytes += len(value)
-            if kind != "text":
+        for part in _parts(messages):
+            num_bytes += len(part.value)
+            if part.kind != "text":
                 media += 1
-                self._check_address(value)
+                with _naming(part):
+                    self._check_address(part.value)
         if media > self.limits.items:
             raise ValueError(f"{media} pictures and films are over the limit of {self.limits.items} a request.")
-        messages = [message for message in messages if message.role != "assistant"]
         read = partial(self._read, instruction, messages)
-        return Incoming(read if media else read(), num_bytes, bool(media))
+        part_at_fault = partial(self._part_at_fault, messages)
+        return Incoming(read if media else read(), num_bytes, bool(media), part_at_fault)
 
     def _read(self, instruction: list[dict], messages: list[Message]) -> list[dict]:
         """The conversation with its files; it may fetch, so it is called in a thread ahead of the model."""
         read = [*instruction]
-        for message in messages:
-            parts = [{"type": kind, kind: self._value(kind, value)} for kind, value in _values([message])]
-            read.append({"role": message.role, "content": parts})
+        for number, message in enumerate(messages):
+            if message.role != "assistant":
+                parts = _parts_of(number, message)
+                content = [{"type": part.kind, part.kind: self._value(part)} for part in parts]
+                read.append({"role": message.role, "content": content})
         return read
 
-    def _value(self, kind: str, value: str) -> Any:
-        if kind == "text":
-            return value
-        data = _data(value) if value.startswith("data:") else self._fetched(value)
-        if kind == "video" and is_source(data):
-            self._check_film(data)
+    def _part_at_fault(self, messages: list[Message]) -> str | None:
+        """The first picture, or frame of a film, that came as a file and that cannot be decoded."""
+        for part in _parts(messages):
+            if part.kind != "text" and part.value.startswith("data:"):
+                data = _data(part.value)
+                try:
+                    for picture in [data] if part.kind == "image" else data if isinstance(data, list) else []:
+                        read_image(picture, self.max_pixels)
+                except ValueError:
+                    return part.place
+        return None
+
+    def _value(self, part: "_Part") -> Any:
+        if part.kind == "text":
+            return part.value
+        with _naming(part):
+            data = _data(part.value) if part.value.startswith("data:") else self._fetched(part.value)
+            if part.kind == "video" and is_source(data):
+                self._check_film(data)
         return data
 
     def _check_film(self, film: Any) -> None:
@@ -127,19 +147,42 @@ def _text_item(instruction: list[dict], text: str) -> Any:
     return [*instruction, {"role": "user", "content": text}] if instruction else {"text": text}
 
 
-def _values(messages: list[Message]) -> Iterator[tuple[str, str]]:
-    """Kind and value of every part: a text, or the address of a picture or a film."""
-    for message in messages:
-        if isinstance(message.content, str):
-            yield "text", message.content
-            continue
-        for part in message.content:
-            if isinstance(part, TextPart):
-                yield "text", part.text
-            elif part.type == "image_url":
-                yield "image", part.image_url.url
-            else:
-                yield "video", part.video_url.url
+@dataclass(frozen=True)
+class _Part:
+    """A text, or the address of a picture or a film; `place` is its field in the request."""
+
+    place: str
+    kind: str
+    value: str
+
+
+def _parts(messages: list[Message]) -> Iterator[_Part]:
+    for number, message in enumerate(messages):
+        yield from _parts_of(number, message)
+
+
+def _parts_of(number: int, message: Message) -> Iterator[_Part]:
+    place = f"messages[{number}].content"
+    if isinstance(message.content, str):
+        yield _Part(place, "text", message.content)
+        return
+    for row, part in enumerate(message.content):
+        inside = f"{place}[{row}].{part.type}"
+        if isinstance(part, TextPart):
+            yield _Part(inside, "text", part.text)
+        elif part.type == "image_url":
+            yield _Part(inside, "image", part.image_url.url)
+        else:
+            yield _Part(inside, "video", part.video_url.url)
+
+
+@contextmanager
+def _naming(part: _Part) -> Iterator[None]:
+    """Around what a part alone may be at fault for: the error says which one."""
+    try:
+        yield
+    except ValueError as error:
+        raise ItemFailedError(str(error), part.place) from error
 
 
 def _data(url: str) -> bytes | list[bytes]:

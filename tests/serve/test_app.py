@@ -26,6 +26,9 @@ from plume_embed.serve.settings import Limits
 QUERIES = Path(__file__).parent.parent.parent / "examples" / "queries"
 CACTUS = QUERIES / "cactus.png"
 TOLERANCE = 1e-5
+CACTUS_DATA = base64.b64encode(CACTUS.read_bytes()).decode()
+PNG = "data:image/png;base64"
+PICTURE, FILM = (f"messages[0].content[0].{kind}" for kind in ("image_url", "video_url"))
 
 
 def post(address: str, **body) -> httpx.Response:
@@ -187,17 +190,28 @@ def test_metrics_count_requests_items_and_tokens(encoder):
         ({"messages": [{"role": "assistant", "content": "yes"}]}, "messages[0]", "must be empty"),
         ({"messages": [{"role": "system", "content": "a"}]}, "messages", "one user message"),
         ({"messages": [{"role": "user", "content": [{"type": "audio_url"}]}]}, "messages[0].content[0]", "image_url"),
-        ({"messages": user(("image_url", "http://example.org/a.png"))}, "messages", "--allow-host example.org"),
-        ({"messages": user(("image_url", "/etc/passwd"))}, "messages", "data URL"),
-        ({"messages": user(("image_url", "file:///etc/passwd"))}, "messages", "data URL"),
-        ({"messages": user(("image_url", "data:image/png,AAAA"))}, "messages", "base64"),
-        ({"messages": user(("image_url", "data:image/png;base64,A*"))}, "messages", "base64"),
-        ({"messages": user(("image_url", "data:image/png;base64,ä"))}, "messages", "no valid base64"),
-        ({"messages": user(("video_url", "data:video/png;times=0+1;base64,AAAA"))}, "messages", "got 2 times"),
-        ({"messages": user(("video_url", "data:video/png;times=a;base64,AAAA"))}, "messages", "seconds with +"),
-        ({"messages": user(("video_url", "data:video/png;times=nan;base64,AAAA"))}, "messages", "lie in 0..1000000"),
-        ({"messages": user(("image_url", "data:image/png;base64,AAAA"))}, "messages", "identify"),
-        ({"messages": user(("video_url", "data:video/mp4;base64,AAAA"))}, "messages", "Cannot read"),
+        ({"messages": user(("image_url", "http://example.org/a.png"))}, PICTURE, "--allow-host example.org"),
+        ({"messages": user(("image_url", "/etc/passwd"))}, PICTURE, "data URL"),
+        ({"messages": user(("image_url", "file:///etc/passwd"))}, PICTURE, "data URL"),
+        ({"messages": user(("image_url", "data:image/png,AAAA"))}, PICTURE, "base64"),
+        ({"messages": user(("image_url", "data:image/png;base64,A*"))}, PICTURE, "base64"),
+        ({"messages": user(("image_url", "data:image/png;base64,ä"))}, PICTURE, "no valid base64"),
+        ({"messages": user(("video_url", "data:video/png;times=0+1;base64,AAAA"))}, FILM, "got 2 times"),
+        ({"messages": user(("video_url", "data:video/png;times=a;base64,AAAA"))}, FILM, "seconds with +"),
+        ({"messages": user(("video_url", "data:video/png;times=nan;base64,AAAA"))}, FILM, "lie in 0..1000000"),
+        ({"messages": user(("image_url", "data:image/png;base64,AAAA"))}, PICTURE, "identify"),
+        ({"messages": user(("video_url", "data:video/mp4;base64,AAAA"))}, FILM, "Cannot read"),
+        ({"messages": user(("video_url", f"data:video/png;base64,{CACTUS_DATA},AAAA"))}, FILM, "identify"),
+        (
+            {"messages": user(("text", "a"), *(("image_url", f"{PNG},{data}") for data in (CACTUS_DATA, "AAAA")))},
+            "messages[0].content[2].image_url",
+            "identify",
+        ),
+        (
+            {"messages": [{"role": "system", "content": "a"}, *user(("image_url", f"{PNG},{CACTUS_DATA[:400]}"))]},
+            "messages[1].content[0].image_url",
+            "Cannot read",
+        ),
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
