@@ -28,6 +28,7 @@ from plume_embed.cli.options import (
     VerifyOption,
 )
 from plume_embed.index.ann_kind import AnnKind
+from plume_embed.index.place import check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,12 +118,11 @@ def existing_folders(folder: Path, also: Sequence[Path] | None) -> list[Path]:
     """The folders of a command.
 
     Raises:
-        ValueError: one of them is not there.
+        ValueError: one of them is not there, or a file.
     """
     folders = [folder, *(also or ())]
     for one in folders:
-        if not one.is_dir():
-            raise ValueError(f"No such folder: {one}")
+        check_folder(one)
     return folders
 
 

@@ -9,6 +9,7 @@ from plume_embed.cli.console import counted, make_console, progress_bar
 from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
 from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, ModelOption, StepsOption
 from plume_embed.command import one_line
+from plume_embed.index.place import check_folder
 from plume_embed.outputs import check_output
 
 
@@ -32,8 +33,7 @@ def mine(
 
     Index the folder first, with the same model: plume-embed index FOLDER.
     """
-    if not corpus.is_dir():
-        raise ValueError(f"No such folder: {corpus}")
+    check_folder(corpus)
     check_output(out, "--out", [pairs], ".jsonl")
     with heavy_imports("Loading the model"):
         from plume_embed.index.search import open_index

@@ -1,8 +1,11 @@
 """`plume-embed search FOLDER QUERY`."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 
     from plume_embed.index.interface import ItemEncoder
     from plume_embed.index.place import Place
-    from plume_embed.index.search import Hit
+
+
+_VIEWER_SECONDS = 5  # after which one that still runs shows the file
 
 
 class _Kind(StrEnum):
@@ -100,7 +105,9 @@ def search(
     with heavy_imports("Loading the model"):
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named, holds_index
+        from plume_embed.reading.query import check_media
 
+        check_media(content)
         encoder = choose_encoder(server, model, device, dtype, max_image_pixels)
     query_vector = _query_vector(encoder, content, latent_steps)  # a bad query fails before the work
     db = database_of(folder, to)
@@ -131,16 +138,40 @@ def search(
         print_json(hits_as_json(hits, **around))
     else:
         print_hits(console, hits, with_folder=len(folders) > 1)
-    if open_first:
-        _open(hits)
-
-
-def _open(hits: "Sequence[Hit]") -> None:
     if not hits:
-        raise ValueError("There is no result to open.")
-    file = Path(hits[0].folder, hits[0].path).resolve()
-    if typer.launch(str(file)) != 0:
-        raise ValueError(f"There is no program here to open {file}; --paths prints it for another one.")
+        chosen = {"--kind": kind, "--min-score": min_score is not None, "--where": where}
+        _say_why_there_is_none([option for option, is_given in chosen.items() if is_given])
+    if open_first and not (hits and _is_opened(Path(hits[0].folder, hits[0].path).resolve())):
+        raise typer.Exit(1)
+
+
+def _say_why_there_is_none(options: Sequence[str]) -> None:
+    why = f"{', '.join(options)} left nothing" if options else "the index holds nothing of what was searched"
+    make_console(stderr=True).print(f"no result: {why}")
+
+
+def _is_opened(file: Path) -> bool:
+    """Whether the desktop's viewer takes a file; says so where it does not."""
+    if _launch(file):
+        return True
+    make_console(stderr=True).print(
+        f"There is no program here to open {one_line(str(file))}; --paths prints it for another one."
+    )
+    return False
+
+
+def _launch(file: Path) -> bool:
+    if not sys.platform.startswith("linux"):
+        return typer.launch(str(file)) == 0
+    # What `launch` starts here fails after it was started, with words of its own; a viewer that runs on is none that
+    # failed.
+    try:
+        viewer = subprocess.Popen(["xdg-open", file], stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+        return viewer.wait(_VIEWER_SECONDS) == 0
+    except FileNotFoundError:
+        return False
+    except subprocess.TimeoutExpired:
+        return True
 
 
 def _say_what_the_default_knows(encoder: "ItemEncoder", console: "Console") -> None:

@@ -41,7 +41,7 @@ def content_key(content: dict[str, Any]) -> bytes:
     """A hash of the text and of the paths of media, with their sizes and dates.
 
     Raises:
-        ValueError: a file that is not there, or that may not be read.
+        ValueError: a file that is not there, that may not be read, or that is empty.
     """
     parts: list[Any] = [content.get("text")]
     for name in MEDIA_KEYS:
@@ -140,7 +140,7 @@ def _state_of(path: Path) -> list[Any]:
     """Path, size and date of a file; the path as the system resolves it, by whatever name its folder was given.
 
     Raises:
-        ValueError: it is not there, or may not be read; it is in another state when that is mended.
+        ValueError: it is not there, may not be read, or is empty; it is in another state when that is mended.
     """
     path = Path(os.path.realpath(path))  # of pathlib, it would raise where links go in a circle
     try:
@@ -153,4 +153,6 @@ def _state_of(path: Path) -> list[Any]:
         raise ValueError(f"no regular file: {path}")
     if not os.access(path, os.R_OK):
         raise ValueError(f"Permission denied: {path}")
+    if status.st_size == 0:
+        raise ValueError(f"empty: {path}")
     return [str(path), status.st_size, status.st_mtime_ns]

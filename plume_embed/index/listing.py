@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plume_embed.index.exclude import Exclusions
+from plume_embed.index.place import check_folder
 from plume_embed.reading.items import SourceFile, UnreadableError
 from plume_embed.reading.read import check_unchanged, kind_by_suffix
 
@@ -104,8 +105,7 @@ def list_folder(folder: Path, scope: str = "", exclude: Sequence[str] = (), data
     Raises:
         ValueError: no such folder, or a rule that is not valid.
     """
-    if not (folder / scope).is_dir():
-        raise ValueError(f"No such folder: {folder / scope if scope else folder}")
+    check_folder(folder / scope if scope else folder)
     root = folder.resolve()
     listing = Listing(root, Exclusions(root, exclude))
     passed_over = {database.resolve() for database in databases}

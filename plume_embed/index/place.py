@@ -25,6 +25,17 @@ class ObjectStore:
 Place = Path | ObjectStore
 
 
+def check_folder(folder: Path) -> None:
+    """Refuses what is no folder.
+
+    Raises:
+        ValueError: it is not there, or a file.
+    """
+    if not folder.is_dir():
+        is_there = os.path.lexists(folder)
+        raise ValueError(f"{folder} is a file, not a folder." if is_there else f"No such folder: {folder}")
+
+
 def place_of(text: str) -> Place:
     """A place as it is written on the command line.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from plume_embed.index.table import FILES_SCHEMA, Metadata, open_tables
 if TYPE_CHECKING:
     from lancedb.table import Table
 
+FILTER_COLUMNS = ("kind", "locator", "snippet", "embedded_at")  # what a filter is for
+_NO_COLUMN = re.compile(r"No field named (.+?)\. Valid fields")
 _VALUES_PER_QUERY = 500
 _ROWS_PER_WRITE = 10_000
 _KEEP_VERSIONS = timedelta(hours=1)  # nobody reads an older one any more
@@ -171,6 +174,12 @@ class Index:
         """
         failure = self._failure_of(where)
         if failure is not None:
+            unknown = _NO_COLUMN.search(str(failure))
+            if unknown:  # LanceDB would name columns of ours that say nothing to anybody
+                raise ValueError(
+                    f"The filter {where!r} is not understood: there is no column {unknown[1]}; the columns are "
+                    f"{', '.join(FILTER_COLUMNS)}."
+                ) from failure
             reason = str(failure).splitlines()[0].removeprefix("lance error: ")
             raise ValueError(f"The filter {where!r} is not understood: {reason}") from failure
         # LanceDB passes over whatever follows a condition. Only one whole condition fits both forms: one that closes

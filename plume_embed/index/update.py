@@ -20,7 +20,7 @@ from plume_embed.index.listing import Listing, content_hash, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
 from plume_embed.index.neighbours import AnnIndex, build_ann, chosen_settings
 from plume_embed.index.pipeline import Work, embed_contents
-from plume_embed.index.place import Place, resolved_folder
+from plume_embed.index.place import Place, check_folder, resolved_folder
 from plume_embed.index.search import describe
 from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
@@ -129,8 +129,7 @@ def update_index(
         BusyError: another process is updating the index.
     """
     folder, inside = Path(folder), resolved_folder(db)
-    if not folder.is_dir():
-        raise ValueError(f"No such folder: {folder}")
+    check_folder(folder)
     for path in (folder, inside):
         if path is not None:
             check_utf8(path.resolve())

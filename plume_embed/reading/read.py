@@ -45,6 +45,8 @@ def read_items(
     Raises:
         UnreadableError: the file as a whole cannot be read.
     """
+    if file.size == 0:  # whatever a decoder would say of it
+        raise UnreadableError("empty")
     items = read_passages(file, fits, skip) if file.kind == "text" else _media_items(file, options, skip, limits)
     for item in items:
         check_unchanged(file)

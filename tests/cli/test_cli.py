@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from filelock import FileLock
 from index_data import write_texts
+from PIL import Image
 from rich.console import Console
 from small_files import write_pdf, write_picture, write_video
 
@@ -169,6 +169,28 @@ def test_queries_by_text_picture_video_and_combination(run, folder: Path, releas
     assert score == pytest.approx(float(np.dot(query, whale)), abs=1e-5)
 
 
+def test_a_still_picture_is_no_film_and_a_pdf_is_no_query(run, folder: Path):
+    run("index", folder)
+    still = write_picture(folder / "still.gif")
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    (folder / "empty.png").touch()
+    assert run("search", folder, "--video", folder / "moving.gif", "--no-update").code == 0
+    assert_fails(run("search", folder, "--video", still), r"still.gif is a picture, not a film; pass it to --image")
+    assert_fails(run("search", folder, "--image", folder / "empty.png"), r"empty.png is empty\.")
+    for option in ("--image", "--video"):
+        assert_fails(
+            run("search", folder, option, folder / "report.pdf"), "report.pdf is a PDF: a query takes pictures"
+        )
+
+
+def test_a_filter_of_an_unknown_column_names_those_there_are(run, folder: Path):
+    run("index", folder)
+    result = run("search", folder, "x", "--where", "colour = 'red'", "--no-update")
+    assert_fails(result, "there is no column colour; the columns are kind, locator, snippet, embedded_at")
+    assert "digest" not in result.err
+
+
 def test_a_text_query_is_never_a_file(run, folder: Path, released_model_dir: Path):
     picture = folder / "clip.png"
     write_picture(picture, seed=3)
@@ -195,6 +217,9 @@ def test_results_are_narrowed_by_kind_and_score_and_equal_contents_are_one(run, 
     assert {hit["kind"] for hit in found} == {"text", "page"} and found[0]["copies"] == ["whale.txt"]
     found = json.loads(run("search", folder, whale, "--min-score", 0.9999, "--json").out)["results"]
     assert [hit["path"] for hit in found] == ["copy.txt"]
+    nothing = run("search", folder, "a query", "--min-score", 0.9999, "--json")
+    assert nothing.code == 0 and json.loads(nothing.out)["results"] == []
+    assert nothing.err == "no result: --min-score left nothing\n"
     assert_fails(
         run("search", folder, whale, "--kind", "film"), "'film' is not one of 'text', 'image', 'video', 'page'"
     )
@@ -211,19 +236,28 @@ def test_paths_alone_are_printed_for_pipes(run, folder: Path):
     )
 
 
-def test_the_first_result_is_opened_in_the_viewer_of_the_desktop(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    opened: list[str] = []
-
-    def launch(file: str) -> int:  # the first time there is a viewer
-        opened.append(file)
-        return len(opened) - 1
-
-    monkeypatch.setattr(typer, "launch", launch)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have other viewers")
+def test_the_first_result_is_opened_in_the_viewer_of_the_desktop(
+    run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    viewer = tools / "xdg-open"
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     whale = "The blue whale is the largest animal."
-    assert run("search", folder, whale, "--open").code == 0
-    assert opened == [str(folder / "whale.txt")]
-    assert_fails(run("search", folder, whale, "--open", "--kind", "text"), "no program here to open .*whale.txt")
-    assert_fails(run("search", folder, "x", "--open", "--kind", "text", "--min-score", 1), "no result to open")
+    for words, code in (("", 0), ("echo xdg-open: no method available >&2; exit 3", 1)):
+        viewer.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/opened\n{words}\n')
+        viewer.chmod(0o755)
+        result = run("search", folder, whale, "--open", "--kind", "text")
+        assert result.code == code and (tmp_path / "opened").read_text() == str(folder / "whale.txt")
+        assert "whale.txt" in result.out
+    assert re.fullmatch(
+        "There is no program here to open .*whale.txt; --paths prints it for another one.\n", result.err
+    )
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no program here to open" in run("search", folder, whale, "--open", "--no-update").err
+    result = run("search", folder, "x", "--open", "--kind", "text", "--min-score", 1)
+    assert result.code == 1 and result.err == "no result: --kind, --min-score left nothing\n"
 
 
 def test_the_limit_of_pixels_is_an_option(run, folder: Path, tmp_path: Path):
@@ -311,6 +345,7 @@ def test_expected_errors_are_one_line_and_code_2(run, folder: Path, tmp_path: Pa
     empty = tmp_path / "empty\nfolder"
     empty.mkdir()
     assert_fails(run("search", tmp_path / "gone", "x"), "No such folder")
+    assert_fails(run("search", folder / "whale.txt", "x"), "whale.txt is a file, not a folder")
     assert_fails(run("index", empty), "Nothing readable in .*/empty folder: 0 unreadable")
     assert_fails(run("search", folder), "Give a query")
     assert_fails(run("search", folder, ""), "Give a query")

@@ -102,6 +102,7 @@ def test_each_line_gets_the_vector_of_the_encoder_in_its_order(tmp_path: Path, e
         ('{"text": 3}', "text must be a string"),
         ('{"image": []}', "image must be a string or a list"),
         ('{"image": "gone.png"}', "no such file: .*gone.png"),
+        ('{"image": "empty.png"}', "empty: .*empty.png"),
         ('{"image": "' + "x" * 300 + '.png"}', "File name too long"),
         ('{"image": "a\\u0000b.png"}', "embedded null byte"),
         ('{"image": "."}', "no regular file"),
@@ -117,6 +118,7 @@ def test_a_bad_line_is_skipped_with_its_number_and_reason(
     tmp_path: Path, encoder: CountingEncoder, line: str, reason: str
 ):
     (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").touch()
     source = write_lines(tmp_path / "in.jsonl", {"text": "good", "id": "first"}, line, {"text": "good too"})
     seen = []
     report = embed(source, encoder, on_bad=seen.append)

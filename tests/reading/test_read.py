@@ -99,6 +99,7 @@ def test_a_text_that_would_fill_the_memory_is_refused(tmp_path: Path):
     ("name", "content", "reason"),
     [
         ("space.txt", b" \n\t ", "empty: nothing but white space"),
+        *((f"x{suffix}", b"", "empty") for suffix in (".txt", ".png", ".mp4", ".pdf")),
         ("latin1.txt", "größe".encode("latin-1"), "not UTF-8 text"),
         ("binary.txt", b"abc\0def", "NUL"),
         ("text.png", b"this is a text", "Cannot read it as an image: cannot identify image file"),
