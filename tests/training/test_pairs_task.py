@@ -113,7 +113,10 @@ def test_sampled_steps_draw_k_anew_and_zero_is_a_single_pass(data, released_mode
         ("model.path=null", "give its folder with --set model.path"),
         ("curriculum.stages=[0,4]", "only the last stage"),
         ("data.files=[]", "come from data.files or data.dataset"),
-        ("batch_size=64", "fewer than batch_size=64"),
+        (
+            "batch_size=64",
+            r"^13 pairs: 3 held out, 1 for early stopping, 9 to train on; lower batch_size \(now 64\), or bring more\.",
+        ),
         ("pairs.held_out=1.5", "must lie in"),
         ("pairs.validation=0", "chooses by pairs.validation"),
     ],
@@ -121,6 +124,18 @@ def test_sampled_steps_draw_k_anew_and_zero_is_a_single_pass(data, released_mode
 def test_settings_that_cannot_work_are_refused_with_the_remedy(data, released_model_dir, setting, message):
     with pytest.raises(ValueError, match=message):
         PairsTask(recipe(data, released_model_dir, setting))
+
+
+def test_a_pool_in_which_a_hit_says_nothing_is_reported(data, released_model_dir, tmp_path):
+    said = []
+    PairsTask(recipe(data, released_model_dir), report=said.append)
+    assert len(said) == 1 and "candidates: among so few, Hit@1 says next to nothing. Raise pairs.held_out" in said[0]
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(json.dumps({"query": f"q {number}", "positive": f"p {number}"}) + "\n" for number in range(100))
+    )
+    said.clear()
+    PairsTask(recipe(tmp_path, released_model_dir), report=said.append)
+    assert said == []
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ _ITEM = re.compile(r"Item (\d+): ")
 _NOT_THERE = -1
 HELD_OUT_FILE = "held_out.jsonl"
 _EVALUATED_AT_ONCE = 32
+_FEW_CANDIDATES = 20  # of which one in 20 and more is found first by chance
 
 
 class PairsTask:
@@ -77,10 +78,16 @@ class PairsTask:
                 f"early_stopping.metric must be one of {', '.join(SCORES)}, got {recipe.early_stopping.metric!r}."
             )
         self.recipe, self.curriculum = recipe, recipe.curriculum
-        rows, self.held_out = self._split(report if rank == 0 else lambda message: None)
+        report = report if rank == 0 else lambda message: None
+        rows, self.held_out = self._split(report)
         self.train_rows, self.validation = self._without_validation(rows)
         if len(self.train_rows) < recipe.batch_size:
-            raise ValueError(f"{len(self.train_rows)} pairs to train on are fewer than batch_size={recipe.batch_size}.")
+            raise ValueError(
+                f"{len(rows) + len(self.held_out)} pairs: {len(self.held_out)} held out, {len(self.validation)} for "
+                f"early stopping, {len(self.train_rows)} to train on; lower batch_size (now {recipe.batch_size}), or "
+                "bring more."
+            )
+        self._report_few_candidates(report)
         self.batches = SubsetBalancedBatches([""] * len(self.train_rows), recipe.batch_size, recipe.seed)
         self.rows = slice(rank, None, world_size)
         self.processor = PlumeProcessor.from_pretrained(recipe.model.path)
@@ -113,6 +120,14 @@ class PairsTask:
         if not 0 <= pairs.held_out < 1:
             raise ValueError(f"pairs.held_out must lie in [0, 1), got {pairs.held_out}.")
         return _drawn_out(rows, pairs.held_out, f"held out {self.recipe.seed}")
+
+    def _report_few_candidates(self, report: Callable[[str], None]) -> None:
+        candidates = {item_key(item) for row in self.held_out for item in (row.positive, *row.negatives)}
+        if 0 < len(candidates) < _FEW_CANDIDATES:
+            report(
+                f"The held-out pairs have {len(candidates)} candidates: among so few, Hit@1 says next to nothing. "
+                "Raise pairs.held_out, or give pairs.held_out_files."
+            )
 
     def _without_validation(self, rows: list[PairRow]) -> tuple[list[PairRow], list[PairRow]]:
         """The rows to train on and those that early stopping goes by; they share no item either."""
