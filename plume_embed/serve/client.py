@@ -173,7 +173,7 @@ class RemoteEncoder:
                 elif isinstance(error, _SlowError):  # other clients may be the reason
                     raise
                 else:
-                    errors[places[0]] = str(error)
+                    errors[places[0]] = _of_files(items[places[0]], str(error))
 
         def texts_of(places: list[int]) -> dict[str, Any]:
             return {"input": [items[place]["text"] for place in places]}
@@ -293,6 +293,12 @@ def _served(answer: Any, address: str) -> tuple[str, int, dict[str, Any]]:
         case {"data": [{"id": str(name)}, *_]}:
             raise ValueError(f"{address} serves {name}, but not by `plume-embed serve`; use that.")
     raise ValueError(f"{address} is no server of embeddings; start one with `plume-embed serve`.")
+
+
+def _of_files(item: dict[str, Any], reason: str) -> str:
+    """Why an item was refused, with the names of its files: the server knows their bytes alone."""
+    files = [str(value) for value in item.values() if isinstance(value, Path)]
+    return f"{', '.join(files)}: {reason}" if files else reason
 
 
 def _message(item: dict[str, Any]) -> dict[str, Any]:
