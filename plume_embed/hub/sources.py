@@ -46,14 +46,21 @@ def read_backbone_config(source: str | Path, if_plume: str) -> PreTrainedConfig:
         if_plume (`str`): What to say of a model of this package.
 
     Raises:
-        ValueError: there is none, it is damaged, its weights are pickles, or it is of no supported backbone.
+        ValueError: there is none, the Hub does not give it, it is damaged, its weights are pickles, or it is of no
+            supported backbone.
     """
     if is_folder(source):
         refuse_pickled_weights(source)
         if find_file(source, "config.json") is None:
             raise ValueError(f"{Path(source)} is no model folder: it has no config.json.")
-    cached = cached_file(str(source), "config.json")
-    assert cached is not None  # it raises, and says why the Hub does not give it
+    try:
+        cached = cached_file(str(source), "config.json")
+    except OSError as error:  # why the Hub does not give it, mostly without the name
+        raise ValueError(
+            f"{source} is no folder here, and the Hub does not give it: {error} Name a folder that holds the model, or "
+            "an id of the Hub that can be reached."
+        ) from error
+    assert cached is not None
     file = Path(cached)
     values = read_json(file, FETCH_AGAIN)
     model_type = values.get("model_type") if isinstance(values, dict) else None

@@ -28,9 +28,9 @@ from plume_embed.outputs import check_output
 
 @extra("eval")
 def miniature(
-    data: Annotated[Path, typer.Option(help="Folder that `make miniature` wrote.", metavar="DIR")] = Path(
-        ".data/miniature"
-    ),
+    data: Annotated[
+        Path, typer.Option(help="Folder that `make miniature` wrote, from the checkout's root.", metavar="DIR")
+    ] = Path(".data/miniature"),
     model: Annotated[
         list[str] | None,
         typer.Option(

@@ -25,7 +25,9 @@ from plume_embed.outputs import check_output
 
 @extra("eval")
 def photos(
-    data: Annotated[Path, typer.Option(help="Folder that `make photos` wrote.", metavar="DIR")] = Path(".data/photos"),
+    data: Annotated[
+        Path, typer.Option(help="Folder that `make photos` wrote, from the checkout's root.", metavar="DIR")
+    ] = Path(".data/photos"),
     model: ModelsOption = None,
     peer: PeersOption = None,
     resamples: ResamplesOption = 2000,
