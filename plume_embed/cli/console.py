@@ -52,7 +52,7 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     )
     with bar:
         task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=total > 0)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plume_embed.cli.console import make_console, print_left_out, print_unreadable, progress_bar, summary, working
-from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
+from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports, loading_title
 from plume_embed.cli.options import (
     BATCH_SIZE,
     AlsoOption,
@@ -83,7 +83,7 @@ def index(
     if not ann and (ann_kind is not None or ann_dimensions is not None):
         raise ValueError("--ann-kind and --ann-dimensions say how --ann makes its index; add --ann.")
     folders = existing_folders(folder, also)
-    with heavy_imports("Loading the model"):
+    with heavy_imports(loading_title(server)):
         import plume_embed.index.update  # noqa: F401 — under the spinner
 
         encoder = choose_encoder(server, model, device, dtype, max_image_pixels)

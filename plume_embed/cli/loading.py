@@ -27,6 +27,11 @@ def heavy_imports(title: str = "Loading libraries") -> Iterator[None]:
     raise_interrupts()
 
 
+def loading_title(server: str | None) -> str:
+    """What a command that takes --server does while it gets its encoder."""
+    return "Loading the model" if server is None else "Asking the server"
+
+
 def load_encoder(model: str | None, device: str | None, dtype: str, max_image_pixels: int | None = None) -> "Encoder":
     """The model of a command, its libraries silenced; to be called within `heavy_imports`.
 

@@ -12,7 +12,7 @@ import typer
 
 from plume_embed.cli.console import hits_as_json, make_console, print_hits, print_json, print_paths
 from plume_embed.cli.index import UpdateChoices, bring_up_to_date, existing_folders
-from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports
+from plume_embed.cli.loading import choose_encoder, database_of, heavy_imports, loading_title
 from plume_embed.cli.options import (
     BATCH_SIZE,
     AlsoOption,
@@ -102,7 +102,7 @@ def search(
     """
     content = _content(query, image, video)
     folders = existing_folders(folder, also)
-    with heavy_imports("Loading the model"):
+    with heavy_imports(loading_title(server)):
         from plume_embed.index.search import open_index
         from plume_embed.index.table import errors_named, holds_index
         from plume_embed.reading.query import check_media

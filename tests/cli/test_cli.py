@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from rich.console import Console
 from small_files import write_pdf, write_picture, write_video
 
 from plume_embed import PlumeModel
-from plume_embed.cli.console import print_hits
+from plume_embed.cli.console import print_hits, progress_bar
 from plume_embed.cli.main import app, main
 from plume_embed.command import one_line
 from plume_embed.encode.encoder import Encoder
@@ -102,6 +103,24 @@ def test_verbose_lists_files_of_other_types_and_links_that_are_not_followed(run,
     told = run("index", folder, "--verbose").out.splitlines()
     assert told[:7] == [f"of another type: {name}" for name in ("a.A", "b.b", "c.c", "d.d", "e.e", "f.f", "sub/g.f")]
     assert told[7:9] == ["link not followed: loop", "link not followed: nowhere.txt"] and "lists them" not in told[9]
+
+
+def test_a_bar_with_nothing_to_do_is_not_shown(monkeypatch: pytest.MonkeyPatch):
+    output = io.StringIO()
+    terminal = Console(file=output, force_terminal=True, width=100)
+    monkeypatch.setattr("plume_embed.cli.console.make_console", lambda stderr: terminal)
+    for done, total, is_shown in ((0, 0, False), (3, 7, True)):
+        with progress_bar("embedding", "items") as on_progress:
+            on_progress(done, total)
+        assert (f"{done}/{total}" in output.getvalue()) is is_shown
+
+
+def test_with_a_server_no_model_is_said_to_be_loaded(run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    titles = []
+    monkeypatch.setattr("plume_embed.cli.loading.working", lambda title: nullcontext(titles.append(title)))
+    for command in (["search", folder, "x"], ["index", folder]):
+        assert_fails(run(*command, "--server", "http://127.0.0.1:9"), "No server answers")
+    assert titles == ["Asking the server"] * 2
 
 
 def test_names_are_shown_escaped_and_pages_are_named(run, folder: Path):
@@ -358,6 +377,9 @@ def test_expected_errors_are_one_line_and_code_2(run, folder: Path, tmp_path: Pa
     assert_fails(run("embed", tmp_path / "gone.jsonl", "--to", tmp_path / "x.parquet"), "No such file")
     assert_fails(run("convert", empty, tmp_path / "out"), "is no model folder: it has no config.json")
     assert_fails(run("init", tmp_path / "gone", tmp_path / "out"), "gone")
+    assert_fails(
+        run("init", "nobody/gone", tmp_path / "out"), "nobody/gone is no folder here, .* Name a folder that holds"
+    )
     assert not (folder / ".plume-index").exists()
 
 
