@@ -227,7 +227,11 @@ def _measured(run: Callable[[Path, Path, str], int], folder: Path, work: Path, k
 def _cpu_seconds() -> float:
     """Of this process and of those that it has started."""
     here = psutil.Process()
-    return time.process_time() + sum(sum(one.cpu_times()[:4]) for one in here.children(recursive=True))
+    while True:
+        try:
+            return time.process_time() + sum(sum(one.cpu_times()[:4]) for one in here.children(recursive=True))
+        except psutil.NoSuchProcess:  # the fork of a decoder has ended meanwhile; its time is its parent's now
+            continue
 
 
 def measure(model: Path, counts: dict[str, int], rounds: int) -> dict[str, Any]:

@@ -167,7 +167,8 @@ def indexing_rounds() -> list[str]:
     phrases = []
     for kind in ("photographs", "films"):
         turns = zip(kinds[kind]["sentence_transformers"], kinds[kind]["index"], strict=True)
-        phrases.append("({:.2f} and {:.2f}".format(*(loop["cpu_seconds"] / own["cpu_seconds"] for loop, own in turns)))
+        ratios = [f"{loop['cpu_seconds'] / own['cpu_seconds']:.2f}" for loop, own in turns]
+        phrases.append(f"({', '.join(ratios[:-1])} and {ratios[-1]}")
     return phrases
 
 
