@@ -1,8 +1,8 @@
 """What a pass of the model has freed stays with the process for the next pass.
 
 By default glibc gives large pieces back to the system and asks for them again in every layer, and the system clears
-each page anew: on photographs that is a third of the time of a small model. Only processes that are ours keep them: the
-command line, the Space, and the workers of a corpus.
+each page anew: on pictures that is a quarter to a third of the time of a small model. Only processes that are ours keep
+them: the command line, the Space, and the workers of a corpus.
 """
 
 import ctypes

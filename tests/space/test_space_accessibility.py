@@ -47,8 +47,16 @@ def violations(page, axe: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+# Each theme and each width once; the other two with -m slow.
+@pytest.mark.parametrize(
+    ("width", "theme"),
+    [
+        (1280, "light"),
+        (390, "dark"),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+        pytest.param(390, "light", marks=pytest.mark.slow),
+    ],
+)
 def test_no_tab_violates_wcag_22_aa(visit, axe, tmp_path, theme, width):
     page = visit(width=width, query=f"?__theme={theme}&q=cactus", color_scheme=theme)
     add_files(page, write_picture(tmp_path / "mine.png"), items=1)

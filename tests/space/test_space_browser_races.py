@@ -28,7 +28,10 @@ def settled(page) -> None:
     page.locator("body:not([data-searching])").wait_for()
 
 
-@pytest.mark.parametrize("pause", [0, 50, 200, 600])
+# Milliseconds: at once, and when the first one's results are on their way.
+@pytest.mark.parametrize(
+    "pause", [0, 600, pytest.param(50, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.slow)]
+)
 def test_of_two_examples_clicked_quickly_the_second_ones_results_stay(visit, slow, spec, pause):
     page = visit()
     examples = [query for query in spec.examples if query.kind in ("text", "image")]
