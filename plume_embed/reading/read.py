@@ -45,7 +45,7 @@ def read_items(
     Raises:
         UnreadableError: the file as a whole cannot be read.
     """
-    if file.size == 0:  # whatever a decoder would say of it
+    if file.size == 0 and file.absolute.is_file():  # whatever a decoder would say of it; a pipe has no size either
         raise UnreadableError("empty")
     items = read_passages(file, fits, skip) if file.kind == "text" else _media_items(file, options, skip, limits)
     for item in items:

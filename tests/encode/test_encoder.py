@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from common import random_item
@@ -16,6 +15,8 @@ from transformers import BatchFeature
 from plume_embed.encode.encoder import Encoder
 from plume_embed.encode.read_out import ReadOut, read_vectors
 from plume_embed.model import PlumeProcessor
+
+pd = pytest.importorskip("pandas", reason="it comes with the extra train")
 
 
 class WatchedEncoder(Encoder):

@@ -4,7 +4,6 @@ import random
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +18,8 @@ from plume_embed.evaluation.mmeb_v2 import report
 from plume_embed.evaluation.mmeb_v2.run import Settings, evaluate, stamp_of
 from plume_embed.evaluation.mmeb_v2.tasks import load_tasks
 from plume_embed.model.modeling_plume import PlumeModel
+
+pd = pytest.importorskip("pandas", reason="it comes with the extra train")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from model.families import make_tiny
 from PIL import Image
@@ -25,6 +24,8 @@ from plume_embed.serve.app import Service
 from plume_embed.serve.client import RemoteEncoder
 from plume_embed.serve.errors import RequestError
 from plume_embed.serve.settings import MEGABYTE, Limits
+
+pd = pytest.importorskip("pandas", reason="it comes with the extra train")
 
 
 @pytest.fixture(scope="module")

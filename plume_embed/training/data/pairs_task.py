@@ -229,6 +229,8 @@ class PairsTask:
                 lambda items, where, steps=steps: self._vectors(model, items, where, steps),
                 lambda items, where, steps=of_documents: self._vectors(model, items, where, steps),
             )
+            if not (np.isfinite(asked).all() and np.isfinite(answers).all()):
+                raise ValueError("The model's vectors are NaN or infinite; lower the learning rate of its stage.")
             for size in (None, *(self.recipe.pairs.truncate if steps == own else ())):
                 name = f"K={steps}" + ("" if size is None else f", {size} dimensions")
                 found[name] = mean_scores(pool.scores(asked[:, :size], answers[:, :size]))
