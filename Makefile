@@ -149,7 +149,7 @@ SCENE_HELD := $(BIN)/python -m training.ablations.grid --out .data/held --task s
 	--json $(ABLATIONS)/scene_hops_held.json
 HELD := full,explicit_cot_stage_0,no_curriculum,parallel,jacobi_1,jacobi_2,jacobi_3,jacobi_4,k_2,k_4,k_6,k_8,k_6_dealt
 HELD := $(HELD),stages_2,stages_6,stages_8,stages_6_dealt,anytime,targets_with_steps
-HELD := $(HELD),single_mlp_matched,no_adapter,no_anchor,no_step_embedding,top_1,no_shared_expert
+HELD := $(HELD),k_4_decoded,stages_6_decoded,single_mlp,single_mlp_matched,no_adapter,no_anchor,no_step_embedding,top_1,no_shared_expert
 scene-hops scene-hops-variants: export OMP_NUM_THREADS := 1
 SINGLE := single_pass,single_pass_tuned,single_pass_from_stage_0,no_latent_transition
 scene-hops: $(VENV)/.dev  ## the picture task that is followed hop by hop: rows, causal tests, tables; goes on after a kill

@@ -237,7 +237,9 @@ def scene_hops() -> dict[str, list[str]]:
     plain = ("distilled", "full_rehearsed", "full_held", "full_steps_held", "full_embedding_held", "full_longer")
     named = [rows[name] for name in (*plain, "single_pass_longer")]
     by_seed = [hits_of(row) for row in (*named, *(held[name] for name in ("parallel", "no_adapter", "k_8", "k_4")))]
-    by_stages = [hits_of(held[name]) for name in ("stages_6", "stages_6_dealt")]
+    fitting = [hits_of(held[name]) for name in ("stages_2", "stages_8")]
+    by_stages = [*fitting, *(hits_of(held[name]) for name in ("stages_6", "stages_6_dealt"))]
+    low, high = (100 * held["targets_with_steps"]["difference_to_full"][end] for end in ("low", "high"))
     return {
         "README.md": [
             f"{distilled} with steps held to the written rationale, against {single} in a single pass and {written} "
@@ -253,6 +255,7 @@ def scene_hops() -> dict[str, list[str]]:
             ", ".join(left_open),
             f"costs {-100 * held['no_adapter']['difference_to_full']['mean']:.1f} points on scene_hops",
             f"whose interval there is {100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}",
+            f"the interval is {low:+.1f} to {high:+.1f} points on scene_hops with `loss.distil`",
             sweeps,
             *by_seed,
             *by_stages,
@@ -262,8 +265,10 @@ def scene_hops() -> dict[str, list[str]]:
             f"cost {lost:.0f} points",
             f"comes to {start}",
             f"{100 * read(base)['hit_at_1']:.1f} % (`{base}`)",
+            hits_of(held["targets_with_steps"]),
             sweeps,
             *by_seed,
+            *fitting,
         ],
     }
 
