@@ -41,7 +41,7 @@ FAST_TESTS := $(addprefix tests/model/test_,adapter.py configuration.py inputs.p
 	resizing.py) tests/encode/test_batching.py tests/encode/test_encoder.py tests/packaging/test_hub_files.py
 
 test: $(VENV)/.dev  ## the whole test suite, offline
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.dev  ## the model and the package alone, under a minute
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 $(FAST_TESTS)

@@ -73,11 +73,12 @@ def test_every_library_gives_the_same_vectors_from_a_fresh_process(tmp_path):
     assert all(report["claims"].values()), report["claims"]
 
 
-def test_a_row_keeps_its_vector_in_30_random_mixed_batches(small):
+@pytest.mark.parametrize("batches", [10, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_row_keeps_its_vector_in_random_mixed_batches(small, batches):
     rng = random.Random(0)
     pool = [random_item(rng) for _ in range(20)]
     alone = torch.cat([embed(*small, [item]) for item in pool])
-    for _ in range(30):
+    for _ in range(batches):
         rows = [rng.randrange(len(pool)) for _ in range(rng.randint(2, 5))]
         batch = embed(*small, [pool[row] for row in rows])
         assert (batch - alone[rows]).abs().max() <= 1e-5

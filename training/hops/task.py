@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -47,7 +48,6 @@ class HopsTask:
         self.recipe, self.curriculum = recipe, recipe.curriculum
         self.rows = range(rank, recipe.batch_size, world_size)
         self.processor = make_processor(self.data.tokenizer_texts(), self.vocab_size, self.side, temporal_patch_size=1)
-        self._table: FilmTable | None = None
         self._all_names: dict[str | None, SideBatch] = {}
 
     def make_model(self) -> PlumeModel:
@@ -121,9 +121,7 @@ class HopsTask:
 
     def prefix(self, queries: list[hops.Hop]) -> dict[str, torch.Tensor]:
         """The processor's output for these queries, put together from what it gave for their parts."""
-        if self._table is None:
-            self._table = self.table(self.processor)
-        return self._table.prefix(queries)
+        return _table(type(self)).prefix(queries)
 
     def samples(self, count: int) -> list[Sample]:
         """The first queries of the split with their targets, for diagnostics; a query's machine is its task."""
@@ -176,6 +174,13 @@ class HopsTask:
         """Hit@1 of parts of the queries."""
         presses = range(1, hops.NUM_FRAMES + 1)
         return {"hit_at_1_by_presses": {n: share(hits_of, lambda q, n=n: q.num_presses == n) for n in presses}}
+
+
+@cache
+def _table(task: type[HopsTask]) -> Any:
+    """`task.table` of its processor, made once a process: it depends on the class alone and takes up to ten seconds."""
+    processor = make_processor(task.data.tokenizer_texts(), task.vocab_size, task.side, temporal_patch_size=1)
+    return task.table(processor)
 
 
 def share(hits_of: list[tuple[Any, bool]], chosen: Callable[[Any], bool]) -> float | None:
