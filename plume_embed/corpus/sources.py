@@ -10,7 +10,7 @@ from plume_embed.corpus.output import is_of_output
 from plume_embed.corpus.rows import Source
 from plume_embed.corpus.tables import DatasetSource, ParquetSource, opened
 
-_OF_DATASETS = ("state.json", "dataset_infos.json", "dataset_info.json")
+_OF_DATASETS = ("state.json", "dataset_dict.json", "dataset_infos.json", "dataset_info.json")
 
 
 def open_source(name: str, keep: Sequence[str] = ()) -> Source:

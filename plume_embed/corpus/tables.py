@@ -135,7 +135,7 @@ class DatasetSource:
     """A data set of `datasets`: an id of the Hub, a folder that it reads, or one of `save_to_disk`.
 
     Args:
-        name (`str`): What `datasets.load_dataset` takes; the split "train".
+        name (`str`): See [`open_dataset`]; the split "train".
         keep: Further columns.
     """
 
@@ -163,14 +163,9 @@ class DatasetSource:
         check_utf8(Path(self.name))
         import datasets
 
-        from plume_embed.local_datasets import load_local
+        from plume_embed.local_datasets import open_dataset
 
-        data: Any
-        if (Path(self.name) / "state.json").is_file():
-            data = datasets.load_from_disk(self.name)
-        else:
-            load = load_local if Path(self.name).exists() else datasets.load_dataset
-            data = load(self.name, split="train")
+        data = open_dataset(self.name)
         _check_columns(data.features.arrow_schema, self.keep, self.name)
         for column, feature in data.features.items():
             if isinstance(feature, datasets.Image | datasets.Video):
@@ -188,7 +183,7 @@ class DatasetSource:
                 spec["media"] = media
             draft = Draft(spec, spec["count"], hash_of(spec).hex())
             if "id" in data.column_names:
-                draft.ids = _named_ids(data.with_format(None)[start : start + size]["id"], start)
+                draft.ids = _named_ids(data[start : start + size]["id"], start)
             yield draft
         whole, of_media = [data._fingerprint, self.keep], seen.digest()
         self._digest = hash_of([*whole, of_media] if of_media else whole).hex()

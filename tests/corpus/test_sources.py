@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, Features, Value
+from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
 from datasets import Image as Picture
 from PIL import Image
 from small_files import write_pdf, write_picture
@@ -21,6 +21,7 @@ from plume_embed.corpus.rows import hash_of
 from plume_embed.corpus.sources import open_source
 from plume_embed.corpus.tables import _batches_between
 from plume_embed.encode.encoder import Encoder
+from plume_embed.local_datasets import open_dataset
 from plume_embed.outputs import holds_output
 
 
@@ -183,6 +184,40 @@ def test_a_folder_of_parquet_and_a_data_set_give_the_rows_of_one_file(tmp_path: 
     embed(tmp_path / "saved", tmp_path / "b.parquet", encoder)
     both = {str(n): {"text": text, "image": pictures[n]} for n, text in enumerate(rows["text"])}
     check(rows_of(pq.read_table(tmp_path / "b.parquet")), encoder, both)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "pandas", "arrow", None])
+@pytest.mark.parametrize("columns", [None, ["label"]])
+def test_a_format_that_a_data_set_was_saved_with_changes_nothing(
+    tmp_path: Path, encoder: Encoder, kind: str | None, columns: list[str] | None
+):
+    data = Dataset.from_dict({"id": [7, 8, 7], "text": ["a", "b", None], "label": [1, 2, 3]})
+    data.with_format(kind, columns).save_to_disk(tmp_path / "saved")
+    embed(tmp_path / "saved", tmp_path / "out.parquet", encoder, keep=["label"])
+    found = pq.read_table(tmp_path / "out.parquet")
+    check(rows_of(found), encoder, {"7": "a", "8": "b"})
+    assert found["label"].to_pylist() == [1, 2]
+    (bad,) = pq.read_table(tmp_path / "out.bad.parquet").to_pylist()
+    assert bad["id"] == "7" and "none of text, image, video" in bad["reason"]
+
+
+def test_a_data_set_without_a_format_keeps_its_fingerprint(tmp_path: Path):
+    """By which the outputs of earlier versions are found done."""
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
+    saved = str(tmp_path / "saved")
+    assert open_dataset(saved)._fingerprint == load_from_disk(saved)._fingerprint
+
+
+def test_of_several_splits_that_were_saved_together_train_is_embedded(tmp_path: Path, encoder: Encoder):
+    splits = {name: Dataset.from_dict({"text": [name]}) for name in ("test", "train")}
+    DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    embed(tmp_path / "saved", tmp_path / "out.parquet", encoder)
+    check(rows_of(pq.read_table(tmp_path / "out.parquet")), encoder, {"0": "train"})
+    DatasetDict({"test": splits["test"], "dev": splits["train"]}).save_to_disk(tmp_path / "others")
+    with pytest.raises(ValueError, match=r"others has no split train but test, dev; .* as in .*others/test\."):
+        embed(tmp_path / "others", tmp_path / "none.parquet", encoder)
+    embed(tmp_path / "others" / "test", tmp_path / "one.parquet", encoder)
+    check(rows_of(pq.read_table(tmp_path / "one.parquet")), encoder, {"0": "test"})
 
 
 def test_a_folder_of_media_gives_an_item_for_each_page(tmp_path: Path, encoder: Encoder):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from PIL import Image, ImageDraw
 
 from plume_embed import PlumeModel
@@ -87,6 +88,18 @@ def test_a_pair_is_not_held_out_where_its_mirror_is_trained(released_model_dir, 
 def test_without_early_stopping_all_but_the_held_out_pairs_are_trained_on(data, released_model_dir):
     task = PairsTask(recipe(data, released_model_dir, "early_stopping=null"))
     assert task.validation == [] and len(task.train_rows) + len(task.held_out) == len(COLOURS) + 1
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("pandas", None), ("torch", ["positive"])])
+def test_a_format_that_a_data_set_was_saved_with_changes_no_row(data, released_model_dir, tmp_path, kind, columns):
+    rows = [{"query": f"a {colour} square", "positive": {"image": f"{colour}.png"}} for colour in COLOURS]
+    Dataset.from_list(rows).with_format(kind, columns).save_to_disk(tmp_path / "saved")
+    settings = [f"data.dataset={tmp_path / 'saved'}", f"data.media_root={data}"]
+    task = PairsTask(recipe(data, released_model_dir, "data.files=[]", *settings))
+    parts = (*task.train_rows, *task.validation, *task.held_out)
+    assert {row.query["text"]: row.positive for row in parts} == {
+        row["query"]: {"image": [data / row["positive"]["image"]]} for row in rows
+    }
 
 
 def test_a_batch_is_a_function_of_seed_and_step_and_holds_the_given_negatives(data, released_model_dir):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -59,7 +58,9 @@ class CorpusTask:
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
         elif recipe.data.dataset:
-            self.corpus = Corpus.from_dataset(load_dataset_named(recipe.data.dataset), Path(recipe.data.media_root))
+            from plume_embed.local_datasets import open_dataset
+
+            self.corpus = Corpus.from_dataset(open_dataset(recipe.data.dataset), Path(recipe.data.media_root))
         else:
             self.corpus = Corpus.from_jsonl(
                 [Path(name) for name in recipe.data.files],
@@ -156,14 +157,3 @@ class CorpusTask:
     def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 0) -> dict:
         """Nothing: a corpus has no test of its own, use `plume-embed evaluate` on the model."""
         return {}
-
-
-def load_dataset_named(name: str) -> Any:
-    """A `datasets.Dataset` from a folder of `save_to_disk`, or from whatever `load_dataset` finds."""
-    from datasets import load_dataset, load_from_disk
-
-    from plume_embed.local_datasets import load_local
-
-    if (Path(name) / "state.json").is_file():
-        return load_from_disk(name)
-    return (load_local if Path(name).exists() else load_dataset)(name, split="train")

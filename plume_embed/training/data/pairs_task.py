@@ -107,9 +107,9 @@ class PairsTask:
         if data.files:
             rows = self._read(data.files, report)
         else:
-            from plume_embed.training.data.corpus_task import load_dataset_named
+            from plume_embed.local_datasets import open_dataset
 
-            rows = rows_of_dataset(load_dataset_named(data.dataset), Path(data.media_root))
+            rows = rows_of_dataset(open_dataset(data.dataset), Path(data.media_root))
         if pairs.held_out_files:
             held_out = self._read(pairs.held_out_files, report)
             seen = {key for row in held_out for key in (item_key(row.query), item_key(row.positive))}
