@@ -81,7 +81,8 @@ def embed_corpus(
         options ([`EmbedOptions`])
         engine ([`Engine`], *optional*): Who makes the shards; by default this process.
         on_progress: Called with rows done and rows in all, as far as they are known.
-        on_bad: Called at the end for everything that could not be embedded, in the order of the source.
+        on_bad: Called at the end for everything that could not be embedded, in the order of the source; of a folder,
+            what cannot be opened comes before the files that are read with it.
 
     Raises:
         ValueError: nothing to embed, the source changes, `out` (or what a run left beside it) comes from something

@@ -124,7 +124,7 @@ class Source(Protocol):
 
     def bad_places(self, spec: dict[str, Any], places: set[int]) -> set[int]:
         """Which of some rows of a slice are bad before anything is decoded. Asked where an id repeats: they do not
-        use it.
+        use it, and one whose media turn out damaged does.
 
         Raises:
             ValueError: the source has changed since it was cut.

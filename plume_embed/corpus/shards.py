@@ -5,7 +5,7 @@ disk; so it is there whole or not at all, whoever was killed, and whoever makes 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,20 +69,23 @@ class Chunk:
     """Some rows of a slice that are embedded together; equal ones once.
 
     Args:
-        rows, bad: In their order.
+        rows: Those to embed, in their order.
+        numbers (`list[int]`): For each of them its number in the chunk, bad ones counted.
+        bad (`dict[int, BadRow]`): The others, by this number.
         items: The contents, each once.
         item_of (`list[int]`): For each row the place of its content.
     """
 
     rows: list[Row] = field(default_factory=list)
-    bad: list[BadRow] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    bad: dict[int, BadRow] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
     item_of: list[int] = field(default_factory=list)
 
     def without_contents(self) -> "Chunk":
         """What is needed when the contents are prepared."""
         rows = [Row(row.place, row.id, row.where, {}, row.key, row.kept) for row in self.rows]
-        return Chunk(rows, self.bad, [], self.item_of)
+        return replace(self, rows=rows, items=[])
 
 
 def read_chunks(job: Job, one: Slice, preparer: Preparer) -> Iterator[Chunk]:
@@ -90,19 +93,20 @@ def read_chunks(job: Job, one: Slice, preparer: Preparer) -> Iterator[Chunk]:
     rows = job.source.read(one.spec, preparer)
     while some := list(islice(rows, CHUNK_ROWS)):
         chunk, known = Chunk(), {}
-        for row in some:
+        for number, row in enumerate(some):
             if isinstance(row, BadRow):
-                chunk.bad.append(row)
+                chunk.bad[number] = row
                 continue
             if row.place in one.repeated:
                 reason = f"the id {row.id!r} was used in {one.repeated[row.place]}"
-                chunk.bad.append(BadRow(row.id, row.where, reason))
+                chunk.bad[number] = BadRow(row.id, row.where, reason)
                 continue
             place = known.get(row.key) if row.key else None
             if place is None:
                 place = known[row.key] = len(chunk.items)
                 chunk.items.append(_instructed(row.content, job.made_by.instruction))
             chunk.rows.append(row)
+            chunk.numbers.append(number)
             chunk.item_of.append(place)
         yield chunk
 
@@ -131,14 +135,14 @@ class ShardWriter:
 
     def add(self, chunk: Chunk, vectors: np.ndarray, reasons: dict[int, str]) -> None:
         """The vectors [N, D] of a chunk's items, and why there is none, by place."""
-        self._bad += chunk.bad
-        good = [place not in reasons for place in chunk.item_of]
-        for row, place, is_good in zip(chunk.rows, chunk.item_of, good, strict=True):
-            if is_good:
-                self._rows.append(row)
+        bad, places = dict(chunk.bad), []
+        for number, row, place in zip(chunk.numbers, chunk.rows, chunk.item_of, strict=True):
+            if place in reasons:
+                bad[number] = BadRow(row.id, row.where, reasons[place])
             else:
-                self._bad.append(BadRow(row.id, row.where, reasons[place]))
-        places = [place for place, is_good in zip(chunk.item_of, good, strict=True) if is_good]
+                self._rows.append(row)
+                places.append(place)
+        self._bad += [bad[number] for number in sorted(bad)]
         self._vectors.append(_shortened(vectors[places], self._job.made_by.dimensions))
         self.num_embedded += len(set(places))
 

@@ -128,6 +128,24 @@ def test_a_bad_line_is_skipped_with_its_number_and_reason(
     assert pq.read_table(tmp_path / "out.bad.parquet").to_pylist() == [vars(seen[0])]
 
 
+def test_what_could_not_be_embedded_is_listed_in_the_order_of_the_source(tmp_path: Path, encoder: CountingEncoder):
+    """And a row whose picture turns out damaged when it is decoded has used its id."""
+    (tmp_path / "damaged.png").write_text("not a picture")
+    rows = (
+        {"id": "x", "image": "damaged.png"},
+        {"id": "x", "text": "a"},
+        {"text": "good"},
+        {},
+        {"image": "damaged.png"},
+    )
+    source, seen = write_lines(tmp_path / "in.jsonl", *rows), []
+    embed(source, encoder, on_bad=seen.append)
+    assert list(rows_of(source)) == ["3"]
+    assert [bad.where for bad in seen] == [f"{source}:{number}" for number in (1, 2, 4, 5)]
+    assert seen[1].reason == "the id 'x' was used in line 1"
+    assert pq.read_table(tmp_path / "out.bad.parquet").to_pylist() == [vars(bad) for bad in seen]
+
+
 def test_an_interrupted_run_goes_on_and_the_output_appears_whole(tmp_path: Path, encoder: CountingEncoder):
     source = write_lines(tmp_path / "in.jsonl", *({"text": f"text {i}"} for i in range(50)))
     calls = []

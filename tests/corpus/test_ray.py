@@ -31,7 +31,7 @@ def source(tmp_path_factory) -> Path:
         rows[number]["image"] = f"{number}.png"
     (folder / "broken.png").write_text("no picture")
     rows[3] = {"image": "broken.png", "id": "broken"}
-    rows[9]["id"] = "id 1"
+    rows[6]["id"] = "id 1"  # bad before it is read, behind one of its shard that is bad when it is decoded
     (folder / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder / "in.jsonl"
 
