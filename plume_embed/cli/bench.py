@@ -14,7 +14,8 @@ app = typer.Typer(
 )
 
 _Threads = Annotated[
-    int, typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured, but by encode.")
+    int | None,
+    typer.Option(min=1, help="Threads on a CPU. With one, process CPU time is measured, but by encode. Default: 1."),
 ]
 _Shape = Annotated[
     str | None,
@@ -41,11 +42,13 @@ def rollout(
     ] = 6,
     json_file: JsonOption = None,
     device: DeviceOption = None,
-    threads: _Threads = 1,
+    threads: _Threads = None,
 ) -> None:
     """The rollout against a single pass, the released style and explicit chain of thought, on random weights."""
     check_output(json_file, "--json")
     with heavy_imports():
+        import torch
+
         from plume_embed.bench.inputs import KINDS, SHAPES, random_model
         from plume_embed.bench.limits import measure_machine
         from plume_embed.bench.rollout import cot_rows, rollout_rows
@@ -60,7 +63,7 @@ def rollout(
     model = random_model(shape, str(where), _dtype(where), family=family)
     machine = measure_machine(where, _dtype(where))
     speeds = ", ".join(f"{name}: {value:.1f}" for name, value in machine.conditions().items())
-    typer.echo(f"threads: {threads}, {speeds}", err=True)
+    typer.echo(f"threads: {torch.get_num_threads()}, {speeds}", err=True)
     rows = []
     for batch in sizes:
         typer.echo(f"batch {batch} ...", err=True)
@@ -88,7 +91,7 @@ def encode(
     batches: _Batches = "1,8,32",
     json_file: JsonOption = None,
     device: DeviceOption = None,
-    threads: _Threads = 1,
+    threads: _Threads = None,
 ) -> None:
     """Items to vectors with a real model: time of the processor, of the model, and of both overlapped."""
     check_output(json_file, "--json")
@@ -108,7 +111,7 @@ def adapter(
     batches: _Batches = "1,8,32",
     json_file: JsonOption = None,
     device: DeviceOption = None,
-    threads: _Threads = 1,
+    threads: _Threads = None,
 ) -> None:
     """The adapter as two batched products against a loop over the experts."""
     check_output(json_file, "--json")
@@ -124,14 +127,16 @@ def adapter(
     _finish({"benchmark": "adapter", "shape": shape}, rows, where, json_file)
 
 
-def _device(device: str | None, threads: int):
+def _device(device: str | None, threads: int | None):
     import torch
 
     from plume_embed.encode.encoder import checked_device
 
     where = checked_device(device)
     if where.type == "cpu":
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads or 1)
+    elif threads is not None:
+        raise ValueError(f"--threads is of a CPU, and this runs on {where}; leave it out, or add --device cpu.")
     return where
 
 

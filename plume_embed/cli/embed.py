@@ -45,8 +45,12 @@ def embed(
     dimensions: Annotated[int | None, typer.Option(min=1, help="Only the first so many dimensions.")] = None,
     instruction: Annotated[str, typer.Option(help="Stands in front of every text.")] = "",
     engine: Annotated[_Engine, typer.Option(help="local: this process. ray: a cluster (extra ray).")] = _Engine.LOCAL,
-    workers: Annotated[int, typer.Option(min=1, help="Of ray: processes that hold the model.")] = 1,
-    gpus_per_worker: Annotated[float, typer.Option(min=0, help="Of ray: 0.5 puts two on a GPU.")] = 0.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of ray: processes that hold the model. Default: 1.")
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None, typer.Option(min=0, help="Of ray: 0.5 puts two on a GPU. Default: 0, CPUs.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Of ray: a cluster that runs. Default: this machine.")] = None,
     shard_rows: Annotated[int, typer.Option(min=1, help="Rows (files of a folder) of a shard.")] = 256,
     model: ModelOption = None,
@@ -70,6 +74,8 @@ def embed(
     a folder. Rows are embedded as queries are; give --documents for what is to be found by queries, or the vectors are
     not those of `index` where a model has a K of its own for documents.
     """
+    if engine is not _Engine.RAY and any(given is not None for given in (workers, gpus_per_worker, address)):
+        raise ValueError("--workers, --gpus-per-worker and --address say how --engine ray runs; add --engine ray.")
     with extra("train"), heavy_imports("Loading the model"):
         from plume_embed.corpus.embed import EmbedOptions, embed_corpus
         from plume_embed.corpus.output import bad_file
@@ -82,7 +88,7 @@ def embed(
         with extra("ray"):
             from plume_embed.corpus.ray_engine import RayEngine, RayOptions
 
-        cluster = RayOptions(workers, gpus_per_worker, address, device, dtype)
+        cluster = RayOptions(workers or 1, gpus_per_worker or 0.0, address, device, dtype)
         chosen = RayEngine(encoder.folder.resolve(), cluster)
     # as `encode_document` and the server take them: steps that are asked for are steps of documents, too
     steps = encoder.document_latent_steps() if documents and latent_steps is None else latent_steps

@@ -25,9 +25,11 @@ def rationalize(
             help="Base URL of a server with OpenAI's chat API, up to /v1. Default: run the model here.", metavar="URL"
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Concurrent requests.")] = 4,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Of --endpoint: concurrent requests. Default: 4.")] = None,
     tries: Annotated[int, typer.Option(min=1, help="Attempts per input before it is left out.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Timeout of one answer.")] = 120,
+    seconds: Annotated[
+        float | None, typer.Option(min=1, help="Of --endpoint: timeout of one answer. Default: 120.")
+    ] = None,
     max_tokens: Annotated[
         int | None,
         typer.Option(min=1, help="Stop once all runs together have used this many tokens. Default: no limit."),
@@ -40,6 +42,8 @@ def rationalize(
     $PLUME_API_KEY holds the key of the server. It can be interrupted at any moment: run it again and it continues. What
     is written is not asked for again; another model takes another --out.
     """
+    if endpoint is None and (jobs is not None or seconds is not None):
+        raise ValueError("--jobs and --seconds say how --endpoint is asked; add --endpoint, or leave them out.")
     check_output(out, "--out", [pairs], ".jsonl")
     with heavy_imports():
         from plume_embed.training.data.pair_rows import read_pairs
@@ -48,9 +52,9 @@ def rationalize(
 
         rows = read_pairs([pairs], media_root)
         key = os.environ.get("PLUME_API_KEY", "none")
-        writer = LocalWriter(model) if endpoint is None else EndpointWriter(endpoint, model, key, seconds)
+        writer = LocalWriter(model) if endpoint is None else EndpointWriter(endpoint, model, key, seconds or 120)
     with progress_bar("writing", "inputs") as on_progress:
-        options = RationalizeOptions(jobs if endpoint else 1, tries, max_tokens)
+        options = RationalizeOptions((jobs or 4) if endpoint else 1, tries, max_tokens)
         report = write_all(rows, writer, out, options, dataset_name, on_progress)
     console = make_console()
     console.print(

@@ -101,6 +101,15 @@ def search(
     The first search indexes the folder, later ones only what has changed. Files of equal content are one result.
     """
     content = _content(query, image, video)
+    choices = UpdateChoices(exclude, prune, moved, verify, verbose)
+    if not update and choices != UpdateChoices():
+        raise ValueError(
+            "--exclude, --prune, --moved, --verify and --verbose say how the index is updated; leave --no-update out."
+        )
+    if as_json and (paths or null):
+        raise ValueError("--json and --paths (or -0) print two different things; give one of them.")
+    if verbose and (as_json or paths or null):
+        raise ValueError("--json, --paths and -0 print no list of --verbose; leave it out, or give it to `index`.")
     folders = existing_folders(folder, also)
     with heavy_imports(loading_title(server)):
         from plume_embed.index.search import open_index
@@ -116,7 +125,6 @@ def search(
     if server is None and not holds_index(db):
         _say_what_the_default_knows(encoder, console)
     if update:
-        choices = UpdateChoices(exclude, prune, moved, verify, verbose)
         unreadable, is_current = _update(folders, db, encoder, latent_steps, batch_size, console, choices)
     with errors_named(db):
         opened = open_index(folders, db, encoder, latent_steps)

@@ -27,7 +27,10 @@ def serve(
     max_queue: Annotated[
         int, typer.Option(min=1, help="Items that may wait, of all clients; beyond it they are told to come again.")
     ] = 2048,
-    max_image_mp: Annotated[int, typer.Option(min=1, help="Megapixels of a picture or of a film's frame.")] = 100,
+    max_image_mp: Annotated[
+        int | None,
+        typer.Option(min=1, help="Megapixels of a picture or a film's frame. Default: the model's own, at most 100."),
+    ] = None,
     timeout: Annotated[int, typer.Option(min=1, help="Seconds for a request.")] = 60,
     stop_timeout: Annotated[int, typer.Option(min=1, help="Seconds that a stop waits for requests.")] = 30,
     token_budget: Annotated[
@@ -44,13 +47,14 @@ def serve(
     """
     with heavy_imports("Loading the model"):
         from plume_embed.encode.batching import TOKEN_BUDGET
+        from plume_embed.model.images_plume import MAX_PIXELS
         from plume_embed.serve.app import create_app, served_name
         from plume_embed.serve.run import run
         from plume_embed.serve.settings import API_KEY_VARIABLE, MEGABYTE, Limits, api_key
 
         encoder = load_encoder(model, device, dtype)
-        limit = min(encoder.processor.max_image_pixels, max_image_mp * 1_000_000)
-        encoder.processor.max_image_pixels = limit
+        own = min(encoder.processor.max_image_pixels, MAX_PIXELS)
+        encoder.processor.max_image_pixels = own if max_image_mp is None else max_image_mp * 1_000_000
     limits = Limits(
         body_bytes=max_body_mb * MEGABYTE,
         items=max_items,

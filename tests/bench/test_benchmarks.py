@@ -365,6 +365,13 @@ class TestCommands:
         assert isinstance(result.exception, ValueError)
 
     @pytest.mark.parametrize("command", ["rollout", "encode", "adapter"])
+    def test_threads_of_a_cpu_are_refused_on_another_device(self, command, monkeypatch):
+        monkeypatch.setattr("plume_embed.encode.encoder.checked_device", lambda device: torch.device("meta"))
+        result = self.run(command, "--threads", "1")
+        assert isinstance(result.exception, ValueError)
+        assert "--threads is of a CPU, and this runs on meta; leave it out" in str(result.exception)
+
+    @pytest.mark.parametrize("command", ["rollout", "encode", "adapter"])
     def test_a_device_that_is_not_there_is_an_expected_error(self, command):
         result = self.run(command, "--device", "foo")
         assert isinstance(result.exception, ValueError) and "No such device: 'foo'" in str(result.exception)

@@ -392,6 +392,29 @@ def test_wrong_usage_is_one_line_and_code_2(run, folder: Path):
     assert_fails(run("embed", "x.jsonl"), "Missing option '--to'")
 
 
+OF_THE_UPDATE = ("--exclude=", "--exclude=*.tmp", "--prune", "--moved", "--verify", "--verbose")
+OF_RAY = ("--workers=1", "--gpus-per-worker=0", "--address=auto")
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("search gone x --no-update", OF_THE_UPDATE, "say how the index is updated; leave --no-update out"),
+        (
+            "search gone x --json",
+            ("--paths", "-0"),
+            r"--json and --paths \(or -0\) print two different things; give one",
+        ),
+        ("search gone x --verbose", ("--json", "--paths", "-0"), "print no list of --verbose; leave it out"),
+        ("embed x.jsonl --to x.parquet", OF_RAY, "say how --engine ray runs; add --engine ray"),
+        ("rationalize x.csv --model m --out x.jsonl", ("--jobs=4", "--seconds=120"), "is asked; add --endpoint"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused_with_the_remedy(run, command: str, options: list[str], said: str):
+    for option in options:
+        assert_fails(run(*command.split(), option), said)
+
+
 def test_a_model_that_is_none_names_the_remedy(run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     other = tmp_path / "bert"
     other.mkdir()

@@ -257,11 +257,15 @@ def test_the_summary_is_of_all_tasks_that_the_folder_has_scores_of(benchmark_dir
             ["--peer", "another", "--max-new-tokens", "8"],
             "--max-new-tokens: for PLUME models, without effect on --peer",
         ),
+        (["--embeddings-dir", "stored", "--device", "cpu"], "--device: for PLUME models, .* on --embeddings-dir"),
+        (["--embeddings-dir", "stored", "--trust-remote-code"], "a --peer run its own code, and there is none"),
+        (["--trust-remote-code"], "a --peer run its own code, and there is none; leave it out"),
+        (["--max-new-tokens", "8"], r"of a written rationale \(cot\), and none is asked for; leave it out"),
     ],
 )
-def test_an_option_of_plume_models_is_refused_beside_others(options, said, capsys):
+def test_an_option_that_no_model_would_read_is_refused(options, said, capsys):
     with pytest.raises(SystemExit):
-        main(["evaluate", "mmeb-v2", "--tasks", "OK-VQA", *options])
+        main(["evaluate", "mmeb-v2", "--tasks", "OK-VQA", "--check", *options])
     assert re.search(said, capsys.readouterr().err)
 
 

@@ -10,7 +10,13 @@ from miniature_colours import NAMES, ColourEmbedder, png, run
 from typer.testing import CliRunner
 
 from plume_embed.cli.evaluate.app import app
-from plume_embed.cli.evaluate.contestants import ModelOptions, load_contestants, model_and_steps, parse_steps
+from plume_embed.cli.evaluate.contestants import (
+    ModelOptions,
+    check_options,
+    load_contestants,
+    model_and_steps,
+    parse_steps,
+)
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, column_name
 from plume_embed.evaluation.miniature import report as miniature_report
 from plume_embed.evaluation.miniature.schema import write_media
@@ -66,6 +72,16 @@ def test_a_model_may_bring_its_own_steps(data, released_model_dir, tmp_path):
 
 def test_steps_that_are_named_twice_count_once():
     assert parse_steps("8, 8,0,z0,cot,cot") == [("latent", 8), ("single", None), ("cot", None)]
+
+
+def test_options_that_no_model_of_a_table_would_read_are_refused():
+    """Before any of them is loaded."""
+    variants = [("latent", None)]
+    with pytest.raises(ValueError, match="a --peer run its own code, and there is none; leave it out"):
+        load_contestants(["gone"], [], variants, ModelOptions("cpu", "auto", trust_remote_code=True))
+    with pytest.raises(ValueError, match=r"of a written rationale \(cot\), and none is asked for"):
+        load_contestants(["gone", "gone@0"], [], variants, ModelOptions("cpu", "auto", max_new_tokens=3))
+    check_options(ModelOptions("cpu", "auto", 3, True), [*variants, ("cot", None)], ["peer"])
 
 
 def test_read_outs_have_columns_of_their_own(released_model_dir):

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from plume_embed.cli.main import main
 from plume_embed.serve.run import run
 from plume_embed.serve.settings import Limits
 
@@ -35,6 +36,18 @@ def test_sigterm_finishes_a_request_that_is_there(released_model_dir: Path):
         assert len(answer.result().json()["data"]) == 300
     assert server.wait(60) == 0
     assert server.stdout.read() == ""
+
+
+@pytest.mark.parametrize(("options", "pixels"), [([], 100_000_000), (["--max-image-mp", "300"], 300_000_000)])
+def test_a_limit_of_pixels_goes_before_the_one_of_the_model(
+    released_model_dir: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], pixels: int
+):
+    served = []
+    monkeypatch.setattr("plume_embed.serve.app.create_app", lambda encoder, *settings: served.append(encoder))
+    monkeypatch.setattr("plume_embed.serve.run.run", lambda *settings: None)
+    with pytest.raises(SystemExit) as end:
+        main(["serve", "--model", str(released_model_dir), *options])
+    assert end.value.code == 0 and served[0].processor.max_image_pixels == pixels
 
 
 def test_an_address_in_use_is_an_error_and_not_a_log_line():

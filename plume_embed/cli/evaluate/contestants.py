@@ -1,7 +1,7 @@
 """The models of an evaluation: what --model, --peer and --steps name."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,18 @@ def model_and_steps(given: str | None) -> tuple[str | None, str | None]:
     return given, None
 
 
+def check_options(options: ModelOptions, variants: Iterable[Variant], peers: Sequence[str]) -> None:
+    """Refuses options that none of the models would read.
+
+    Raises:
+        ValueError: such an option, with the remedy.
+    """
+    if options.max_new_tokens is not None and all(paradigm != "cot" for paradigm, _ in variants):
+        raise ValueError("--max-new-tokens is of a written rationale (cot), and none is asked for; leave it out.")
+    if options.trust_remote_code and not peers:
+        raise ValueError("--trust-remote-code lets a --peer run its own code, and there is none; leave it out.")
+
+
 def load_contestants(
     models: Sequence[str | None], peers: Sequence[str], variants: Sequence[Variant], options: ModelOptions
 ) -> "tuple[list[Embedder], dict[str, str | int]]":
@@ -60,16 +72,19 @@ def load_contestants(
         The models in order, and what a latency depends on besides them.
 
     Raises:
-        ValueError: a model that cannot be loaded, or two that a table could not tell apart.
+        ValueError: a model that cannot be loaded, two that a table could not tell apart, or options that none of them
+            would read.
     """
     from plume_embed.encode.encoder import Encoder
     from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, check_names, column_name
 
+    named = [(name, variants if own is None else parse_steps(own)) for name, own in map(model_and_steps, models)]
+    check_options(options, [variant for _, own in named for variant in own], peers)
     embedders: list[Embedder] = []
     conditions: dict[str, str | int] = {}
-    for name, own in map(model_and_steps, models):
+    for name, chosen in named:
         encoder = Encoder(name, options.device, options.dtype)
-        for paradigm, number in variants if own is None else parse_steps(own):
+        for paradigm, number in chosen:
             embedders.append(PlumeEmbedder(encoder, paradigm, number, max_new_tokens=options.max_new_tokens))
         conditions = conditions_of(encoder)
     embedders += [

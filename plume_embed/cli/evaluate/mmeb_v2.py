@@ -9,6 +9,7 @@ import typer
 
 from plume_embed.atomic import write_json, write_text
 from plume_embed.cli.console import counted, make_console, progress_bar
+from plume_embed.cli.evaluate.contestants import ModelOptions, check_options
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
 from plume_embed.cli.options import (
@@ -88,11 +89,14 @@ def mmeb_v2(
             "--latent-steps": latent_steps is not None,
             "--max-new-tokens": max_new_tokens is not None,
             "--dtype": dtype != "auto" and peer is None,
+            "--device": device is not None and peer is None,
         }
         given = [name for name, is_given in of_plume.items() if is_given]
         if given:
             instead = "--peer" if peer is not None else "--embeddings-dir"
             raise ValueError(f"{', '.join(given)}: for PLUME models, without effect on {instead}; leave it out.")
+    options = ModelOptions(device, dtype, max_new_tokens, trust_remote_code)
+    check_options(options, [(paradigm, latent_steps)], [] if peer is None else [peer])
     if check:
         raise typer.Exit(_check(chosen, version, hub_dir, media_dir))
     embedder: Embedder | None = None
