@@ -26,6 +26,7 @@ class Done:
         unreadable: (locator, reason) of what cannot be read of it; the locator is "" for the rest of the file.
         embedded, reused (`int`): Items whose vectors were computed, or were there already.
         failure (`str`): Why the rest of the file could not be read.
+        is_cut_short (`bool`): Something outside ended the reading; the next update shall try again.
     """
 
     work: Work
@@ -34,6 +35,7 @@ class Done:
     embedded: int = 0
     reused: int = 0
     failure: str = ""
+    is_cut_short: bool = False
 
 
 class Progress:
@@ -82,7 +84,7 @@ def commit_batches(
                 current = Done(part.work, num_items=len(part.work.skip))
             progress.add(part)
             if part.item is None:
-                current.failure = part.failure
+                current.failure, current.is_cut_short = part.failure, part.is_cut_short
                 ended.append(current)
                 current = None
             elif place in reasons:

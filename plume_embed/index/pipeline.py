@@ -55,6 +55,7 @@ class Part:
         work ([`Work`])
         item ([`FileItem`], *optional*): `None` at the end.
         failure (`str`): At the end: why the rest of the file cannot be read.
+        is_cut_short (`bool`): At the end: something outside ended the reading of the file, or of an item of it.
         digest (`str`): Of the item's content, 32 hex digits.
         is_known (`bool`): A vector of this digest is in the index.
     """
@@ -62,6 +63,7 @@ class Part:
     work: Work
     item: FileItem | None = None
     failure: str = ""
+    is_cut_short: bool = False
     digest: str = ""
     is_known: bool = False
 
@@ -131,10 +133,11 @@ def embed_contents(
 
 def read_parts(work: Work, read: Callable[[Work], Iterator[FileItem]], known: Container[str]) -> Iterator[Part]:
     """The items of a content as they are decoded, each with its digest, and its end."""
-    failure = ""
+    failure, is_cut_short = "", False
     try:
         for item in read(work):
             if item.content is None:
+                is_cut_short |= item.is_cut_short
                 yield Part(work, item)
                 continue
             digest = content_digest(item.content)
@@ -144,7 +147,8 @@ def read_parts(work: Work, read: Callable[[Work], Iterator[FileItem]], known: Co
             yield Part(work, item, digest=digest, is_known=is_known)
     except UnreadableError as error:
         failure = str(error)
-    yield Part(work, failure=failure)
+        is_cut_short |= error.is_cut_short
+    yield Part(work, failure=failure, is_cut_short=is_cut_short)
 
 
 def make_batches(

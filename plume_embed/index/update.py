@@ -304,7 +304,7 @@ class _Update:
 
     def _rows_of(self, done: Done) -> Iterator[FileRow]:
         """What the index shall say of the files of a content that has been read."""
-        is_final = not done.failure or _has_content(done.work.files[0], done.work.content)
+        is_of_content = not done.failure or _has_content(done.work.files[0], done.work.content)
         if done.failure:
             done.unreadable.append(("", done.failure))
         self.report.embedded += done.embedded
@@ -312,10 +312,12 @@ class _Update:
         for file in done.work.files:
             if done.failure:
                 self.unreadable.add(file.path, done.failure)
-            if is_final:
+            if is_of_content:
                 number = self.scope.folder.number
                 unreadable = tuple(done.unreadable)
-                yield row_of(file, number, done.work.content, done.num_items, unreadable, self.listing.time_ns)
+                row = row_of(file, number, done.work.content, done.num_items, unreadable, self.listing.time_ns)
+                # What no version has judged is read again by the next update, as what another version has.
+                yield replace(row, version="") if done.is_cut_short else row
 
     def _put(self, rows: Iterable[FileRow]) -> None:
         rows = list(rows)

@@ -31,7 +31,17 @@ _MOST_IDLE = 4  # processes that wait for the next call; an index reads with as 
 
 
 class LimitError(RuntimeError):
-    """The function took too much time or memory, or its process died; the message is the reason alone."""
+    """The function took too much time or memory, or its process died; the message is the reason alone.
+
+    Args:
+        reason (`str`)
+        is_from_outside (`bool`): Something other than the function may have ended it: the system, short of memory, or
+            the clock, on a busy machine. Another call may come to its end.
+    """
+
+    def __init__(self, reason: str, is_from_outside: bool = False):
+        super().__init__(reason)
+        self.is_from_outside = is_from_outside
 
 
 @dataclass(frozen=True)
@@ -127,14 +137,14 @@ class _Process:
         Raises:
             LimitError: there is none.
         """
-        timer = threading.Timer(_CLOCK_SECONDS_PER_SECOND * limits.seconds, self._too_late)
+        timer = threading.Timer(_clock_seconds(limits), self._too_late)
         timer.daemon = True
         timer.start()
         try:
             pickled, sizes = pickle.load(self._process.stdout)
             return pickle.loads(pickled, buffers=[self._array(size) for size in sizes])
         except (EOFError, pickle.UnpicklingError) as error:  # it died, perhaps in the middle of a word
-            raise LimitError(self._reason(limits)) from error
+            raise self._ending(limits) from error
         finally:
             timer.cancel()
 
@@ -170,13 +180,31 @@ class _Process:
         else:
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _reason(self, limits: ProcessLimits) -> str:
+    def _ending(self, limits: ProcessLimits) -> LimitError:
         status = self._process.wait()
-        if self._is_late or (sys.platform != "win32" and status == 128 + signal.SIGXCPU):
-            return f"it takes longer than {limits.seconds} seconds to read"
+        if self._is_late:
+            return LimitError(
+                f"it takes longer than {_clock_seconds(limits)} seconds by the clock to read, as on a busy machine or "
+                "from a slow disk; try again",
+                is_from_outside=True,
+            )
         if status == worker.OUT_OF_MEMORY:
-            return "it takes too much memory to read"
-        return "it takes too much memory to read, or it is damaged: its decoder crashed"
+            return LimitError("it takes too much memory to read")
+        if sys.platform != "win32":
+            number = -status if status < 0 else status - 128  # of the signal that ended the process, or its fork
+            if number == signal.SIGXCPU:
+                return LimitError(f"it takes longer than {limits.seconds} seconds to read")
+            # None of our limits ends in one of these: beyond that on memory the system gives no more of it.
+            if number in (signal.SIGKILL, signal.SIGTERM):
+                return LimitError(
+                    "its decoder was ended from outside, as by a system that is short of memory; try again",
+                    is_from_outside=True,
+                )
+        return LimitError("it takes too much memory to read, or it is damaged: its decoder crashed")
+
+
+def _clock_seconds(limits: ProcessLimits) -> int:
+    return _CLOCK_SECONDS_PER_SECOND * limits.seconds
 
 
 def _environment() -> dict[str, str]:

@@ -10,7 +10,16 @@ Kind = Literal["text", "image", "video", "page"]
 
 
 class UnreadableError(ValueError):
-    """A file or an item that cannot be read; the message is the reason alone."""
+    """A file or an item that cannot be read; the message is the reason alone.
+
+    Args:
+        reason (`str`)
+        is_cut_short (`bool`): Something outside ended the reading; another try may come to its end.
+    """
+
+    def __init__(self, reason: str, is_cut_short: bool = False):
+        super().__init__(reason)
+        self.is_cut_short = is_cut_short
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class FileItem:
         snippet (`str`): How its text starts, in one line; "" without text.
         content (`dict`, *optional*): What the processor takes; `None` if it cannot be read.
         reason (`str`): Why it cannot be read.
+        is_cut_short (`bool`): See [`UnreadableError`].
     """
 
     number: int
@@ -54,6 +64,7 @@ class FileItem:
     snippet: str
     content: dict | None
     reason: str = ""
+    is_cut_short: bool = False
 
 
 def one_line(text: str) -> str:

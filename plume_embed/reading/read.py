@@ -35,6 +35,8 @@ def read_items(
 ) -> Iterator[FileItem]:
     """The items of a file in their order, each decoded when its turn comes.
 
+    An item whose decoder is ended from outside is decoded once more.
+
     Args:
         file ([`SourceFile`]): As listed; refused if it has changed since.
         fits: Whether a text is short enough for one item.
@@ -68,7 +70,7 @@ def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limit
         decode_to_arrays,  # with all decoders; a run that finds nothing new needs none
     )
 
-    outline, done, broken = None, set(skip), 0
+    outline, done, broken, cut_short_at = None, set(skip), 0, None
     shrink, options = options.shrink, replace(options, shrink=None)
     while outline is None or len(done) < len(outline.locators):
         with closing(iterate_limited(decode_to_arrays, file, options, frozenset(done), limits=limits)) as answers:
@@ -79,16 +81,20 @@ def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limit
                     yield _at_its_size(item, shrink) if item.content else item
                 return
             except LimitError as error:
+                if error.is_from_outside and cut_short_at != len(done):
+                    cut_short_at = len(done)  # that item once more
+                    continue
                 broken += 1
                 if outline is None or outline.kind != "page" or broken > _BROKEN_PAGES or len(outline.locators) == 1:
-                    raise UnreadableError(str(error)) from error
-                reason = str(error)
+                    raise UnreadableError(str(error), error.is_from_outside) from error
+                died_of = error
             except ValueError as error:
                 raise UnreadableError(str(error).replace(str(file.absolute), "it")) from error
         # The page that it died of; those behind it are read by another process.
         number = next(number for number in range(len(outline.locators)) if number not in done)
         done.add(number)
-        yield FileItem(number, len(outline.locators), outline.locators[number], outline.kind, "", None, reason)
+        count, locator = len(outline.locators), outline.locators[number]
+        yield FileItem(number, count, locator, outline.kind, "", None, str(died_of), died_of.is_from_outside)
 
 
 def _at_its_size(item: FileItem, shrink: Callable[[dict], dict] | None) -> FileItem:

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 from index_data import LONG_AGO, CountingEncoder, age, rows_by_place, update
+from killed_decoders import kill_decoders
+from small_files import write_pdf
 
 from plume_embed.index import listing, look
 from plume_embed.reading.items import SourceFile
@@ -159,6 +161,37 @@ def test_files_of_a_type_that_this_machine_does_not_read_keep_their_rows(
     monkeypatch.setattr(listing, "kind_by_suffix", lambda suffix: None if suffix == ".png" else known(suffix))
     report = update(folder, encoder)
     assert (report.num_items, report.kept_files, report.other_types) == (3, 1, {".png": 1})
+
+
+def test_a_picture_whose_decoder_the_system_kills_is_read_again_at_once_and_else_by_the_next_update(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    reported: list[tuple[str, str]] = []
+    for _ in range(2):
+        kill_decoders(monkeypatch, [0, 0])
+        report = update(folder, encoder, reported=reported)
+        assert (report.num_items, report.unreadable) == (2, reported)
+    ((path, reason),) = reported
+    assert path == "sub/noise.png" and "ended from outside" in reason
+    kill_decoders(monkeypatch, [0])
+    report = update(folder, encoder)
+    assert (report.num_items, report.embedded, report.unreadable) == (3, 1, [])
+    assert update(folder, encoder).embedded == 0
+
+
+def test_a_page_whose_decoder_the_system_kills_is_all_that_the_next_update_reads(
+    folder: Path, encoder: CountingEncoder, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    shutil.rmtree(folder / "sub")
+    write_pdf(folder / "x.pdf", num_pages=4)
+    age(folder)
+    kill_decoders(monkeypatch, [3, 1])
+    report = update(folder, encoder)
+    assert report.num_items == 4 and [place for place, _ in report.unreadable] == ["x.pdf#page=3"]
+    report = update(folder, encoder)
+    assert (report.num_items, report.embedded, report.unreadable) == (5, 1, [])
+    hashed.clear()
+    assert update(folder, encoder).num_items == 5 and hashed == []
 
 
 @contextmanager

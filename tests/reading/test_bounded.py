@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,15 @@ def take(num_bytes: int) -> int:
 
 def crash() -> None:
     os.kill(os.getpid(), 11)
+
+
+def die_of(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def lose_its_parent() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def wait_for_ever() -> None:
@@ -124,17 +134,28 @@ def test_a_crash_behind_a_large_array_is_an_error():
     ],
 )
 def test_a_limit_or_a_crash_is_an_error_and_the_next_call_goes_on(function, args, reason):
-    with pytest.raises(LimitError, match=reason):
+    with pytest.raises(LimitError, match=reason) as caught:
         run_limited(function, *args, limits=LIMITS)
+    assert not caught.value.is_from_outside
     assert run_limited(take, 7, limits=LIMITS) == 7
 
 
 def test_the_clock_ends_what_takes_no_processor_time(monkeypatch):
     monkeypatch.setattr(bounded, "_CLOCK_SECONDS_PER_SECOND", 2)
     start = time.monotonic()
-    with pytest.raises(LimitError, match="longer than 1 seconds"):
+    with pytest.raises(LimitError, match="longer than 2 seconds by the clock.* try again") as caught:
         run_limited(wait_for_ever, limits=LIMITS)
-    assert time.monotonic() - start < 30
+    assert caught.value.is_from_outside and time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(
+    ("function", "args"), [(die_of, (signal.SIGKILL,)), (die_of, (signal.SIGTERM,)), (lose_its_parent, ())]
+)
+def test_what_the_system_ends_is_told_apart_from_a_crash(function, args):
+    with pytest.raises(LimitError, match="from outside.* try again") as caught:
+        run_limited(function, *args, limits=LIMITS)
+    assert caught.value.is_from_outside
+    assert run_limited(take, 7, limits=LIMITS) == 7
 
 
 def test_what_a_function_raises_is_a_value_error_with_its_message(tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pypdfium2
 import pytest
 import torch
+from killed_decoders import kill_decoders
 from PIL import Image
 from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
 
@@ -196,6 +197,28 @@ def test_a_page_that_explodes_is_named_and_the_pages_around_it_are_read(tmp_path
     assert [(item.number, item.count, item.locator) for item in items] == [(i, 3, f"page={i + 1}") for i in range(3)]
     assert [item.content is None for item in items] == [False, True, False]
     assert "too much memory" in items[1].reason or "longer than 5 seconds" in items[1].reason
+
+
+@pytest.mark.parametrize("after", [[0], [1], [3], [0, 2], [3, 2]])
+def test_an_item_whose_decoder_is_killed_once_is_read_all_the_same(tmp_path: Path, monkeypatch, after: list[int]):
+    path = write_pdf(tmp_path / "x.pdf", num_pages=4)
+    expected = items_of(path)
+    kill_decoders(monkeypatch, after)
+    found = items_of(path)
+    assert [item.locator for item in found] == [item.locator for item in expected]
+    assert [item.content["image"] for item in found] == [item.content["image"] for item in expected]
+
+
+def test_an_item_whose_decoder_is_killed_twice_is_cut_short_and_the_others_are_read(tmp_path: Path, monkeypatch):
+    path = write_pdf(tmp_path / "x.pdf", num_pages=4)
+    kill_decoders(monkeypatch, [3, 1])
+    found = items_of(path)
+    assert [item.is_cut_short for item in found] == [item.content is None for item in found] == [0, 0, 1, 0]
+    assert "from outside" in found[2].reason
+    kill_decoders(monkeypatch, [0, 0])
+    with pytest.raises(UnreadableError, match="from outside") as caught:
+        items_of(write_picture(tmp_path / "x.png"))
+    assert caught.value.is_cut_short
 
 
 def test_a_tiff_with_several_pictures_is_read_as_pages(tmp_path: Path):
