@@ -458,6 +458,20 @@ class PlumeProcessor(ProcessorMixin):
         row = self._with_blank_image(normalize_conversation(to_conversation({"text": text})))
         return len(self._row_ids(row, [span for _, span in self._media(row, {}, {})]))
 
+    def least_length(self, text: str) -> int:
+        """Tokens that a text alone surely has, by its first ones, where it is far beyond `max_length`; else 0.
+
+        So it can be refused before it is tokenised, which can take minutes and gigabytes.
+        """
+        text, tried = text.strip(), _CHARACTERS_TRIED * self.max_length
+        if len(text) <= tried:
+            return 0
+        found = len(self.tokenizer.encode(text[:tried], add_special_tokens=False))
+        longest = max(map(len, self.tokenizer.get_vocab()))  # characters of a token, as the vocabulary writes it
+        # The last word tried may be cut; twice the limit leaves no doubt.
+        is_far_beyond = found > 2 * self.max_length or len(text) > longest * self.max_length
+        return max(found // 2, self.max_length) + 1 if is_far_beyond else 0
+
     def collate(self, batches: Sequence[BatchFeature]) -> BatchFeature:
         """Batches as one, padded anew: what the processor gives for all of their items at once.
 
@@ -533,15 +547,9 @@ class PlumeProcessor(ProcessorMixin):
         return ids
 
     def _check_length(self, row: list[dict]) -> None:
-        """Refuses a text far beyond the limit by its first tokens: to tokenise all of it can take minutes."""
-        text, tried = "".join(content_parts(row, "text")).strip(), _CHARACTERS_TRIED * self.max_length
-        if len(text) <= tried:
-            return
-        found = len(self.tokenizer.encode(text[:tried], add_special_tokens=False))
-        longest = max(map(len, self.tokenizer.get_vocab()))  # characters of a token, as the vocabulary writes it
-        # The last word tried may be cut; twice the limit leaves no doubt.
-        if found > 2 * self.max_length or len(text) > longest * self.max_length:
-            raise ValueError(self._too_long(f"more than {max(found // 2, self.max_length)}"))
+        """Refuses a text far beyond the limit, see [`least_length`]."""
+        if least := self.least_length("".join(content_parts(row, "text"))):
+            raise ValueError(self._too_long(f"more than {least - 1}"))
 
     def _too_long(self, num_tokens: str) -> str:
         return (

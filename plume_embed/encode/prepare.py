@@ -70,11 +70,16 @@ class Preparer:
         with self._processors.borrow() as processor:
             return processor.row_length(text)
 
+    def least_tokens(self, text: str) -> int:
+        """Tokens of a text that is far beyond the processor's limit, at least; see [`PlumeProcessor.least_length`]."""
+        with self._processors.borrow() as processor:
+            return processor.least_length(text)
+
     def fits(self, text: str) -> bool:
         """Whether the text fits into one row of the processor; it is tokenised only where that is not plain."""
         if self.token_estimate.prompt + most_tokens(text) <= self.processor.max_length:
             return True
-        return self.row_tokens(text) <= self.processor.max_length
+        return not self.least_tokens(text) and self.row_tokens(text) <= self.processor.max_length
 
     def process(self, items: list[Any]) -> BatchFeature:
         """A batch of the processor, a row for each item, of a copy of its own: several threads may ask at once."""

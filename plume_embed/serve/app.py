@@ -97,9 +97,7 @@ def create_app(
     @app.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, int]:
         """How many tokens a text has with the prompt around it, and how many a row may have."""
-        service.check_name(body.model)
-        count = await asyncio.to_thread(encoder.row_tokens, body.prompt)
-        return {"count": count, "max_model_len": encoder.processor.max_length}
+        return await service.tokenize(body)
 
     @app.post("/v1/embeddings")
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
@@ -151,6 +149,31 @@ class Service:
             message = f"The model {name!r} is not served here; there is {self._name!r}."
             raise RequestError(HTTPStatus.NOT_FOUND, message, "model", "model_not_found")
 
+    async def tokenize(self, body: TokenizeRequest) -> dict[str, int]:
+        """The answer to a question for the length of a text."""
+        self.check_name(body.model)
+        try:
+            async with asyncio.timeout(self._limits.request_seconds):
+                count = await asyncio.to_thread(self._counted, body.prompt)
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        return {"count": count, "max_model_len": self._encoder.processor.max_length}
+
+    def _counted(self, text: str) -> int:
+        if least := self._encoder.least_tokens(text):
+            message = (
+                f"It has {least} tokens or more, far over the {self._encoder.processor.max_length} of a row, and is "
+                "not counted to its end; send parts of it."
+            )
+            raise RequestError(HTTPStatus.BAD_REQUEST, message, "prompt")
+        return self._encoder.row_tokens(text)
+
+    def _too_slow(self) -> RequestError:
+        message = (
+            f"It took longer than {self._limits.request_seconds:g} seconds (--timeout); send fewer or smaller items."
+        )
+        return RequestError(HTTPStatus.GATEWAY_TIMEOUT, message)
+
     async def embed(self, body: EmbeddingRequest, request: Request) -> Response:
         """The answer to an embedding request."""
         self.check_name(body.model)
@@ -196,11 +219,7 @@ class Service:
                 if await request.is_disconnected():
                     raise RequestError(499, "The client has gone.")
                 if time.monotonic() >= ends:
-                    message = (
-                        f"It took longer than {self._limits.request_seconds:g} seconds (--timeout); send fewer or "
-                        "smaller items."
-                    )
-                    raise RequestError(HTTPStatus.GATEWAY_TIMEOUT, message)
+                    raise self._too_slow()
         except ItemFailedError as error:
             place = next(i for i, one in enumerate(waiting) if one.done() and not one.cancelled() and one.exception())
             param = field if field == "messages" else f"{field}[{place}]"

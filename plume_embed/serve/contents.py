@@ -3,7 +3,9 @@
 Files come as base64 in data URLs. An address is fetched only from the hosts of --allow-host.
 """
 
+import asyncio
 import base64
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,17 +69,22 @@ class Contents:
                     self._check_address(part.value)
         if media > self.limits.items:
             raise ValueError(f"{media} pictures and films are over the limit of {self.limits.items} a request.")
-        read = partial(self._read, instruction, messages)
+        read = partial(self._read, instruction, messages, time.monotonic() + self.limits.request_seconds)
         part_at_fault = partial(self._part_at_fault, messages)
         return Incoming(read if media else read(), num_bytes, bool(media), part_at_fault)
 
-    def _read(self, instruction: list[dict], messages: list[Message]) -> list[dict]:
-        """The conversation with its files; it may fetch, so it is called in a thread ahead of the model."""
+    def _read(self, instruction: list[dict], messages: list[Message], ends: float) -> list[dict]:
+        """The conversation with its files; it may fetch, so it is called in a thread ahead of the model.
+
+        Args:
+            ends (`float`): When the request has had its time, by `time.monotonic()`.
+        """
+        fetching = _Fetching(self.limits, ends)
         read = [*instruction]
         for number, message in enumerate(messages):
             if message.role != "assistant":
                 parts = _parts_of(number, message)
-                content = [{"type": part.kind, part.kind: self._value(part)} for part in parts]
+                content = [{"type": part.kind, part.kind: self._value(part, fetching)} for part in parts]
                 read.append({"role": message.role, "content": content})
         return read
 
@@ -93,11 +100,11 @@ class Contents:
                     return part.place
         return None
 
-    def _value(self, part: "_Part") -> Any:
+    def _value(self, part: "_Part", fetching: "_Fetching") -> Any:
         if part.kind == "text":
             return part.value
         with _naming(part):
-            data = _data(part.value) if part.value.startswith("data:") else self._fetched(part.value)
+            data = _data(part.value) if part.value.startswith("data:") else fetching.fetched(part.value)
             if part.kind == "video" and is_source(data):
                 self._check_film(data)
         return data
@@ -124,23 +131,54 @@ class Contents:
                 f"the server with --allow-host {parts.netloc}."
             )
 
-    def _fetched(self, url: str) -> bytes:
-        limit = self.limits.body_bytes
+
+class _Fetching:
+    """Fetches the files of one request, within the bytes and the time that all of them have together.
+
+    Args:
+        limits ([`Limits`])
+        ends (`float`): When the request has had its time, by `time.monotonic()`.
+    """
+
+    def __init__(self, limits: Limits, ends: float):
+        self._limits, self._ends, self._bytes_left = limits, ends, limits.body_bytes
+
+    def fetched(self, url: str) -> bytes:
+        """The file at an address.
+
+        Raises:
+            ValueError: it cannot be fetched, or not within the limits.
+        """
+        seconds = min(self._limits.fetch_seconds, self._ends - time.monotonic())
         try:
-            # Another address than the one that was checked must not be reached by way of it.
-            with httpx.stream("GET", url, timeout=self.limits.fetch_seconds, follow_redirects=False) as response:
-                if response.status_code != httpx.codes.OK:
-                    raise ValueError(
-                        f"{url[:200]} answers with status {response.status_code}; redirects are not followed."
-                    )
-                content = bytearray()
-                for piece in response.iter_bytes():
-                    content += piece
-                    if len(content) > limit:
-                        raise ValueError(f"{url[:200]} has more than {limit} bytes, the limit of a request.")
-                return bytes(content)
+            return asyncio.run(self._fetched(url, seconds))
+        except TimeoutError as error:
+            raise ValueError(
+                f"{url[:200]} cannot be fetched in time: a file has {self._limits.fetch_seconds:g} seconds, and the "
+                f"request {self._limits.request_seconds:g} (--timeout). Send it as data:image/png;base64,..."
+            ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ValueError(f"{url[:200]} cannot be fetched: {error or type(error).__name__}") from error
+
+    async def _fetched(self, url: str, seconds: float) -> bytes:
+        content = bytearray()
+        async with (
+            asyncio.timeout(seconds),  # httpx' own limits are those of a single read: a host may send a byte at a time
+            httpx.AsyncClient(timeout=None) as client,
+            # Another address than the one that was checked must not be reached by way of it.
+            client.stream("GET", url, follow_redirects=False) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise ValueError(f"{url[:200]} answers with status {response.status_code}; redirects are not followed.")
+            async for piece in response.aiter_bytes():
+                content += piece
+                self._bytes_left -= len(piece)
+                if self._bytes_left < 0:
+                    raise ValueError(
+                        f"The files of a request that are fetched may have {self._limits.body_bytes} bytes together "
+                        f"(--max-body-mb), and {url[:200]} is over that; send several requests."
+                    )
+        return bytes(content)
 
 
 def _text_item(instruction: list[dict], text: str) -> Any:

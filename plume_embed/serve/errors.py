@@ -12,7 +12,7 @@ from plume_embed.serve.schema import EmbeddingRequest, Message, TokenizeRequest
 # Names of fields in the path of an error; the rest are the parser's own names for its alternatives.
 _FIELDS = {*EmbeddingRequest.model_fields, *TokenizeRequest.model_fields, *Message.model_fields}
 _FIELDS |= {"text", "image_url", "video_url", "url", "detail", "type"}
-_TYPES = {
+_TYPES: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.NOT_FOUND: "not_found_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
@@ -80,5 +80,6 @@ def _path(loc: tuple[int | str, ...], unknown: int | str = "") -> str:
 
 def _response(error: StarletteError, param: str | None, code: str | None) -> JSONResponse:
     kind = "invalid_request_error" if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
-    body = {"message": error.detail, "type": _TYPES.get(HTTPStatus(error.status_code), kind)}
+    # By the plain number: Python has no name for 499, by which proxies and we count clients that have gone.
+    body = {"message": error.detail, "type": _TYPES.get(error.status_code, kind)}
     return JSONResponse({"error": {**body, "param": param, "code": code}}, error.status_code, error.headers)

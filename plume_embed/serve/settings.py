@@ -15,13 +15,13 @@ class Limits:
     """What a server accepts. What is beyond them is refused with a status and the limit's name.
 
     Args:
-        body_bytes (`int`): Of a request.
+        body_bytes (`int`): Of a request, and of all files together that are fetched for it.
         items (`int`): Of a request.
         film_seconds (`float`): Of a film.
         queue_items (`int`): Items that may wait or be worked on, of all clients together.
         queue_bytes (`int`): Their texts and files.
-        request_seconds (`float`): From a request's body to its answer.
-        fetch_seconds (`float`): For fetching an address.
+        request_seconds (`float`): From a request's body to its answer, fetching included.
+        fetch_seconds (`float`): For fetching an address, from the connection to the last byte.
         batch_size (`int`): Most items in a pass of the model.
         token_budget (`float`): Most tokens in a pass, padding included.
         threads (`int`): Threads that decode pictures and films. Texts have one of their own.

@@ -6,8 +6,10 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from pathlib import Path
 from urllib.error import HTTPError
@@ -164,6 +166,26 @@ def test_metrics_count_requests_items_and_tokens(encoder):
         "plume_waiting_items 0.0",
     ):
         assert line in shown.splitlines(), line
+
+
+def test_a_text_is_counted_over_the_limit_and_refused_far_beyond_it_before_it_is_tokenised(
+    server, encoder, monkeypatch
+):
+    over, far = "word " * 20_000, "word " * 200_000
+    counted = httpx.post(f"{server}/tokenize", json={"prompt": over}).json()["count"]
+    assert counted == encoder.row_tokens(over) > encoder.processor.max_length
+    monkeypatch.setattr(encoder, "row_tokens", lambda text: pytest.fail("it is tokenised to its end"))
+    error = refusal(httpx.post(f"{server}/tokenize", json={"prompt": far}), 400)
+    assert error["param"] == "prompt" and f"over the {encoder.processor.max_length} of a row" in error["message"]
+    assert not encoder.fits(far)
+
+
+def test_counting_has_the_time_of_a_request(encoder, monkeypatch):
+    let_go = threading.Event()
+    monkeypatch.setattr(encoder, "row_tokens", lambda text: let_go.wait(20) and 1)
+    with running(encoder, Limits(request_seconds=0.2)) as address:
+        assert "0.2 seconds" in refusal(httpx.post(f"{address}/tokenize", json={"prompt": "a"}), 504)["message"]
+        let_go.set()
 
 
 @pytest.mark.parametrize(
@@ -374,21 +396,96 @@ def test_a_request_beyond_its_time_and_one_whose_client_has_gone_leave_the_queue
         assert vectors(post(address, input="d")).shape == (1, 64)
 
 
-def test_addresses_are_fetched_from_allowed_hosts_alone_without_redirects(encoder):
-    class Pictures(BaseHTTPRequestHandler):
+def test_a_client_that_closes_its_socket_is_counted_as_gone_and_no_error_of_the_server(encoder, monkeypatch, caplog):
+    held, body = Held(encoder, monkeypatch), b'{"input": "a"}'
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
+    with running(encoder) as address:
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as client:
+            client.sendall(head + body)
+            assert held.reached.wait(60)
+        ends = time.monotonic() + 10
+        while '{path="/v1/embeddings",status="' not in (shown := httpx.get(f"{address}/metrics").text):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        held.let_go.set()
+    assert 'plume_requests_total{path="/v1/embeddings",status="499"} 1.0' in shown.splitlines()
+    assert 'status="500"' not in shown and "Traceback" not in caplog.text
+
+
+@contextmanager
+def serving(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """The host of a web server that answers so."""
+
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(302 if self.path == "/moved" else 200)
-            self.send_header("Location", "/cactus.png")
-            self.end_headers()
-            self.wfile.write(b"" if self.path == "/moved" else CACTUS.read_bytes())
+            answer(self)
 
         def log_message(self, *args):
             pass
 
-    pictures = HTTPServer(("127.0.0.1", 0), Pictures)
-    threading.Thread(target=pictures.serve_forever, daemon=True).start()
-    host = f"127.0.0.1:{pictures.server_port}"
-    with running(encoder, hosts=frozenset({host})) as address:
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{web.server_port}"
+    finally:
+        web.shutdown()
+        web.server_close()
+
+
+@pytest.mark.parametrize(
+    ("start", "limits"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", Limits(fetch_seconds=0.5)),
+        (b"HTTP/1.1 200 OK\r\nServer: ", Limits(fetch_seconds=0.5)),
+        (b"HTTP/1.1 200 OK\r\n\r\n", Limits(request_seconds=0.5)),
+    ],
+    ids=["body", "header", "request"],
+)
+def test_a_host_that_sends_a_byte_at_a_time_holds_no_thread_longer_than_a_fetch_may_take(encoder, start, limits):
+    is_left = threading.Event()
+
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        try:
+            request.wfile.write(start)
+            for _ in range(100):
+                request.wfile.write(b"a")
+                time.sleep(0.1)
+        except OSError:
+            is_left.set()
+
+    with serving(drip) as host, running(encoder, limits, hosts=frozenset({host})) as address:
+        answer = post(address, messages=user(("image_url", f"http://{host}/a.png")))
+        if answer.status_code != 504:
+            error = refusal(answer, 400)
+            assert error["param"] == PICTURE and "a file has 0.5 seconds" in error["message"]
+        assert is_left.wait(3)
+
+
+def test_the_files_that_are_fetched_for_a_request_have_one_limit_of_bytes_together(encoder):
+    picture = CACTUS.read_bytes()
+
+    def send_picture(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(picture)
+
+    limits = Limits(body_bytes=2 * len(picture) + 1)
+    with serving(send_picture) as host, running(encoder, limits, hosts=frozenset({host})) as address:
+        part = ("image_url", f"http://{host}/cactus.png")
+        for _ in range(2):  # the next request has its own
+            assert vectors(post(address, messages=user(part, part))).shape == (1, 64)
+        error = refusal(post(address, messages=user(part, part, part)), 400)
+    assert error["param"] == "messages[0].content[2].image_url" and "--max-body-mb" in error["message"]
+
+
+def test_addresses_are_fetched_from_allowed_hosts_alone_without_redirects(encoder):
+    def send_or_move(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(302 if request.path == "/moved" else 200)
+        request.send_header("Location", "/cactus.png")
+        request.end_headers()
+        request.wfile.write(b"" if request.path == "/moved" else CACTUS.read_bytes())
+
+    with serving(send_or_move) as host, running(encoder, hosts=frozenset({host})) as address:
         found = vectors(post(address, messages=user(("image_url", f"http://{host}/cactus.png"))))
         assert np.abs(found - encoder.encode([{"image": CACTUS}])).max() < TOLERANCE
         refused = post(address, messages=user(("image_url", f"http://{host}/moved")))
@@ -398,4 +495,3 @@ def test_addresses_are_fetched_from_allowed_hosts_alone_without_redirects(encode
             assert "cannot be fetched" in refusal(refused, 400)["message"]
         for other in ("http://127.0.0.1:1/a.png", f"http://{host}@example.org/a.png"):
             assert "--allow-host" in refusal(post(address, messages=user(("image_url", other))), 400)["message"]
-    pictures.shutdown()
