@@ -455,9 +455,9 @@ def test_a_host_that_sends_a_byte_at_a_time_holds_no_thread_longer_than_a_fetch_
 
     with serving(drip) as host, running(encoder, limits, hosts=frozenset({host})) as address:
         answer = post(address, messages=user(("image_url", f"http://{host}/a.png")))
-        if answer.status_code != 504:
+        if limits.request_seconds > 1 or answer.status_code != 504:  # of the request's end either side may tell first
             error = refusal(answer, 400)
-            assert error["param"] == PICTURE and "a file has 0.5 seconds" in error["message"]
+            assert error["param"] == PICTURE and "cannot be fetched in time" in error["message"]
         assert is_left.wait(3)
 
 
