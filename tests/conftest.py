@@ -15,14 +15,14 @@ import torch
 torch.set_num_threads(1)
 
 FIXTURES = Path(__file__).parent / "fixtures"
-LONGEST = ("space/test_space_browser.py", "training/", "release/")  # in minutes, of all that is not slow
+LONGEST = ("tests/space/test_space_browser.py", "tests/training/", "tests/release/")  # in minutes, of all that is not slow
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: handed out last, one of them would have the other workers wait for its end."""
 
     def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(Path(__file__).parent).as_posix()
+        name = item.path.relative_to(Path(__file__).parent.parent).as_posix()
         return next((index for index, start in enumerate(LONGEST) if name.startswith(start)), len(LONGEST))
 
     items.sort(key=place)
