@@ -38,7 +38,7 @@ from .families_plume import MEDIA_ARGUMENTS, backbone_family
 from .family_plume import BackboneFamily
 from .positions_plume import CACHE_ARGUMENT, latent_positions, suffix_positions
 from .prefix_plume import PlumePrefix, groups_by_length, join_prefixes
-from .rollout_plume import ROLLOUT_IMPLEMENTATIONS, RolloutEngine, RolloutOutput, rollout_engine
+from .rollout_plume import ROLLOUT_IMPLEMENTATIONS, RolloutEngine, RolloutOutput, is_altered, rollout_engine
 
 
 @dataclass
@@ -195,7 +195,12 @@ class PlumeModel(PreTrainedModel):
         """[..., D] -> [..., V], by the input embedding or, where the backbone has one of its own, by `lm_head`."""
         if self.lm_head is not None:
             return self.lm_head(states)
-        return F.linear(states, self.get_input_embeddings().weight)
+        embedding = self.get_input_embeddings()
+        if type(embedding) is nn.Embedding and not is_altered(embedding):
+            return F.linear(states, embedding.weight)
+        # What a LoRA adds, and weights that lie offloaded, come with the call alone.
+        ids = torch.arange(len(embedding.weight), device=states.device)
+        return F.linear(states, embedding(ids))
 
     def prefix(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, position_ids: torch.Tensor, **media: torch.Tensor

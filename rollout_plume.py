@@ -118,9 +118,14 @@ def unsupported_reason(model: "PlumeModel", prefix: "PlumePrefix") -> str | None
         return "the forward of a layer has been replaced, for offloading perhaps"
     # The layers are called one by one: a hook on what usually calls them would be passed over.
     for module in (model.backbone, decoder):
-        if "forward" in vars(module) or _has_hook(module):
+        if is_altered(module):
             return f"{type(module).__name__} has a forward hook or a replaced forward"
     return None
+
+
+def is_altered(module: nn.Module) -> bool:
+    """Whether calling a module does something else than the forward of its class: for offloading, for example."""
+    return "forward" in vars(module) or _has_hook(module)
 
 
 def _has_hook(module: nn.Module) -> bool:
@@ -361,4 +366,12 @@ def rollout_engine(model: "PlumeModel") -> RolloutEngine:
         return _ENGINES[model]
 
 
-__all__ = ["ROLLOUT_IMPLEMENTATIONS", "RolloutEngine", "RolloutOutput", "RolloutRun", "rollout", "rollout_engine"]
+__all__ = [
+    "ROLLOUT_IMPLEMENTATIONS",
+    "RolloutEngine",
+    "RolloutOutput",
+    "RolloutRun",
+    "is_altered",
+    "rollout",
+    "rollout_engine",
+]

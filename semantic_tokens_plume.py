@@ -70,7 +70,9 @@ class SemanticProjector(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """[N, places, C] -> [N, places, D]."""
         probs = self.class_probs(features).to(features.dtype)
-        tokens = self.projection(probs @ self.table.weight)
+        # The table is called, not read: what a LoRA adds, and a table that lies offloaded, come with the call alone.
+        table = self.table(torch.arange(probs.shape[-1], device=probs.device))  # [classes, table size]
+        tokens = self.projection(probs @ table)
         return tokens if self.detail is None else tokens + self.detail(features)
 
 

@@ -267,7 +267,7 @@ class Encoder(Preparer):
         Raises:
             ValueError: a token that the model lacks, out of memory, or a vector that is not finite, with the remedy.
         """
-        if batch["input_ids"].max() >= self.model.get_input_embeddings().num_embeddings:
+        if batch["input_ids"].max() >= len(self.model.get_input_embeddings().weight):
             raise ValueError(
                 "The tokenizer has a token that the model has no embedding for; after tokenizer.add_tokens call "
                 "encoder.model.resize_token_embeddings(len(encoder.processor.tokenizer)) and train the new rows."
