@@ -94,13 +94,17 @@ def documented_signature(forward: Callable, media_arguments: Sequence[str]) -> i
     return signature.replace(parameters=[*named, *media])
 
 
-def refuse_pickled_weights(model: str | Path) -> None:
+def refuse_pickled_weights(model: str | Path, subfolder: str = "") -> None:
     """Refuses a file or a folder whose weights are pickles; a Hub id, and a folder with safetensors, pass.
+
+    Args:
+        model (`str` or `Path`): Whose weights will be read.
+        subfolder (`str`): Where they lie in its folder; files beside it are no matter.
 
     Raises:
         ValueError: with the reason and the remedy.
     """
-    path = Path(model)
+    path = Path(model, subfolder)
     files = [path] if path.is_file() else list(path.iterdir()) if path.is_dir() else []
     pickles = sorted(file.name for file in files if file.suffix in _PICKLES)
     if pickles and not any(file.suffix == ".safetensors" for file in files):

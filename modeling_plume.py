@@ -117,7 +117,7 @@ class PlumeModel(PreTrainedModel):
         if use_safetensors is False:
             raise ValueError("use_safetensors=False would load pickles, which can run any code; leave it out.")
         if pretrained_model_name_or_path is not None:
-            refuse_pickled_weights(pretrained_model_name_or_path)
+            refuse_pickled_weights(pretrained_model_name_or_path, kwargs.get("subfolder") or "")
         try:
             model, info = super().from_pretrained(
                 pretrained_model_name_or_path,

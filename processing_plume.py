@@ -53,6 +53,8 @@ _CHAT_ARGUMENTS = frozenset(
     {"add_generation_prompt", "continue_final_message", "sanitize_control_tokens", "load_audio_from_video", "tools"}
     | {"documents", "return_assistant_tokens_mask"}
 )
+# Arguments of `from_pretrained` that say where the config beside the processor lies, and how it is fetched.
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 _TOKEN_ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
 _TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
 
@@ -162,7 +164,7 @@ class PlumeProcessor(ProcessorMixin):
         processor = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         if "model_max_length" in kwargs:  # how libraries ask for another limit when loading
             processor.max_length = kwargs["model_max_length"]
-        hub_kwargs = {k: kwargs[k] for k in ("cache_dir", "revision", "token", "local_files_only") if k in kwargs}
+        hub_kwargs = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
         try:
             config, _ = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path, **hub_kwargs)
         except OSError:  # a folder with a processor alone

@@ -354,6 +354,17 @@ def test_pickled_weights_are_refused_with_the_reason(pickled, load):
         load(pickled)
 
 
+def test_a_subfolder_of_pickles_is_refused_by_its_own_name(pickled):
+    with pytest.raises(ValueError, match=r"/pickled holds its weights as pytorch_model.bin: a pickle can run any code"):
+        PlumeModel.from_pretrained(pickled.parent, subfolder="pickled")
+
+
+def test_a_pickle_beside_the_subfolder_of_the_model_is_no_matter(released_model_dir, tmp_path):
+    shutil.copytree(released_model_dir, tmp_path / "model")
+    torch.save({}, tmp_path / "rng_state.pth")
+    assert PlumeModel.from_pretrained(tmp_path, subfolder="model").config.num_latent_steps == 8
+
+
 def test_a_pickle_cannot_be_asked_for_beside_safetensors(released_model_dir):
     with pytest.raises(ValueError, match="use_safetensors=False would load pickles"):
         PlumeModel.from_pretrained(released_model_dir, use_safetensors=False)

@@ -2,6 +2,8 @@
 
 import copy
 import io
+import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -562,12 +564,24 @@ def test_a_tokenizer_without_plumes_tokens_is_refused(processor):
         PlumeProcessor(processor.image_processor, bare, processor.video_processor)
 
 
-def test_a_config_that_disagrees_with_the_processor_is_refused_at_loading(released_model_dir, tmp_path):
-    import json
-    import shutil
-
-    folder = shutil.copytree(released_model_dir, tmp_path / "model")
+def disagreeing(folder: Path) -> Path:
+    """The model of a folder with a config that isn't the processor's."""
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vision_position_advance": "max_hw"}))
+    return folder
+
+
+def test_a_config_that_disagrees_with_the_processor_is_refused_at_loading(released_model_dir, tmp_path):
+    folder = disagreeing(shutil.copytree(released_model_dir, tmp_path / "model"))
     with pytest.raises(ValueError, match="disagree.*vision_position_advance"):
         PlumeProcessor.from_pretrained(folder)
+
+
+def test_a_processor_in_a_subfolder_is_compared_with_the_config_there(released_model_dir, tmp_path):
+    root = disagreeing(shutil.copytree(released_model_dir, tmp_path / "model"))
+    shutil.copytree(released_model_dir, root / "inner")
+    assert PlumeProcessor.from_pretrained(root, subfolder="inner").max_length == 11288
+    disagreeing(root / "inner")
+    (root / "config.json").unlink()
+    with pytest.raises(ValueError, match="disagree.*vision_position_advance"):
+        PlumeProcessor.from_pretrained(root, subfolder="inner")
