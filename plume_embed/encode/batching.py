@@ -274,6 +274,10 @@ class ProcessorCopies:
     def __init__(self, processor: "PlumeProcessor"):
         self._processor, self._spare, self._copying = processor, queue.SimpleQueue(), threading.Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied, or sent to another process, it begins anew: neither a queue nor a lock can be."""
+        return type(self), (self._processor,)
+
     @contextmanager
     def borrow(self) -> Iterator["PlumeProcessor"]:
         """A copy that nobody else uses."""

@@ -46,6 +46,8 @@ _REASON_CHARACTERS = 300
 class Encoder(Preparer):
     """A PLUME model ready to embed. Where documents have a K of their own, `document_latent_steps()` says which.
 
+    It can be copied, pickled, and used in the processes of `multiprocessing` and of `datasets.map(num_proc=...)`.
+
     Args:
         model (`str` or `Path`, *optional*): Folder or Hub id; see [`resolve_model`] for the default.
         device (`str`, *optional*): Defaults to cuda where there is one, else cpu.
@@ -57,7 +59,7 @@ class Encoder(Preparer):
 
     Attributes:
         processor ([`PlumeProcessor`]): A setting of it counts from the next call on, and so does another processor.
-        padding ([`PaddingReport`]): How much of all batches so far was padding.
+        padding ([`PaddingReport`]): How much of all batches so far was padding; a copy counts anew.
 
     Raises:
         ValueError: no such model, not a PLUME model, weights missing, or no such device, with the remedy.
@@ -90,6 +92,11 @@ class Encoder(Preparer):
             processor.max_image_pixels = max_image_pixels
         super().__init__(processor)
         self.padding = PaddingReport()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The hash of `datasets` is made of it: what has been embedded and asked so far must not change it.
+        state = super().__getstate__() | {"padding": PaddingReport()}
+        return {name: value for name, value in state.items() if name not in ("_files", "_fingerprint")}
 
     @property
     def dimension(self) -> int:

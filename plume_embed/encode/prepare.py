@@ -52,6 +52,10 @@ class Preparer:
         self._processor, self._processors = processor, ProcessorCopies(processor)
         self._estimated: tuple[str, TokenEstimate] | None = None  # the settings that it was made by
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy, another process and a hash get: not what can be made again."""
+        return vars(self) | {"_estimated": None}
+
     def num_tokens(self, item: Any) -> float:
         """Roughly the tokens of an item; see [`TokenEstimate`]."""
         return self.token_estimate(item)

@@ -1,5 +1,7 @@
 """Encoder: whatever the passes, the order and the threads, the same vectors, in passes of a bounded size."""
 
+import copy
+import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +19,7 @@ from plume_embed.encode.read_out import ReadOut, read_vectors
 from plume_embed.model import PlumeProcessor
 
 pd = pytest.importorskip("pandas", reason="it comes with the extra train")
+datasets = pytest.importorskip("datasets", reason="it comes with the extra train")
 
 
 class WatchedEncoder(Encoder):
@@ -230,6 +233,33 @@ def test_two_threads_may_encode_at_once(encoder, items, expected):
     with ThreadPoolExecutor(3) as pool:
         for vectors in pool.map(lambda _: encoder.encode(items, 8, 3), range(4)):
             np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
+def test_a_copy_of_an_encoder_that_has_embedded_gives_the_same_vectors(released_model_dir, items, copied):
+    encoder = Encoder(released_model_dir, device="cpu")
+    vectors = encoder.encode(items[:4])
+    another = copied(encoder)
+    assert another.padding.num_rows == 0
+    np.testing.assert_array_equal(another.encode(items[:4]), vectors)
+    another.processor.max_length = 4
+    np.testing.assert_array_equal(encoder.encode(items[:4]), vectors)
+    assert another.fingerprint == encoder.fingerprint
+
+
+def test_datasets_has_one_hash_for_an_encoder_whatever_it_has_embedded(released_model_dir):
+    encoder, hash_of = Encoder(released_model_dir, device="cpu"), datasets.fingerprint.Hasher.hash
+    before = hash_of(encoder)
+    encoder.encode(["a ferry", "a bridge"])
+    assert encoder.fingerprint
+    assert hash_of(encoder) == before == hash_of(Encoder(released_model_dir, device="cpu"))
+
+
+def test_datasets_maps_in_processes_with_an_encoder_of_the_caller(released_model_dir):
+    encoder = Encoder(released_model_dir, device="cpu")
+    words = datasets.Dataset.from_dict({"text": ["a ferry", "a bridge", "a coffee"]})
+    mapped = words.map(lambda batch: {"vector": encoder.encode(batch["text"])}, batched=True, num_proc=2)
+    np.testing.assert_allclose(mapped.with_format("numpy")["vector"][:], encoder.encode(words["text"]), atol=1e-6)
 
 
 def test_batches_come_one_by_one_and_a_bad_item_leaves_the_others_of_its_batch(encoder):

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import peft
 import pytest
 import torch
 from families import make_tiny
@@ -12,13 +11,15 @@ from PIL import Image
 from plume_embed import PlumeModel
 from plume_embed.encode.encoder import Encoder
 
+peft = pytest.importorskip("peft", reason="it comes with the extra train")
+
 
 def embed(model, batch) -> torch.Tensor:
     with torch.inference_mode():
         return model(**batch).embeddings
 
 
-def with_lora(model: PlumeModel, module: str) -> peft.PeftModel:
+def with_lora(model: PlumeModel, module: str) -> torch.nn.Module:
     """The model with a LoRA of random weights on the module of this name."""
     torch.manual_seed(1)
     config = peft.LoraConfig(target_modules=[module], init_lora_weights=False, r=4)
