@@ -5,6 +5,8 @@ Nothing is decoded here. The result is a list of messages {"role": "system" or "
 {"type": kind, kind: value}, kind being text, image or video.
 """
 
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -202,13 +204,43 @@ def _kind(item: Any) -> str:
     if isinstance(item, np.ndarray | torch.Tensor) and item.ndim in (3, 4):
         return "image" if item.ndim == 3 else "video"
     if isinstance(item, list | tuple) and item:
+        _refuse_texts(item)
         return "video"
     suffix = path.suffix.lower() if (path := source_path(item)) else None
     if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
         return "image" if suffix in IMAGE_SUFFIXES else "video"
     if is_source(item) and path is None:  # bytes without a name; those of a film are named so: {"video": ...}
         return "image"
-    raise ValueError(f"Cannot tell what a {type(item).__name__} is; say it: {{'text' or 'image' or 'video': ...}}.")
+    if _is_missing(item):
+        raise ValueError("It is missing; drop its row, or put '' where an empty text is meant.")
+    raise ValueError(f"Cannot tell what a {type(item).__name__} is; {_remedy(item)}.")
+
+
+def _is_missing(item: Any) -> bool:
+    """Whether it is what tables write for "not there": `None`, NaN, or pandas' NA and NaT."""
+    is_nan = isinstance(item, float) and math.isnan(item)
+    return item is None or is_nan or type(item).__name__ in ("NAType", "NaTType")
+
+
+def _remedy(item: Any) -> str:
+    if type(item).__module__.startswith("pyarrow."):
+        return "hand over Python's values: column.to_pylist()"
+    if isinstance(item, Mapping):
+        return "hand over a dict"
+    is_array = isinstance(item, torch.Tensor) or (isinstance(item, np.ndarray) and item.ndim != 1)
+    if isinstance(item, Iterable) and not is_array:  # which may be meant as a picture
+        return "hand over a list of items: list(items), or of a table list(table['column'])"
+    return "say it: {'text' or 'image' or 'video': ...}"
+
+
+def _refuse_texts(item: list | tuple) -> None:
+    """A list, or tuple, of pictures is a film; one of texts would be looked for among the files."""
+    paths = [source_path(value) for value in item if isinstance(value, str)]
+    if len(paths) == len(item) and not any(path and path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
+        raise ValueError(
+            f"A {type(item).__name__} of texts is no item; hand over a list with an item for each, or one item with "
+            "all of them: {'text': [...]}. Frames of a film whose names have no picture's suffix go under 'video'."
+        )
 
 
 def _videos(value: Any) -> list:

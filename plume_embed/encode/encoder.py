@@ -155,7 +155,8 @@ class Encoder(Preparer):
         """Vectors of the items, float32 of shape [N, D], unit norm, in their order.
 
         Args:
-            items: Anything that [`PlumeProcessor`] takes: a list, a column of a table, or what else can be iterated.
+            items: Anything that [`PlumeProcessor`] takes: a list, a column of a table (of `datasets`, pandas, polars or
+                Arrow), or what else can be iterated.
                 A chat message is an item; a conversation with a system message is a list of its own in the list.
             batch_size (`int`): Most items in a pass of the model.
             num_latent_steps (`int`, *optional*): K, by default the model's own.

@@ -13,6 +13,8 @@ from plume_embed.encode.sizes import TokenEstimate
 from plume_embed.model import PlumeProcessor
 from plume_embed.model.inputs_plume import ItemError, is_one_conversation
 
+_TABLES = ("DataFrame", "Table", "RecordBatch")  # of pandas, polars and Arrow
+
 
 @dataclass
 class Prepared:
@@ -131,15 +133,23 @@ def listed(items: Iterable[Any]) -> list[Any]:
     Raises:
         ValueError: one item, one conversation, or a table, instead of a list of items.
     """
-    if type(items).__name__ == "DataFrame":  # pandas' or polars': its columns would be run through
-        raise ValueError("Hand over a list of items, got a DataFrame: pass one column, encode(table['text']).")
+    if type(items).__name__ in _TABLES:  # its columns would be run through
+        name = type(items).__name__
+        raise ValueError(f"Hand over a list of items, got a {name}: pass one column, encode(table['text']).")
     if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
         raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
-    rows = list(items)
+    rows = _arrow_values(items) if type(items).__module__.startswith("pyarrow.") else list(items)
     if is_one_conversation(rows):
         roles = ", ".join(str(message["role"]) for message in rows)
         raise ValueError(f"Hand over a list of items: encode([[...]]), got one conversation (roles {roles}).")
     return rows
+
+
+def _arrow_values(items: Iterable[Any]) -> list[Any]:
+    """Of an array of Arrow its values as Python's own: run through, it gives objects of Arrow."""
+    import pyarrow  # here, because what is of Arrow has imported it, and else it takes its time
+
+    return items.to_pylist() if isinstance(items, pyarrow.Array | pyarrow.ChunkedArray) else list(items)
 
 
 def without_place(error: ValueError) -> str:

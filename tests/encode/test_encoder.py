@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from common import random_item
@@ -69,6 +70,26 @@ def test_a_column_of_a_table_has_its_vectors_in_its_own_order(encoder):
     np.testing.assert_allclose(encoder.encode(in_order, 2, 2)[0], encoder.encode(["x"], 2, 2)[0], atol=1e-5)
     with pytest.raises(ValueError, match=r"got a DataFrame: pass one column"):
         encoder.encode(table)
+
+
+@pytest.mark.parametrize("kind", ["Array", "ChunkedArray", "datasets", "structs"])
+def test_a_column_of_another_library_has_the_vectors_of_a_list(encoder, kind):
+    words = ["a red bicycle", "a cat"]
+    columns = {
+        "Array": pa.array(words),
+        "ChunkedArray": pa.chunked_array([words[:1], words[1:]]),
+        "datasets": datasets.Dataset.from_dict({"text": words})["text"],
+        "structs": pa.array([{"text": word} for word in words]),
+    }
+    np.testing.assert_array_equal(encoder.encode(columns[kind]), encoder.encode(words))
+
+
+def test_a_row_that_is_missing_in_a_column_is_named(encoder):
+    for column in (pa.array(["a", None]), pd.Series(["a", None], dtype="string"), pd.Series(["a", None])):
+        with pytest.raises(ValueError, match="^Item 1: It is missing; drop its row"):
+            encoder.encode(column)
+    with pytest.raises(ValueError, match=r"got a Table: pass one column"):
+        encoder.encode(pa.table({"text": ["a"]}))
 
 
 USER, OTHER = {"role": "user", "content": "a red bicycle"}, {"role": "user", "content": "the moon over a lake"}

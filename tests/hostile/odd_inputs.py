@@ -322,7 +322,7 @@ def _no_items() -> Iterator[tuple]:
         "a parameter": torch.nn.Parameter(torch.rand(3)),
     }
     for name, thing in things.items():
-        yield f"no item: {name}", _given(thing), "Cannot tell what|takes a list of items"
+        yield f"no item: {name}", _given(thing), "Cannot tell what|takes a list of items|It is missing"
     yield "no item: a generator", lambda folder: (text for text in "ab"), "Cannot tell what"
     yield "no item: an empty tuple", _given(()), "Cannot tell what"
     yield "no item: a list in itself", _list_in_itself, "got list"

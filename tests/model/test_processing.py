@@ -5,10 +5,12 @@ import io
 import json
 import shutil
 import struct
+from collections import UserDict
 from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from common import CASES, case_item, expected
@@ -504,8 +506,15 @@ def test_the_same_picture_has_the_same_pixels_in_any_batch(processor, picture):
     ("items", "match"),
     [
         ([], "batch is empty"),
-        ([None], "Item 0: Cannot tell what a NoneType is"),
-        (["a", 3.5], "Item 1: Cannot tell what a float is"),
+        ([None], "Item 0: It is missing; drop its row"),
+        (["a", float("nan")], "Item 1: It is missing; drop its row"),
+        (["a", 3.5], "Item 1: Cannot tell what a float is; say it"),
+        (("a cat", "a dog"), "A tuple of texts is no item; hand over a list with an item for each"),
+        (["a", ["a cat", "a dog"]], r"Item 1: A list of texts is no item; .*one item with all of them: {'text'"),
+        ((text for text in "ab"), r"Cannot tell what a generator is; hand over a list of items: list\(items\)"),
+        (np.array(["a", "b"]), r"Cannot tell what a ndarray is; hand over a list of items: list\(items\)"),
+        (pa.array(["a", "b"]), r"Cannot tell what a StringArray is; .*column.to_pylist\(\)"),
+        ([UserDict(text="a")], "Cannot tell what a UserDict is; hand over a dict"),
         ([{"sound": 1}], r"keys text, image and video, got \['sound'\]"),
         ([{}], "keys text, image and video"),
         ([{"text": 3}], "A text must be a string, got int"),
@@ -520,7 +529,7 @@ def test_the_same_picture_has_the_same_pixels_in_any_batch(processor, picture):
         ([{"image": __file__}], "Cannot read .* as an image"),
         ([{"video": __file__}], "Cannot read .* as a video"),
         ([{"image": 7}], "An image must be"),
-        ([np.zeros((4, 4), dtype=np.uint8)], "Cannot tell what a ndarray is"),
+        ([np.zeros((4, 4), dtype=np.uint8)], "Cannot tell what a ndarray is; say it"),
         ([np.zeros((4, 4, 3), dtype=np.float32)], "must be uint8"),
         ([{"image": np.zeros((5, 5, 7), dtype=np.uint8)}], "must be .*H, W"),
         ([{"video": np.zeros((8, 8, 3), dtype=np.uint8)}], "video must be a path"),
