@@ -4,7 +4,6 @@ There it stands beside the model and nothing else: it imports what transformers'
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +56,8 @@ class EndpointHandler:
         parameters = _parameters(data.get("parameters") or {})
         inputs = data["inputs"]
         prompt = self.prompts.get(parameters.get("input_type"), "")
-        items = [_prompted(prompt, _item(one)) for one in (inputs if isinstance(inputs, list) else [inputs])]
+        given = inputs if isinstance(inputs, list) else [inputs]
+        items = [_prompted(prompt, self._item(place, one)) for place, one in enumerate(given)]
         if not items:
             raise ValueError("inputs is empty: there is nothing to embed.")
         vectors = self._vectors(items, parameters)
@@ -65,6 +65,12 @@ class EndpointHandler:
         if not 1 <= dimensions <= vectors.shape[1]:
             raise ValueError(f"This model has vectors of {vectors.shape[1]} dimensions, got {dimensions}.")
         return F.normalize(vectors[:, :dimensions], dim=-1).tolist()
+
+    def _item(self, place: int, given: Any) -> dict[str, Any]:
+        try:
+            return _item(given)
+        except ValueError as error:
+            raise self.processor.item_error(str(error), index=place) from error
 
     @torch.inference_mode()
     def _vectors(self, items: list[dict[str, Any]], parameters: dict[str, Any]) -> torch.Tensor:
@@ -142,7 +148,7 @@ def _files(key: str, values: list[Any]) -> Iterator[Any]:
         elif isinstance(value, str) and "://" not in value:
             try:
                 yield base64.b64decode(value.partition(",")[2] if value.startswith("data:") else value, validate=True)
-            except binascii.Error as error:
+            except ValueError as error:  # that of base64, or of letters outside ASCII
                 raise ValueError(f"{key} holds no valid base64: {error}.") from error
         else:
             raise ValueError(f"{key} takes base64 or a data URL; addresses are not fetched. Got {_shown(value)}.")

@@ -113,6 +113,13 @@ def test_an_item_at_fault_is_named_by_its_place_in_the_request(handler, place):
         handler({"inputs": ["a text"] * 20 + ["word " * 60_000]})
 
 
+@pytest.mark.parametrize("wrong", ["A*", "zzz", "\u00e9", "data:image/png;base64,\u00e9"])
+def test_what_is_no_base64_is_named_by_its_place_and_its_key(handler, wrong):
+    for key, value in (("image", wrong), ("video", [base64_of(CACTUS), wrong])):
+        with pytest.raises(ValueError, match=f"^Item 1: {key} holds no valid base64: "):
+            handler({"inputs": ["a", {key: value}]})
+
+
 def test_null_in_an_item_is_not_there(handler):
     picture, nothing = {"image": base64_of(CACTUS)}, {"text": None, "video": None}
     assert handler({"inputs": [{**picture, **nothing}, {"text": "a", "image": None}]}) == handler(
@@ -127,7 +134,8 @@ def test_null_in_an_item_is_not_there(handler):
         ([], "inputs"),
         ({"inputs": {"text": 5}}, "text must be a string or a list of strings, got 5"),
         ({"inputs": {"text": ["a", 5]}}, "text must be a string or a list of strings"),
-        ({"inputs": ["a", {"text": None}]}, "The item is empty"),
+        ({"inputs": ["a", {"text": None}]}, "^Item 1: The item is empty"),
+        ({"inputs": ["a", "b", 5]}, "^Item 2: An item is a text or an object"),
         ({"inputs": "a", "parameters": [1]}, "parameters is an object with batch_size"),
         ({"inputs": []}, "empty"),
         ({"inputs": 5}, "a text or an object"),
