@@ -18,6 +18,7 @@ from .images_plume import is_source, is_undecoded, source_path
 from .media_plume import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _SHOWN = 60  # characters of an item in an error
+_CHAT_ROLES = ("system", "developer", "assistant", "tool")  # beside user: what makes messages a conversation
 _DEPTH = 4  # of lists in lists that are shown; one may hold itself
 
 
@@ -77,7 +78,7 @@ def is_conversation(item: Any) -> bool:
 
 def is_one_conversation(inputs: Any) -> bool:
     """Whether what is handed over as a list of items is one conversation. Messages of users alone are an item each."""
-    return is_conversation(inputs) and any(message["role"] != "user" for message in inputs)
+    return is_conversation(inputs) and any(message["role"] in _CHAT_ROLES for message in inputs)
 
 
 def to_conversation(item: Any) -> list[dict]:

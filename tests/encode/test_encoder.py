@@ -102,6 +102,11 @@ def test_one_conversation_instead_of_a_list_is_refused(encoder, messages):
         encoder.encode(messages)
 
 
+def test_a_message_whose_role_is_none_is_an_item_at_fault(encoder):
+    vectors, errors = encoder.encode_readable([{"role": None, "content": "a"}])
+    assert np.isnan(vectors).all() and "Roles are system and user, got None" in errors[0]
+
+
 def test_a_chat_message_is_an_item_whatever_stands_beside_it(encoder):
     texts = encoder.encode(["a red bicycle", "the moon over a lake", "Find: a red bicycle"], num_latent_steps=2)
     np.testing.assert_allclose(encoder.encode([USER, OTHER, [SYSTEM, USER]], num_latent_steps=2), texts, atol=1e-5)

@@ -536,6 +536,7 @@ def test_the_same_picture_has_the_same_pixels_in_any_batch(processor, picture):
         ([{"video": [Image.new("RGB", (30, 30)), Image.new("RGB", (31, 30))]}], "of one size"),
         ([{"video": [Image.new("RGB", (30, 30))] * 257}], "over the limit of 256"),
         ([[{"role": "assistant", "content": "x"}]], "Roles are system and user"),
+        (["a", {"role": None, "content": "x"}], "Item 1: Roles are system and user, got None"),
         ([[{"role": "system", "content": "x"}]], "one user message"),
         ([[{"role": "user", "content": "x"}, {"role": "user", "content": "y"}]], "one user message"),
         ([[{"role": "user", "content": [{"type": "audio", "audio": 1}]}]], "must be text, image or video"),
