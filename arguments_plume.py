@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 # What libraries pass to every model (peft's FEATURE_EXTRACTION does), with what to do where more than the default is
 # asked for.
@@ -52,6 +53,20 @@ def check_tensors(tensors: dict[str, Any]) -> None:
             raise ValueError(f"{name} is on the meta device and has no values; make the batch on a real device.")
         if tensor.layout != torch.strided:
             raise ValueError(f"{name} is sparse ({tensor.layout}); pass {name}.to_dense().")
+
+
+def check_number_of_layers(layers: Sequence[torch.nn.Module], config: PreTrainedConfig) -> None:
+    """Refuses a decoder some of whose layers were removed, or to which some were added, without its config.
+
+    Raises:
+        ValueError: its cache would have a place for another number of layers, with the remedy.
+    """
+    if len(layers) != config.num_hidden_layers:
+        raise ValueError(
+            f"The decoder has {len(layers)} layers and its config says {config.num_hidden_layers}: set "
+            f"config.get_text_config().num_hidden_layers = {len(layers)}, make its layer_types as long where it has "
+            "them, and number the layers anew (layers[i].self_attn.layer_idx = i)."
+        )
 
 
 def weights_that_do_not_fit(report: dict[str, Any], ignore_mismatched_sizes: bool) -> dict[str, str]:
@@ -117,6 +132,7 @@ def refuse_pickled_weights(model: str | Path, subfolder: str = "") -> None:
 
 
 __all__ = [
+    "check_number_of_layers",
     "check_tensors",
     "documented_signature",
     "media_among",

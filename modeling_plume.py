@@ -26,6 +26,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import TENSOR_FIELDS, PlumeAdapter, PlumeExperts
 from .arguments_plume import (
+    check_number_of_layers,
     check_tensors,
     documented_signature,
     media_among,
@@ -434,6 +435,7 @@ class PlumeModel(PreTrainedModel):
         """Refuses what would silently give another vector. One synchronisation with the host, before the prefix."""
         config, batch = self.config, "pass the whole batch: model(**processor(items))"
         self.adapter.check_config(config)
+        check_number_of_layers(self.backbone.get_decoder().layers, config.get_text_config())
         if input_ids.ndim != 2 or not len(input_ids) or attention_mask.shape != input_ids.shape:
             raise ValueError(
                 "input_ids and attention_mask must be [batch, length] with a row at least, got "

@@ -8,7 +8,7 @@ import torch
 from families import make_tiny
 from PIL import Image
 
-from plume_embed import PlumeModel
+from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.encode.encoder import Encoder
 
 peft = pytest.importorskip("peft", reason="it comes with the extra train")
@@ -87,3 +87,22 @@ def test_an_encoder_embeds_with_a_lora_on_the_word_embedding(released_model_dir)
     plain = encoder.encode(["a red bicycle"])
     with_lora(encoder.model, "embed_tokens")  # puts its layers into the model itself
     assert np.abs(encoder.encode(["a red bicycle"]) - plain).max() > 1e-3
+
+
+def test_a_removed_layer_is_refused_until_the_config_knows_of_it(released_model_dir, tmp_path):
+    model = PlumeModel.from_pretrained(released_model_dir).eval()
+    batch = PlumeProcessor.from_pretrained(released_model_dir)(["a red bicycle"])
+    layers, text = model.backbone.get_decoder().layers, model.config.get_text_config()
+    count = len(layers) - 1
+    del layers[0]
+    with pytest.raises(ValueError, match=rf"decoder has {count} layers and its config says {count + 1}: "):
+        embed(model, batch)
+    text.num_hidden_layers, text.layer_types = count, text.layer_types[:count]
+    for index, layer in enumerate(layers):
+        layer.self_attn.layer_idx = index
+    vectors = embed(model, batch)
+    assert model.rollout_engine.last_run.implementation == "static"
+    model.rollout_implementation = "reference"
+    assert torch.allclose(embed(model, batch), vectors, atol=1e-5)
+    model.save_pretrained(tmp_path)
+    assert torch.allclose(embed(PlumeModel.from_pretrained(tmp_path).eval(), batch), vectors, atol=1e-5)
