@@ -152,6 +152,10 @@ class RolloutEngine:
     nor is one with forward hooks in its decoder or adapter, and one with hooks in a decoder layer is not compiled.
     After a change that shows in no weight, such as one of `adapter.num_experts_per_tok`, call [`release`].
 
+    A hook on a decoder layer, or on its attention, is called K times, since the suffix shares the last latent step's
+    pass, and its `module` is a copy made for that run, with the layer's own weights. Where a hook asks which module it
+    is, or leaves something at it, set `rollout_implementation = "reference"`.
+
     Args:
         memory_limit (`int`, *optional*): Bytes that the buckets may take; the least recently used go first. By default
             an eighth of a CUDA device's memory, else 2 GiB. A batch that does not fit takes the reference path.

@@ -549,6 +549,18 @@ def test_a_hook_on_the_decoder_takes_the_reference_path_and_is_seen(released_mod
     torch.testing.assert_close(hooked, plain, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("implementation", "calls"), [("static", 1 + 8), ("reference", 1 + 8 + 1)])
+def test_a_hook_on_a_layer_is_handed_the_layer_itself_by_the_reference_alone(model, processor, implementation, calls):
+    layer, modules, batch = model.backbone.get_decoder().layers[1], [], processor(["a text"])
+    handle = layer.register_forward_hook(lambda module, args, output: modules.append(module))
+    try:
+        run(model, batch, implementation)
+    finally:
+        handle.remove()
+    assert len(modules) == calls and all(module.mlp is layer.mlp for module in modules)
+    assert all(module is layer for module in modules) == (implementation == "reference")
+
+
 GRAPH_KEY = BucketKey(1, 64, 8, (1,), "mrope", torch.device("cuda"), torch.float32)
 
 
