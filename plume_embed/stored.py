@@ -50,6 +50,20 @@ def read_json(file: Path, remedy: str = "") -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
 
 
+def why_no_model(folder: Path) -> str:
+    """Of a folder without a config.json why it is no model, a sentence or two."""
+    lora = folder / "adapter_config.json"
+    if not lora.is_file():
+        return f"{folder} is no model folder: it has no config.json."
+    saved = read_json(lora)
+    base = (saved.get("base_model_name_or_path") if isinstance(saved, dict) else None) or "its model"
+    return (
+        f"{folder} holds a LoRA over {base} and no model: merge it, PeftModel.from_pretrained(model, folder)"
+        f".merge_and_unload(), and save the result and the processor of {base} into one folder with save_pretrained "
+        "(`plume-embed train` has done so in merged/)."
+    )
+
+
 def read_arrays(file: Path, *names: str, remedy: str = "") -> list[NDArray]:
     """Arrays of an `.npz` file by name; none of them may be made of pickles.
 

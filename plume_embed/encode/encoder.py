@@ -26,7 +26,7 @@ from plume_embed.encode.steps import checked_steps
 from plume_embed.encode.weight_layout import store_by_column
 from plume_embed.model import PlumeConfig, PlumeModel, PlumeProcessor
 from plume_embed.model.arguments_plume import refuse_pickled_weights
-from plume_embed.stored import read_json
+from plume_embed.stored import read_json, why_no_model
 
 _CHECKPOINTS = Path(__file__).parent.parent.parent / "checkpoints"
 DEFAULT_MODEL = _CHECKPOINTS / "plume-small"
@@ -315,20 +315,25 @@ def resolve_model(model: str | Path | None = None) -> Path:
         return DEFAULT_MODEL
     folder = Path(model).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"{folder} is no model folder: it has no config.json. Pass another --model.")
-        return folder
+        return _with_config(folder)
     refuse_pickled_weights(folder)
     if isinstance(model, Path) or folder.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ValueError(f"No such model folder: {folder}. Pass a folder or a Hub id to --model.")
     try:
-        return Path(snapshot_download(model, allow_patterns=_HUB_FILES))
+        fetched = Path(snapshot_download(model, allow_patterns=_HUB_FILES))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"{model} is neither a folder nor a model on the Hub; check the name and the network, or pass a local "
             f"folder ({reason})."
         ) from error
+    return _with_config(fetched)
+
+
+def _with_config(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{why_no_model(folder)} Pass another --model.")
+    return folder
 
 
 def load_model(folder: Path, dtype: str = "auto") -> PlumeModel:

@@ -12,7 +12,7 @@ from transformers.utils.hub import cached_file
 from plume_embed.model.arguments_plume import refuse_pickled_weights
 from plume_embed.model.families_plume import SUPPORTED_BACKBONES, backbone_family, check_backbone
 from plume_embed.model.sentence_transformers_plume import SENTENCE_TRANSFORMERS_FILES
-from plume_embed.stored import naming, read_json
+from plume_embed.stored import naming, read_json, why_no_model
 
 FETCH_AGAIN = "Fetch or make it again."
 INDEX = "model.safetensors.index.json"
@@ -52,7 +52,7 @@ def read_backbone_config(source: str | Path, if_plume: str) -> PreTrainedConfig:
     if is_folder(source):
         refuse_pickled_weights(source)
         if find_file(source, "config.json") is None:
-            raise ValueError(f"{Path(source)} is no model folder: it has no config.json.")
+            raise ValueError(why_no_model(Path(source)))
     try:
         cached = cached_file(str(source), "config.json")
     except OSError as error:  # why the Hub does not give it, mostly without the name

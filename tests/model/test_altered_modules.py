@@ -10,6 +10,7 @@ from PIL import Image
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.encode.encoder import Encoder
+from plume_embed.hub.init import init_model
 
 peft = pytest.importorskip("peft", reason="it comes with the extra train")
 
@@ -106,3 +107,18 @@ def test_a_removed_layer_is_refused_until_the_config_knows_of_it(released_model_
     assert torch.allclose(embed(model, batch), vectors, atol=1e-5)
     model.save_pretrained(tmp_path)
     assert torch.allclose(embed(PlumeModel.from_pretrained(tmp_path).eval(), batch), vectors, atol=1e-5)
+
+
+def test_a_folder_with_a_lora_alone_is_refused_with_the_remedy_which_works(released_model_dir, tmp_path):
+    model, processor = (kind.from_pretrained(released_model_dir) for kind in (PlumeModel, PlumeProcessor))
+    tuned = with_lora(model, "q_proj")
+    expected = embed(tuned, processor(["a red bicycle"]))
+    tuned.save_pretrained(tmp_path / "lora")
+    for load in (Encoder, lambda folder: init_model(folder, tmp_path / "out")):
+        with pytest.raises(ValueError, match=rf"lora holds a LoRA over {released_model_dir} and no model: merge it, "):
+            load(tmp_path / "lora")
+    plain = PlumeModel.from_pretrained(released_model_dir)
+    peft.PeftModel.from_pretrained(plain, tmp_path / "lora").merge_and_unload().save_pretrained(tmp_path / "merged")
+    processor.save_pretrained(tmp_path / "merged")
+    vectors = Encoder(tmp_path / "merged").encode(["a red bicycle"])
+    assert np.abs(vectors - expected.numpy()).max() < 1e-5
