@@ -145,7 +145,7 @@ def listed(items: Iterable[Any]) -> list[Any]:
     return rows
 
 
-def _arrow_values(items: Iterable[Any]) -> list[Any]:
+def _arrow_values(items: Any) -> list[Any]:
     """Of an array of Arrow its values as Python's own: run through, it gives objects of Arrow."""
     import pyarrow  # here, because what is of Arrow has imported it, and else it takes its time
 
