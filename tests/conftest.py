@@ -15,7 +15,7 @@ import torch
 torch.set_num_threads(1)
 
 FIXTURES = Path(__file__).parent / "fixtures"
-LONGEST = ("tests/space/test_space_browser.py", "tests/training/", "tests/release/")  # in minutes, of all that is not slow
+LONGEST = ("tests/space/test_space_browser.py", "tests/training/", "tests/release/")  # of those not slow
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
