@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from plume_embed.stored import naming
+from plume_embed.atomic import write_json
+from plume_embed.stored import naming, read_json
 
+_TIME_FILE = "time.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -130,6 +133,39 @@ def load_random_state(path: Path) -> None:
         torch.set_rng_state(tensors.pop("cpu"))
     if tensors:
         torch.cuda.set_rng_state_all([tensors[f"cuda.{index}"] for index in range(len(tensors))])
+
+
+@dataclass(frozen=True)
+class TimeSpent:
+    """The time that the training took up to a checkpoint, over all parts of a run; what was lost at a kill and made
+    again does not count.
+
+    Args:
+        seconds (`float`): By the clock.
+        cpu_seconds (`float`): Of the main process, all its threads together.
+    """
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+def save_time(folder: Path, spent: TimeSpent) -> None:
+    """Writes it into a checkpoint."""
+    write_json(folder / _TIME_FILE, asdict(spent))
+
+
+def load_time(folder: Path) -> TimeSpent | None:
+    """What [`save_time`] wrote; `None` of a checkpoint of an older version, which kept none.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    file = folder / _TIME_FILE
+    if not file.is_file():
+        return None
+    kept = read_json(file)
+    with naming(file):
+        return TimeSpent(float(kept["seconds"]), float(kept["cpu_seconds"]))
 
 
 def _checkpoints(output_dir: Path) -> list[Path]:

@@ -11,6 +11,7 @@ LOG_FILE = "log.jsonl"
 # What a run leaves at its end, beside its log.
 RESULTS_FILE = "results.json"
 MODEL_FOLDER = "model"
+MERGED_FOLDER = "merged"  # of a LoRA run, whose `model/` holds the updates alone
 
 
 def append_log(folder: Path, entry: dict[str, Any]) -> None:

@@ -11,11 +11,13 @@ from plume_embed.atomic import write_text
 from plume_embed.stored import naming
 from plume_embed.training import checkpoints
 from plume_embed.training.gates import GateSettings
-from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE
+from plume_embed.training.log import LOG_FILE, MERGED_FOLDER, MODEL_FOLDER, RESULTS_FILE
 from plume_embed.training.recipe import Recipe, recipe_from
 
 RECIPE_FILE = "recipe.json"
-# What a run may find changed when it goes on: where things lie, and what it writes and when.
+BEGINNING_FILE = "beginning.json"
+# What a run may find changed when it goes on: where things lie (what lies there is compared in beginning.py), and what
+# it writes and when.
 _MAY_CHANGE = ("output_dir", "workers", "save_steps", "report_to", "model.path", "data.files", "data.folder")
 _MAY_CHANGE += ("data.media_root", "pairs.held_out_files")
 # Thresholds of warnings, which change nothing that is computed.
@@ -47,8 +49,9 @@ def results_of(folder: Path) -> dict[str, Any] | None:
 def remove_run(folder: Path) -> None:
     """Removes what a run has left there, its settings last: they say whose it was."""
     checkpoints.remove_old(folder, keep=0)
-    shutil.rmtree(folder / MODEL_FOLDER, ignore_errors=True)
-    for name in (LOG_FILE, RESULTS_FILE, RECIPE_FILE):
+    for name in (MODEL_FOLDER, MERGED_FOLDER):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in (LOG_FILE, RESULTS_FILE, BEGINNING_FILE, RECIPE_FILE):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -1,7 +1,6 @@
 """From a recipe to a trained model: task, model, trainer, evaluation, results.json."""
 
 import dataclasses
-import time
 from pathlib import Path
 
 import torch
@@ -10,16 +9,16 @@ from torch.distributed.fsdp import FSDPModule
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from plume_embed.atomic import write_json
-from plume_embed.encode.encoder import fingerprint
 from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.stored import read_json
 from plume_embed.training import checkpoints
+from plume_embed.training.beginning import Beginning, beginning_of, check_beginning, keep_beginning
 from plume_embed.training.data.pairs_task import PairsTask, comparison_table
 from plume_embed.training.efficiency.layer_checkpoint import checkpoint_layers
 from plume_embed.training.efficiency.lora import add_lora, load_lora
 from plume_embed.training.efficiency.sharded import asks_for_deepspeed, refuse_stage_3
-from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE, read_log
+from plume_embed.training.log import LOG_FILE, MERGED_FOLDER, MODEL_FOLDER, RESULTS_FILE, read_log
 from plume_embed.training.objective import PlumeForTraining
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.resuming import check_recipe, holds_run, keep_recipe, remove_run, results_of
@@ -105,7 +104,8 @@ def run(
 
     Raises:
         ValueError: output_dir holds a run already and neither `resume` nor `replace` is set, or one that began with
-            other settings; or the model that it begins with is too small for the settings.
+            other settings or other data, or with LoRA with another model; or the model that it begins with is too small
+            for the settings.
     """
     console = console or Console(quiet=True)
     out = Path(recipe.output_dir)
@@ -143,8 +143,12 @@ def run(
             f"The curriculum ends in stage {last} of {num_segments}: the model writes the rest of the rationale in "
             "front of its embedding, which encode does not. It is one to train on from (model.path)."
         )
-    began_with = _files_of(recipe) if process.is_main_process else {}  # now: what is trained may be written over them
     task = make_task(recipe, process.process_index, process.num_processes, console)
+    began: Beginning | None = None
+    if process.is_main_process:  # now: what is trained may be written over the model's files
+        began = beginning_of(recipe, task)
+        if checkpoint is not None:
+            began = check_beginning(recipe, began, console)
     model = task.make_model()
     _check_fits(recipe, model.config)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -161,8 +165,9 @@ def run(
     if recipe.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping.patience))
     before = _before(recipe, task, model, out, process.is_main_process)
-    if checkpoint is None and process.is_main_process:
-        keep_recipe(recipe)  # not earlier: what fails in front of the first step is no run
+    if checkpoint is None and began is not None:  # not earlier: what fails in front of the first step is no run
+        keep_recipe(recipe)
+        keep_beginning(out, began)
     trainer = PlumeTrainer(
         model,
         arguments,
@@ -174,9 +179,8 @@ def run(
         validate=task.validate if isinstance(task, PairsTask) else None,
         callbacks=callbacks,
     )
-    started, cpu_started = time.perf_counter(), time.process_time()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    minutes = (time.perf_counter() - started) / 60
+    spent = trainer.spent
     trainer.save_model(str(out / MODEL_FOLDER))  # on every process: a sharded model is gathered first
     results: dict = {}
     last_stage = recipe.curriculum.at((stop_after or recipe.curriculum.max_steps) - 1).stage
@@ -184,12 +188,12 @@ def run(
         results = {
             "recipe": dataclasses.asdict(recipe),
             "seed": recipe.seed,
-            **began_with,
+            **({"began_with": began.model} if began is not None and began.model is not None else {}),
             "parameters": num_parameters,
-            "train_minutes": round(minutes, 2),
+            **({} if spent is None else {"train_minutes": round(spent.seconds / 60, 2)}),
             "processes": process.num_processes,
             "sharded_modules": sum(isinstance(module, FSDPModule) for module in trainer.model.modules()),
-            "train_cpu_minutes": round((time.process_time() - cpu_started) / 60, 2),
+            **({} if spent is None else {"train_cpu_minutes": round(spent.cpu_seconds / 60, 2)}),
             "resumed_from": checkpoint.name if checkpoint else None,
             "stopped_after": stop_after,
             "torch": torch.__version__,
@@ -204,15 +208,10 @@ def run(
         if before:
             console.print(comparison_table(results["before"], results))
         hits = f"Hit@1 {100 * results['hit_at_1']:.1f} %, " if "hit_at_1" in results else ""
-        console.print(f"{hits}trained in {minutes:.1f} minutes; see {out}")
+        took = "" if spent is None else f" in {spent.seconds / 60:.1f} minutes"
+        console.print(f"{hits}trained{took}; see {out}")
     process.wait_for_everyone()
     return results
-
-
-def _files_of(recipe: Recipe) -> dict[str, str]:
-    """`{"began_with": SHA-256}` of the files of the model that the run begins with; nothing of a fresh one."""
-    path = recipe.model.path
-    return {} if path is None or not Path(path).is_dir() else {"began_with": fingerprint(Path(path))}
 
 
 def _check_fits(recipe: Recipe, config: PlumeConfig) -> None:
@@ -234,8 +233,8 @@ def _check_fits(recipe: Recipe, config: PlumeConfig) -> None:
 
 def _save_merged(task: Task, out: Path) -> None:
     """Writes `merged/`: the low-rank updates of `model/` within the weights, an ordinary model for every command."""
-    load_lora(task.make_model(), out / MODEL_FOLDER).save_pretrained(out / "merged")
-    task.processor.save_pretrained(out / "merged")
+    load_lora(task.make_model(), out / MODEL_FOLDER).save_pretrained(out / MERGED_FOLDER)
+    task.processor.save_pretrained(out / MERGED_FOLDER)
 
 
 def _before(recipe: Recipe, task: Task, model: torch.nn.Module, out: Path, is_main: bool) -> dict:

@@ -127,6 +127,8 @@ class PlumeTrainer(Trainer):
         self._sums: dict[str, torch.Tensor] = {}
         self._steps_of: dict[str, int] = {}
         self._pairs, self._logged_at = 0, time.perf_counter()
+        self._spent_before: checkpoints.TimeSpent | None = checkpoints.TimeSpent()
+        self._began_at = (time.perf_counter(), time.process_time())
         dataset = StepDataset(task, curriculum)
         wrapped = PlumeForTraining(model)
         group_vision_attention(wrapped.plume)
@@ -143,6 +145,17 @@ class PlumeTrainer(Trainer):
     def plume(self) -> PlumeModel:
         """The model itself."""
         return self.accelerator.unwrap_model(self.model).plume
+
+    @property
+    def spent(self) -> checkpoints.TimeSpent | None:
+        """The time of the training until now, with that of the checkpoint it went on from; `None` where that kept
+        none."""
+        before, (began, cpu_began) = self._spent_before, self._began_at
+        if before is None:
+            return None
+        return checkpoints.TimeSpent(
+            before.seconds + time.perf_counter() - began, before.cpu_seconds + time.process_time() - cpu_began
+        )
 
     def get_train_dataloader(self) -> DataLoader:
         """One item is one step of this process; a batch comes ready from the task, sharded by rank there."""
@@ -323,6 +336,8 @@ class PlumeTrainer(Trainer):
                 self.state.stateful_callbacks[EarlyStoppingCallback.__name__] = callback.state()
         if self.args.should_save:
             self.state.save_to_json(str(partial / _STATE_FILE))
+            if self.spent is not None:
+                checkpoints.save_time(partial, self.spent)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.finish(folder)
@@ -336,8 +351,10 @@ class PlumeTrainer(Trainer):
         Args:
             resume_from_checkpoint (`str`, *optional*): A `checkpoint-N` of a run in as many processes.
         """
+        self._began_at = (time.perf_counter(), time.process_time())
         if resume_from_checkpoint is not None:
             folder = Path(resume_from_checkpoint)
+            self._spent_before = checkpoints.load_time(folder)
             if not self.is_deepspeed_enabled:
                 load_weights(self.model.model, folder)
             if self.args.should_save:

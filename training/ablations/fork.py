@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from plume_embed.training import checkpoints
+from plume_embed.training.beginning import beginning_of, keep_beginning
 from plume_embed.training.log import LOG_FILE
 from plume_embed.training.recipe import Recipe
 from plume_embed.training.resuming import keep_recipe
@@ -85,8 +86,10 @@ def fork(recipe: Recipe, trunk: Recipe) -> None:
         raise ValueError(f"No such checkpoint: {source}; run the trunk up to step {step}.")
     check_is_of(source.parent, trunk)
     out = Path(recipe.output_dir)
+    task = make_task(recipe, 0, 1)
     keep_recipe(recipe)
-    own = make_task(recipe, 0, 1).make_model()
+    keep_beginning(out, beginning_of(recipe, task))
+    own = task.make_model()
     trained = load_file(source / "model.safetensors")
     weights = {
         name: tensor if name.startswith("adapter.") else trained[name] for name, tensor in own.state_dict().items()
@@ -99,4 +102,5 @@ def fork(recipe: Recipe, trunk: Recipe) -> None:
             save_file({}, partial / "optimizer.safetensors")
         for name in ("random-0.safetensors", "trainer_state.json"):
             shutil.copy(source / name, partial / name)
+        checkpoints.save_time(partial, checkpoints.TimeSpent())  # the trunk has its own
     shutil.copy(Path(trunk.output_dir) / LOG_FILE, out / LOG_FILE)

@@ -31,7 +31,8 @@ def table(results: dict[str, Any]) -> str:
             f"{100 * one['before'][name]:.1f} to {100 * one['after'][name]:.1f}"
             for name in ("hit_at_1", "hit_at_5", "ndcg_at_10")
         ]
-        lines.append(f"| {seed} | {one['queries']}, {one['pool']} | {' | '.join(cells)} | {one['cpu_minutes']:.1f} |")
+        minutes = "-" if one["cpu_minutes"] is None else f"{one['cpu_minutes']:.1f}"
+        lines.append(f"| {seed} | {one['queries']}, {one['pool']} | {' | '.join(cells)} | {minutes} |")
     return "\n".join(lines)
 
 
@@ -77,7 +78,7 @@ def main(
             "after": {name: one[name] for name in _SCORES},
             **{name: one[name] for name in ("queries", "pool", "torch", "device")},
             "steps": recipe.curriculum.max_steps,
-            "cpu_minutes": one["train_cpu_minutes"],
+            "cpu_minutes": one.get("train_cpu_minutes"),  # none of a run that an older version began
         }
         to.parent.mkdir(parents=True, exist_ok=True)
         ordered = dict(sorted(found.items(), key=lambda item: int(item[0])))

@@ -41,7 +41,9 @@ def markdown(collected: dict[str, dict]) -> str:
         by_presses = " ".join(f"{100 * hit:.0f}" for hit in run["hit_at_1_by_presses"].values())
         stages = " ".join(map(str, curriculum["stages"]))
         cells = (name, stages, curriculum["num_latent_steps"], run["seed"], f"{100 * run['hit_at_1']:.1f}", by_presses)
-        lines.append(f"| {' | '.join(map(str, cells))} | {run['train_cpu_minutes']:.1f} |")
+        # None of a run that an older version began.
+        minutes = f"{run['train_cpu_minutes']:.1f}" if "train_cpu_minutes" in run else "-"
+        lines.append(f"| {' | '.join(map(str, cells))} | {minutes} |")
     return "\n".join(lines)
 
 
