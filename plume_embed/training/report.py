@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plume_embed.atomic import write_json
 from plume_embed.stored import naming
-from plume_embed.training.log import LOG_FILE, MODEL_FOLDER, RESULTS_FILE, read_log
+from plume_embed.training.log import LOG_FILE, MERGED_FOLDER, MODEL_FOLDER, RESULTS_FILE, read_log
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     """Writes PNG files and `report.json`.
 
     Args:
-        run_dir (`Path`): A finished run.
+        run_dir (`Path`): A finished run; of one with LoRA `merged/` is read.
         out (`Path`): Folder for the files.
         explicit (`Path`, *optional*): A finished run of stage 0 alone on the same data.
         samples (`int`): Queries for the cosines (the paper's 200); experts are counted on ten times as many.
@@ -90,6 +90,8 @@ def _load(run_dir: Path) -> tuple["Recipe", "PlumeModel"]:
     from plume_embed.training.recipe import recipe_from
 
     results, folder = run_dir / RESULTS_FILE, run_dir / MODEL_FOLDER
+    if (folder / "adapter_config.json").is_file() and (run_dir / MERGED_FOLDER).is_dir():
+        folder = run_dir / MERGED_FOLDER  # of a LoRA run
     if not results.is_file():
         raise ValueError(
             f"{run_dir} has no results.json: the run has not ended; go on with plume-embed train --resume."
@@ -97,7 +99,10 @@ def _load(run_dir: Path) -> tuple["Recipe", "PlumeModel"]:
     with naming(results):
         recipe = recipe_from(json.loads(results.read_text(encoding="utf-8"))["recipe"])
     if not (folder / "model.safetensors").is_file():
-        raise ValueError(f"{folder} holds no whole model; for a LoRA run merge it first (training.lora.load_lora).")
+        raise ValueError(
+            f"{folder} holds no whole model; for a LoRA run without merged/, write that with "
+            "plume_embed.training.efficiency.lora.load_lora and save_pretrained."
+        )
     return recipe, load_model(folder).eval()
 
 

@@ -146,6 +146,17 @@ def test_what_cannot_be_reported_says_why(runs, tmp_path):
         expert_activation(model, processor, samples(runs["full"], 2))
 
 
+def test_a_lora_run_is_reported_from_its_merged_model(runs, tmp_path):
+    for name in ("log.jsonl", "results.json"):
+        shutil.copy(runs["single"] / name, tmp_path / name)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"write that with plume_embed\.training\.efficiency\.lora\.load_lora"):
+        write_report(tmp_path, tmp_path / "out")
+    shutil.copytree(runs["single"] / "model", tmp_path / "merged")
+    assert [path.name for path in write_report(tmp_path, tmp_path / "out")] == ["curve.png", "report.json"]
+
+
 @pytest.fixture
 def damaged(runs, tmp_path) -> Path:
     """A copy of a run, to be damaged."""
