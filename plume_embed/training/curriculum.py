@@ -122,7 +122,9 @@ class TraceText:
     Args:
         suffix (`str`): As in stage 0: the whole rationale, up to and including the embedding token.
         start (`int`): Where the rationale begins in it, in characters.
-        parts (`tuple[str]`): What each latent step replaces, in order and from the rationale's beginning on; may be "".
+        parts (`tuple[str]`): The replaced text, dealt anew over all latent steps of a state in order, from the
+            rationale's beginning on; may be "". Where segments differ in length, a step's part may lie outside the
+            segment that the curriculum replaced with it.
     """
 
     suffix: str
@@ -262,7 +264,8 @@ class Curriculum:
         return suffix_text(remaining, answer if state.keeps_answer else None, self.latent_end)
 
     def trace(self, rationale: str, state: CurriculumState) -> TraceText:
-        """The whole rationale of one side, and which part of it each latent step of this state replaces."""
+        """The whole rationale of one side, and the part of it that each latent step of this state is held to: what the
+        stages have replaced so far, dealt anew over all steps."""
         replaced = "".join(self._segments(rationale)[: state.stage])
         start = len(LATENT_END_TOKEN) if self.latent_end == "after_latents" else 0
         parts = split_segments(replaced, state.num_latent_steps)

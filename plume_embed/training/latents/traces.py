@@ -1,6 +1,7 @@
 """What each latent step stands for: the written rationale beside a rollout, and two losses that hold steps to it.
 
-The rationale that the steps replace is cut into as many parts as there are steps. Then
+The text that all steps together replace is dealt anew over them, in as many parts as there are steps: a part may lie
+outside the segment that the curriculum replaced with its step. Then
 
     distillation   z(k) comes near to the state that the model itself has where it has read part k of the data's
                    rationale, and the embedding to that at its end (the idea of CODI, arXiv 2502.21074, at every step)
