@@ -20,14 +20,20 @@ _LEAST = {
     **dict.fromkeys(("seed", "workers", "save_steps", "data.max_bad_lines", "pairs.max_negatives"), 0),
     **dict.fromkeys(("curriculum.num_latent_steps", "pairs.sampled_steps"), 0),
     **dict.fromkeys(("batch_size", "chunk_size", "logging_steps", "curriculum.max_steps", "pairs.truncate"), 1),
-    **dict.fromkeys(("early_stopping.every", "early_stopping.patience", "lora.rank"), 1),
+    **dict.fromkeys(("early_stopping.every", "early_stopping.patience", "lora.rank", "lora.alpha"), 1),
+    **dict.fromkeys(("model.side", "model.vocab_size", "model.hidden_size", "model.layers"), 1),
+    **dict.fromkeys(("model.intermediate_size", "model.vision_size", "model.vision_depth"), 1),
+    **dict.fromkeys(("gates.explicit_queries", "gates.gen_nce_steps"), 1),
+    **dict.fromkeys(("model.initializer_range", "gates.suffix_ce", "gates.gen_nce"), 0),
     **dict.fromkeys(("curriculum.num_segments", "loss.dimensions"), 1),
     **dict.fromkeys(("data.augment_up_to", "data.enlarge_to", "weight_decay", "max_grad_norm"), 0),
     **dict.fromkeys(("curriculum.warmup", "curriculum.shares", "curriculum.learning_rates"), 0),
     **dict.fromkeys(("loss.cross_entropy", "loss.gen", "loss.anchor", "loss.balance", "loss.distil", "loss.decode"), 0),
 }
-# These lie between 0 and 1.
-_SHARES = ("curriculum.answer_share", "curriculum.decay_share", "lora.dropout", "adam_beta2")
+# These lie between 0 and a largest value, and the next ones stay below it.
+_MOST = dict.fromkeys(("curriculum.answer_share", "curriculum.decay_share", "gates.explicit_hit_at_1"), 1)
+_MOST |= {"loss.false_negative_margin": 2, "seed": 2**32 - 1}  # a difference of cosines, and what NumPy takes
+_BELOW = {"lora.dropout": 1, "adam_beta2": 1}
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,8 @@ class DataSettings:
         enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side (augment.py); 0: no.
         augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
         never_augmented (`tuple[str]`): Sub-datasets whose pictures keep their look, such as those about colours.
-        repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`.
+        repeat (`dict`): How often an epoch goes through a sub-dataset, where more than once: `{I-RET-edit: 2}`;
+            whole numbers.
         media_root (`str`): What media paths in them are relative to; for pairs, it is itself relative to the folder of
             each file.
         max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused. A medium
@@ -169,7 +176,7 @@ class Recipe:
         pairs (`PairSettings`): Of `task: pairs`.
         early_stopping (`EarlyStopping`, *optional*): Of `task: pairs`.
         lora (`LoraSettings`, *optional*): Train low-rank updates instead of the backbone; `--set lora.rank=16`.
-        report_to (`str`): "none", or what transformers' Trainer reports to, e.g. "tensorboard".
+        report_to (`str`): "none", or what transformers' Trainer reports to and is installed, e.g. "tensorboard".
     """
 
     task: str
@@ -265,10 +272,13 @@ def recipe_from(values: dict) -> Recipe:
         for number in _numbers(recipe, at):
             if not least <= number < math.inf:  # which NaN is not either
                 raise ValueError(f"{at} must be at least {least}{' and finite' * (number > least)}, got {number}.")
-    for at in _SHARES:
+    for at, most in {**_MOST, **_BELOW}.items():
         for number in _numbers(recipe, at):
-            if not 0 <= number <= 1:
-                raise ValueError(f"{at} must lie in 0..1, got {number}.")
+            if not 0 <= number <= most or (at in _BELOW and number == most):
+                raise ValueError(f"{at} must lie in 0..{most}{', below its end' * (at in _BELOW)}, got {number}.")
+    for name, times in recipe.data.repeat.items():
+        if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+            raise ValueError(f"data.repeat must be whole numbers of at least 1, got {name}: {times!r}.")
     if not 0 < recipe.loss.temperature < math.inf:
         raise ValueError(f"loss.temperature must be above 0, got {recipe.loss.temperature}.")
     if not any(recipe.curriculum.shares):
@@ -321,8 +331,8 @@ def _convert(hint: Any, value: Any, at: str) -> Any:
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML 1.1 reads 5e-5 as a string
-        except ValueError as error:
-            raise ValueError(f"{at} must be a number, got {value!r}.") from error
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{at} must be a number, got {str(value)[:80]!r}.") from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ValueError(f"{at} must be of type {hint.__name__}, got {value!r}.")
     return value

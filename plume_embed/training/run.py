@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 from torch.distributed.fsdp import FSDPModule
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations import get_reporting_integration_callbacks
 
 from plume_embed.atomic import write_json
 from plume_embed.model.configuration_plume import PlumeConfig
@@ -105,7 +106,7 @@ def run(
     Raises:
         ValueError: output_dir holds a run already and neither `resume` nor `replace` is set, or one that began with
             other settings or other data, or with LoRA with another model; or the model that it begins with is too small
-            for the settings.
+            for the settings; or `report_to` is not installed.
     """
     console = console or Console(quiet=True)
     out = Path(recipe.output_dir)
@@ -119,6 +120,7 @@ def run(
             return ended
     arguments = training_arguments(recipe)  # first of all: it is what says which of how many processes this one is
     refuse_stage_3(arguments.deepspeed_plugin)
+    _check_reporters(arguments)
     process = arguments.distributed_state
     if replace:
         if process.is_main_process:
@@ -212,6 +214,21 @@ def run(
         console.print(f"{hits}trained{took}; see {out}")
     process.wait_for_everyone()
     return results
+
+
+def _check_reporters(arguments: TrainingArguments) -> None:
+    """Refuses, before anything is read, to report to what is unknown or not installed: the Trainer makes these later.
+
+    Raises:
+        ValueError: with the reason, and what to do.
+    """
+    for name in arguments.report_to:
+        try:
+            for reporter in get_reporting_integration_callbacks([name]):
+                reporter()
+        except (ValueError, RuntimeError, ImportError) as error:
+            reason = str(error).rstrip(".")
+            raise ValueError(f"report_to={name}: {reason}. Install it, or set report_to=none.") from error
 
 
 def _check_fits(recipe: Recipe, config: PlumeConfig) -> None:

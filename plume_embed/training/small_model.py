@@ -28,7 +28,15 @@ TINY_INSTRUCTION = "Represent the input."
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, more_tokens: tuple[str, ...] = PLUME_TOKENS):
-    """A byte-level BPE tokenizer in Qwen2's layout, with its control tokens and PLUME's (`()`: a bare backbone's)."""
+    """A byte-level BPE tokenizer in Qwen2's layout, with its control tokens and PLUME's (`()`: a bare backbone's).
+
+    Raises:
+        ValueError: vocab_size has no room for every byte and the control tokens.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    least = len(alphabet) + len(QWEN_TOKENS) + len(more_tokens)
+    if vocab_size < least:
+        raise ValueError(f"vocab_size must be at least {least}, for every byte and control token, got {vocab_size}.")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -40,7 +48,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, more_tokens: tuple[st
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(QWEN_TOKENS) - len(more_tokens),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     frame = f"user assistant system think {TINY_INSTRUCTION} {INSTRUCTION} </think>\n"

@@ -16,6 +16,7 @@ from datasets import Dataset
 from rich.console import Console
 from safetensors.torch import load_file
 from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from plume_embed import PlumeModel, PlumeProcessor
 from plume_embed.cli.main import main
@@ -357,6 +358,22 @@ class TestRefusals:
             ("curriculum.learning_rates=[0,0,0,0,-1]", "curriculum.learning_rates must be at least 0"),
             ("weight_decay=-1", "weight_decay must be at least 0"),
             ("adam_beta2=1.5", "adam_beta2 must lie in 0..1"),
+            ("adam_beta2=1.0", "adam_beta2 must lie in 0..1, below its end, got 1"),
+            ("lora.dropout=1", "lora.dropout must lie in 0..1, below its end"),
+            ("lora.alpha=0", "lora.alpha must be at least 1"),
+            ("loss.false_negative_margin=-3", "loss.false_negative_margin must lie in 0..2, got -3"),
+            ("loss.false_negative_margin=.nan", "loss.false_negative_margin must lie in 0..2, got nan"),
+            ("data.repeat={I-CLS: x}", "data.repeat must be whole numbers of at least 1, got I-CLS: 'x'"),
+            ("data.repeat={I-CLS: 1.5}", "data.repeat must be whole numbers of at least 1, got I-CLS: 1.5"),
+            ("data.repeat={I-CLS: 0}", "data.repeat must be whole numbers of at least 1, got I-CLS: 0"),
+            ("gates.explicit_hit_at_1=.nan", "gates.explicit_hit_at_1 must lie in 0..1, got nan"),
+            ("gates.suffix_ce=.nan", "gates.suffix_ce must be at least 0, got nan"),
+            ("gates.gen_nce=-1", "gates.gen_nce must be at least 0"),
+            ("gates.explicit_queries=0", "gates.explicit_queries must be at least 1"),
+            ("model.hidden_size=0", "model.hidden_size must be at least 1"),
+            ("model.initializer_range=.nan", "model.initializer_range must be at least 0"),
+            ("seed=4294967296", "seed must lie in 0..4294967295"),
+            pytest.param(f"weight_decay=1{'0' * 400}", "weight_decay must be a number", id="a number beyond floats"),
             ("loss.dimensions=[0]", "loss.dimensions must be at least 1"),
         ],
     )
@@ -426,3 +443,21 @@ class TestRefusals:
     def test_a_dry_run_is_for_a_corpus(self):
         with pytest.raises(ValueError, match="HopsTask is small enough"):
             dry_recipe(load_recipe(HOPS, []))
+
+    def test_a_vocabulary_without_room_for_every_byte_is_refused(self, tmp_path):
+        recipe = small(tmp_path / "run")
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, vocab_size=5))
+        with pytest.raises(ValueError, match=r"vocab_size must be at least \d+, for every byte"):
+            make_task(recipe)
+
+    @pytest.mark.parametrize("reason", [RuntimeError("it is not there."), ImportError("it is not there")])
+    def test_a_reporter_that_is_not_installed_is_refused_before_anything_is_read(self, reason, tmp_path, monkeypatch):
+        class NotInstalled(TrainerCallback):
+            def __init__(self):
+                raise reason
+
+        monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "tensorboard", NotInstalled)
+        recipe = small(tmp_path / "run", report_to="tensorboard")
+        recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, files=("/nowhere.jsonl",)))
+        with pytest.raises(ValueError, match=r"report_to=tensorboard: it is not there\. Install it, or set report_to="):
+            run(recipe)

@@ -22,12 +22,13 @@ class LossWeights:
         dimensions (`tuple[int]`): Matryoshka (arXiv 2205.13147): InfoNCE is the mean over the whole embedding and its
             first so many dimensions, each of unit norm; () is the whole embedding alone.
         false_negative_margin (`float`, *optional*): A target that is nearer to a query than the query's own positive
-            by more than this cosine, as the model sees it now, is no negative of it. `None`: all are.
+            by more than this difference of cosines (0 to 2), as the model sees it now, is no negative of it. `None`:
+            all are.
         distil (`float`): Of the distance between latent steps and the explicit trace (`latents/traces.py`).
         distil_to (`str`): What that distance is of: "all", the "steps" or the "embedding" alone.
         rehearse (`bool`): Where `distil` is above 0, whether the explicit trace is trained as text in every stage with
             steps, so that it stays a skill.
-        decode (`float`): Of reading each part of the rationale from its latent step alone (`latents/traces.py`).
+        decode (`float`): Of reading each part of the replaced text from its latent step alone (`latents/traces.py`).
     """
 
     temperature: float = 0.02
