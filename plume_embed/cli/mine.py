@@ -18,7 +18,7 @@ def mine(
     corpus: Annotated[Path, typer.Option(help="Indexed folder to take negatives from.", metavar="FOLDER")],
     out: Annotated[Path, typer.Option(help="The pairs with their negatives, as JSONL.", metavar="OUT.jsonl")],
     to: DatabaseOption = None,
-    count: Annotated[int, typer.Option(min=1, help="Most negatives per query.")] = 4,
+    count: Annotated[int, typer.Option(min=1, help="Most negatives per query, with those that PAIRS has.")] = 4,
     margin: Annotated[
         float, typer.Option(help="Least difference between the positive's cosine and a negative's.")
     ] = 0.05,

@@ -14,7 +14,8 @@ from rich.console import Console
 from plume_embed.atomic import write_json
 from plume_embed.encode.encoder import fingerprint
 from plume_embed.stored import naming, read_json
-from plume_embed.training.data.pair_rows import PairRow, item_key
+from plume_embed.training.data.keys import item_key
+from plume_embed.training.data.pair_rows import PairRow
 from plume_embed.training.data.pairs_task import PairsTask
 from plume_embed.training.recipe import DataSettings, Recipe
 from plume_embed.training.resuming import BEGINNING_FILE
@@ -118,7 +119,7 @@ def _of_pairs(recipe: Recipe, task: PairsTask) -> Iterator[tuple[str, str]]:
 
 
 def _keys(row: PairRow) -> list[int]:
-    return [item_key(item) for item in (row.query, row.positive, *row.negatives)]
+    return [item_key(item) for item in (row.question, row.positive, *row.negatives)]
 
 
 def _of_files(data: DataSettings) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,12 @@ class Sample:
         return " + ".join(kind for kind in ("text", "image", "video") if kind in self.query)
 
 
+def evenly_spaced(length: int, count: int) -> list[int]:
+    """Numbers of `count` rows of so many, or of all where there are fewer, spread over them from first to last."""
+    count = min(count, length)
+    return [number * length // count for number in range(count)]
+
+
 def _batches(samples: Sequence[Sample]) -> list[Sequence[Sample]]:
     return [samples[start : start + BATCH] for start in range(0, len(samples), BATCH)]
 

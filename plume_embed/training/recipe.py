@@ -76,7 +76,8 @@ class DataSettings:
         files (`tuple[str]`): JSONL files.
         folder (`str`, *optional*): What `make miniature` wrote, instead of files.
         dataset (`str`, *optional*): Instead of files, what `datasets.load_dataset` takes (a Hub id or a folder; its
-            split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name.
+            split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name, or for pairs
+            theirs.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
         enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side (augment.py); 0: no.
         augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
@@ -85,8 +86,8 @@ class DataSettings:
             whole numbers.
         media_root (`str`): What media paths in them are relative to; for pairs, it is itself relative to the folder of
             each file.
-        max_bad_lines (`int`): How many malformed lines are reported and left out before the run is refused. A medium
-            is opened when its step comes: one that cannot be read ends the run, naming its row.
+        max_bad_lines (`int`): How many malformed lines or rows are reported and left out before the run is refused. A
+            medium is opened when its step comes: one that cannot be read ends the run, naming its row.
     """
 
     files: tuple[str, ...] = ()
@@ -107,7 +108,7 @@ class PairSettings:
 
     Args:
         held_out (`float`): Share of the pairs that are left out of training and evaluated on, drawn by `seed`; pairs
-            that share an item stay together.
+            that share an item stay together, which may make it more.
         validation (`float`): Share of the pairs that are kept for early stopping, which chooses the weights by them;
             nothing else is reported of them. Without early stopping they are trained on.
         held_out_files (`tuple[str]`): Files to evaluate on instead.
@@ -272,7 +273,7 @@ def recipe_from(values: dict) -> Recipe:
         for number in _numbers(recipe, at):
             if not least <= number < math.inf:  # which NaN is not either
                 raise ValueError(f"{at} must be at least {least}{' and finite' * (number > least)}, got {number}.")
-    for at, most in {**_MOST, **_BELOW}.items():
+    for at, most in (_MOST | _BELOW).items():
         for number in _numbers(recipe, at):
             if not 0 <= number <= most or (at in _BELOW and number == most):
                 raise ValueError(f"{at} must lie in 0..{most}{', below its end' * (at in _BELOW)}, got {number}.")

@@ -22,6 +22,7 @@ from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, STYLE_PACKAGE
 from evaluation.miniature.sources.rationales import Rationales
 from plume_embed.evaluation.miniature.schema import Built, Pair, Query, Side, Task, Taught, read_tasks
 from plume_embed.training.data.folder_corpus import read_folder
+from plume_embed.training.data.keys import item_key
 
 
 def write_packages(folder: Path, concepts: list[Concept]) -> dict[str, Path]:
@@ -167,7 +168,9 @@ def test_training_reads_what_was_built_and_what_was_packed_alike(small: Path) ->
     assert result.exit_code == 0, result.output
     built, packed = read_folder(small / "one"), read_folder(small / "packed")
     assert built.subsets == packed.subsets and len(built) > 10
-    assert [built[n].query.key() for n in range(len(built))] == [packed[n].query.key() for n in range(len(packed))]
+    assert [item_key(built[n].query.item) for n in range(len(built))] == [
+        item_key(packed[n].query.item) for n in range(len(packed))
+    ]
     assert not list((small / "packed").glob("*.parquet")) and not (small / "packed" / "tasks").exists()
     media = training_media(small / "one")
     assert training_bytes(small / "one") > sum(len(frame) for frames in media.values() for frame in frames) > 0

@@ -15,8 +15,9 @@ from plume_embed.index.listing import list_folder
 from plume_embed.index.search import open_index
 from plume_embed.index.update import update_index
 from plume_embed.reading.passages import read_passages
+from plume_embed.training.data.keys import item_key
 from plume_embed.training.data.mine import MiningOptions, mine
-from plume_embed.training.data.pair_rows import item_key, read_pairs
+from plume_embed.training.data.pair_rows import read_pairs
 
 DOCUMENTS = Path(__file__).parents[2] / "space" / "collection" / "documents"
 
@@ -126,9 +127,40 @@ def test_given_negatives_stay_and_the_nearest_can_be_passed_over(corpus, encoder
         {"query": "x", "positive": "y"},
     ]
     plain = mined(corpus, encoder, tmp_path, rows, count=3, margin=-2.0)
-    assert plain[0]["negatives"][0] == {"text": "given"} and "score" not in plain[0] and len(plain[0]["negatives"]) == 4
+    assert plain[0]["negatives"][0] == {"text": "given"} and "score" not in plain[0] and len(plain[0]["negatives"]) == 3
     skipped = mined(corpus, encoder, tmp_path, rows, count=2, margin=-2.0, skip=1)
     assert skipped[1]["negatives"] == plain[1]["negatives"][1:]
+
+
+def test_what_has_been_mined_is_not_mined_again(corpus, encoder, tmp_path):
+    first = mined(corpus, encoder, tmp_path, [{"query": "a whale", "positive": "b"}], count=2, margin=-2.0)[0]
+    given = {name: first[name] for name in ("query", "positive", "negatives")}
+    assert mined(corpus, encoder, tmp_path, [given], count=2, margin=-2.0)[0]["negatives"] == first["negatives"]
+    more = mined(corpus, encoder, tmp_path, [given], count=4, margin=-2.0)[0]["negatives"]
+    assert more[:2] == first["negatives"] and len({json.dumps(item) for item in more}) == len(more) == 4
+
+
+def test_equal_files_of_an_index_are_one_negative(encoder, tmp_path):
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    for name, text in (("a", "One text."), ("twin", "One text."), ("b", "Another.")):
+        (folder / f"{name}.txt").write_text(text)
+    update_index(folder, folder / ".plume-index", encoder)
+    (row,) = mined(folder, encoder, tmp_path, [{"query": "x", "positive": "y"}], count=5, margin=-2.0)
+    assert sorted(item["text"] for item in row["negatives"]) == ["Another.", "One text."]
+
+
+def test_an_instruction_is_kept_and_the_querys_own_text_is_no_negative(encoder, tmp_path):
+    folder = tmp_path / "knots"
+    folder.mkdir()
+    for name, text in (("own", "how to tie a knot"), ("other", "a red square")):
+        (folder / f"{name}.txt").write_text(text)
+    update_index(folder, folder / ".plume-index", encoder)
+    rows = [{"query": "how to tie a knot", "positive": "tying knots", "instruction": "Find a duplicate:"}]
+    (row,) = mined(folder, encoder, tmp_path, rows, margin=-2.0)
+    assert row["negatives"] == [{"text": "a red square"}] and row["instruction"] == "Find a duplicate:"
+    asked, positive = encoder.encode(["Find a duplicate:\nhow to tie a knot", "tying knots"])
+    assert row["score"] == pytest.approx(float(asked @ positive), abs=1e-5)
 
 
 def test_the_command_says_what_it_found_and_names_a_bad_row(corpus, released_model_dir, tmp_path, capsys, monkeypatch):

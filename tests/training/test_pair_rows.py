@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from PIL import Image
 from small_files import write_pdf
 
+from plume_embed.training.data.keys import item_key
 from plume_embed.training.data.pair_rows import (
     PAGES_AS_PICTURES,
-    item_key,
+    as_plain_row,
     open_pages,
     read_pairs,
     rows_of_dataset,
@@ -42,7 +44,7 @@ def test_jsonl_csv_parquet_and_datasets_give_the_same_rows(folder):
     nested = ROW | {"positive": {"image": "a.png", "text": None}}
     pq.write_table(pa.Table.from_pylist([nested]), folder / "p.parquet")
     read = {suffix: read_pairs([folder / f"p.{suffix}"])[0] for suffix in ("jsonl", "csv", "tsv", "parquet")}
-    read["datasets"] = rows_of_dataset([nested], folder)[0]
+    read["datasets"] = rows_of_dataset(Dataset.from_list([nested]), folder)[0]
     for suffix, row in read.items():
         assert row.query == {"text": "a red square"}, suffix
         assert row.positive == {"image": [folder / "a.png"]}, suffix
@@ -62,8 +64,12 @@ def test_an_instruction_stands_in_front_of_the_query(folder):
         + json.dumps({"query": {"image": "a.png"}, "positive": "p", "instruction": "Find it."})
     )
     first, second = read_pairs([folder / "p.jsonl"])
-    assert first.query == {"text": "Find it.\nq"}
-    assert second.query == {"image": [folder / "a.png"], "text": "Find it."}
+    assert first.query == {"text": "q"} and first.question == {"text": "Find it.\nq"}
+    assert second.query == {"image": [folder / "a.png"]}
+    assert second.question == {"image": [folder / "a.png"], "text": "Find it."}
+    (folder / "again.jsonl").write_text("".join(json.dumps(as_plain_row(row)) + "\n" for row in (first, second)))
+    again = read_pairs([folder / "again.jsonl"])
+    assert [row.question for row in again] == [first.question, second.question]
 
 
 def test_a_negative_that_scores_as_high_as_the_positive_is_left_out(folder):
@@ -156,6 +162,10 @@ def test_equal_items_have_equal_keys_wherever_their_files_lie(folder):
     (folder / "copy.png").write_bytes((folder / "a.png").read_bytes())
     same = item_key({"image": [folder / "a.png"], "text": "x"})
     assert item_key({"text": "x", "image": [folder / "copy.png"]}) == same
+    encoded = {"bytes": (folder / "a.png").read_bytes(), "path": None}
+    assert item_key({"text": "x", "image": [encoded]}) == same
+    wide, tall = (item_key({"image": [Image.new("L", size)]}) for size in ((8, 2), (2, 8)))
+    assert wide != tall
     assert item_key({"text": "x", "image": [folder / "b.png"]}) != same != item_key({"image": [folder / "a.png"]})
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
+from datasets import Dataset, Features, Value
+from datasets import Image as DatasetImage
 from PIL import Image, ImageDraw
 
 from plume_embed import PlumeModel
@@ -17,12 +18,13 @@ from plume_embed.encode.encoder import Encoder, fingerprint
 from plume_embed.evaluation.embedders import PlumeEmbedder
 from plume_embed.index.search import open_index
 from plume_embed.index.update import update_index
-from plume_embed.training.data.pair_rows import PairRow, item_key, read_pairs
+from plume_embed.training.data.keys import item_key
+from plume_embed.training.data.pair_rows import PairRow, parse_row, read_pairs
 from plume_embed.training.data.pair_scores import PairPool, mean_scores
 from plume_embed.training.data.pairs_report import check_truncation, embed_with
 from plume_embed.training.data.pairs_task import PairsTask
 from plume_embed.training.log import read_log
-from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses
+from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, _Pool, batch_losses
 from plume_embed.training.loss.losses import info_nce
 from plume_embed.training.objective import SideOutput
 from plume_embed.training.recipe import load_recipe
@@ -75,14 +77,147 @@ def items_of(rows: list[PairRow]) -> set[int]:
     return {item_key(item) for row in rows for item in (row.query, row.positive)}
 
 
-def test_a_pair_is_not_held_out_where_its_mirror_is_trained(released_model_dir, tmp_path):
+def write(folder: Path, rows: list[dict], name: str = "pairs.jsonl") -> Path:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / name
+
+
+@pytest.mark.parametrize("instruction", ["", "Find a duplicate:"])
+def test_a_pair_is_not_held_out_where_its_mirror_is_trained(instruction, released_model_dir, tmp_path):
     pairs = [(f"question {number}", f"answer {number}") for number in range(20)]
-    rows = [{"query": one, "positive": other} for pair in pairs for one, other in (pair, pair[::-1])]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mirrored = [(one, other) for pair in pairs for one, other in (pair, pair[::-1])]
+    write(tmp_path, [{"query": one, "positive": other, "instruction": instruction} for one, other in mirrored])
     for seed in range(4):
         task = PairsTask(recipe(tmp_path, released_model_dir, f"seed={seed}"))
         assert task.held_out and task.validation
-        assert not items_of(task.train_rows) & (items_of(task.held_out) | items_of(task.validation))
+        trained, others = (
+            [pair_of(row) for row in rows] for rows in (task.train_rows, task.held_out + task.validation)
+        )
+        assert not set(trained) & set(others)
+
+
+def pair_of(row: PairRow) -> frozenset[str]:
+    """Its two texts as they stand in the file, whatever is put in front of the query."""
+    return frozenset(side["text"].splitlines()[-1] for side in (row.query, row.positive))
+
+
+def test_pairs_of_a_held_out_file_are_not_trained_on_under_another_instruction(released_model_dir, tmp_path):
+    rows = [{"query": f"q {number}", "positive": f"p {number}", "instruction": "Find it:"} for number in range(12)]
+    write(tmp_path, rows)
+    held = write(tmp_path, [{"query": f"q {n}", "positive": f"other {n}"} for n in range(3)], "held.jsonl")
+    task = PairsTask(recipe(tmp_path, released_model_dir, f"pairs.held_out_files=[{held}]", "early_stopping=null"))
+    assert len(task.train_rows) == 9
+
+
+def test_an_instruction_decides_what_answers_a_query_and_not_what_the_query_is(released_model_dir, tmp_path):
+    """A query under two instructions, twice under one of them, and its own text as the positive of another row."""
+    rows = [
+        {"query": "q", "positive": "a", "instruction": "Find one:"},
+        {"query": "q", "positive": "b", "instruction": "Find one:"},
+        {"query": "q", "positive": "c", "instruction": "Find another:"},
+        {"query": "z", "positive": "q", "instruction": "Find one:"},
+    ]
+    write(tmp_path, rows)
+    chosen = recipe(tmp_path, released_model_dir, "early_stopping=null", "pairs.held_out=0")
+    task = PairsTask(chosen)
+    pool = _Pool(task.batch(0, chosen.curriculum.at(0)))
+    order = [task.train_rows[index].positive["text"] for index in task.batches[0]]
+    places = torch.tensor([order.index(name) for name in "abcq"])
+    assert pool.positives[places][:, places].tolist() == [
+        [True, True, False, False],
+        [True, True, False, False],
+        [False, False, True, False],
+        [False, False, False, True],
+    ]
+    own = torch.zeros(4, 4, dtype=torch.bool)
+    own[:3, 3] = True
+    assert pool.ignored is not None and torch.equal(pool.ignored[places][:, places], own)
+
+
+def test_a_query_is_embedded_behind_its_instruction_everywhere(data, released_model_dir, tmp_path):
+    row = {"query": "a red square", "positive": {"image": str(data / "red.png")}, "instruction": "Find it:"}
+    file = write(tmp_path, [row, {"query": "x", "positive": "y"}])
+    expected = Encoder(released_model_dir).encode(["Find it:\na red square"])[0]
+    chosen = recipe(tmp_path, released_model_dir, "early_stopping=null", "pairs.held_out=0", "batch_size=2")
+    task = PairsTask(chosen)
+    place = [row.positive.keys() for row in map(task.train_rows.__getitem__, task.batches[0])].index({"image"})
+    trained = task.batch(0, chosen.curriculum.at(0)).queries[0].prefix["input_ids"][place]
+    assert "Find it:\na red square" in task.processor.tokenizer.decode(trained)
+    assert np.abs(Encoder(released_model_dir).encode([task.samples(2)[0].query])[0] - expected).max() < 1e-5
+    PairsTask(recipe(data, released_model_dir, f"pairs.held_out_files=[{file}]")).keep_held_out(tmp_path)
+    for kept in (file, tmp_path / "held_out.jsonl"):
+        pool = PairPool.of(read_pairs([kept]))
+        (asked, _), _ = pool.embedded(*[embed_with(PlumeEmbedder(released_model_dir), 8)] * 2)
+        assert np.abs(asked - expected).max() < 1e-5
+
+
+def test_samples_are_spread_over_all_held_out_pairs(released_model_dir, tmp_path):
+    held = write(tmp_path, [{"query": f"h {number}", "positive": f"p {number}"} for number in range(20)], "held.jsonl")
+    write(tmp_path, [{"query": f"q {number}", "positive": f"a {number}"} for number in range(8)])
+    task = PairsTask(recipe(tmp_path, released_model_dir, f"pairs.held_out_files=[{held}]", "early_stopping=null"))
+    assert [sample.query["text"] for sample in task.samples(4)] == ["h 0", "h 5", "h 10", "h 15"]
+
+
+def test_given_negatives_are_drawn_alike_wherever_the_file_lies(released_model_dir, tmp_path):
+    rows = [
+        {"query": f"q {number}", "positive": f"p {number}", "negatives": [f"n {number} {n}" for n in range(6)]}
+        for number in range(8)
+    ]
+    drawn = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, rows)
+        chosen = recipe(tmp_path / name, released_model_dir, "early_stopping=null", "pairs.held_out=0")
+        task = PairsTask(chosen)
+        drawn.append([task.batch(step, chosen.curriculum.at(step)).negative_keys.tolist() for step in range(4)])
+    assert drawn[0] == drawn[1] and len({key for step in drawn[0] for (key,) in step}) > 8
+
+
+@pytest.mark.parametrize(
+    ("of", "shared"), [("positive", {"positive": "yes"}), ("query", {"query": "what?"})], ids=["positive", "query"]
+)
+def test_pairs_that_share_all_their_positives_or_queries_are_refused(of, shared, released_model_dir, tmp_path):
+    write(tmp_path, [{"query": f"q {number}", "positive": f"p {number}"} | shared for number in range(8)])
+    alike = recipe(tmp_path, released_model_dir, "early_stopping=null", "pairs.held_out=0")
+    with pytest.raises(ValueError, match=f"The 8 pairs to train on all have the same {of}"):
+        PairsTask(alike)
+
+
+def test_labels_of_which_the_training_keeps_one_are_refused_and_the_remedy_trains_on_all(released_model_dir, tmp_path):
+    write(tmp_path, [{"query": f"text {number}", "positive": f"label {number % 3}"} for number in range(60)])
+    said: list[str] = []
+    with pytest.raises(ValueError, match=r"all have the same positive.*pairs\.held_out=0 and early_stopping=null"):
+        PairsTask(recipe(tmp_path, released_model_dir), report=said.append)
+    assert said[0] == "60 pairs: 20 to train on, 20 held out, 20 for early stopping."
+    assert said[1].startswith("pairs.held_out is 0.2 and 20 of 60 pairs were taken")
+    assert said[2].startswith("pairs.validation is 0.1 and 20 of 40 pairs were taken")
+    said.clear()
+    remedied = recipe(tmp_path, released_model_dir, "early_stopping=null", "pairs.held_out=0")
+    task = PairsTask(remedied, report=said.append)
+    assert len({row.positive["text"] for row in task.train_rows}) == 3
+    assert said == ["60 pairs: 60 to train on, 0 held out, 0 for early stopping."]
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_data_set_of_pairs_is_checked_row_by_row_and_keeps_pictures_encoded(
+    decode, data, released_model_dir, tmp_path
+):
+    rows = {
+        "query": [f"a {colour} square" for colour in COLOURS],
+        "positive": [{"image": str(data / f"{colour}.png")} for colour in COLOURS],
+    }
+    rows["query"][5] = ""
+    features = Features({"query": Value("string"), "positive": {"image": DatasetImage(decode=decode)}})
+    Dataset.from_dict(rows, features).save_to_disk(tmp_path / "saved")
+    settings = ["data.files=[]", f"data.dataset={tmp_path / 'saved'}", "early_stopping=null", "pairs.held_out=0"]
+    with pytest.raises(ValueError, match=r"^row 5: query is empty.*bad row 1, and max_bad_lines is 0"):
+        PairsTask(recipe(data, released_model_dir, *settings))
+    said: list[str] = []
+    chosen = recipe(data, released_model_dir, *settings, "data.max_bad_lines=1")
+    task = PairsTask(chosen, report=said.append)
+    assert len(task.train_rows) == 11 and said[0].startswith("row 5: query is empty")
+    assert not any(isinstance(row.positive["image"][0], Image.Image) for row in task.train_rows)
+    assert "pixel_values" in task.batch(0, chosen.curriculum.at(0)).targets[0].prefix
 
 
 def test_without_early_stopping_all_but_the_held_out_pairs_are_trained_on(data, released_model_dir):
@@ -142,13 +277,12 @@ def test_settings_that_cannot_work_are_refused_with_the_remedy(data, released_mo
 def test_a_pool_in_which_a_hit_says_nothing_is_reported(data, released_model_dir, tmp_path):
     said = []
     PairsTask(recipe(data, released_model_dir), report=said.append)
-    assert len(said) == 1 and "candidates: among so few, Hit@1 says next to nothing. Raise pairs.held_out" in said[0]
-    (tmp_path / "pairs.jsonl").write_text(
-        "".join(json.dumps({"query": f"q {number}", "positive": f"p {number}"}) + "\n" for number in range(100))
-    )
+    assert said[0] == "13 pairs: 9 to train on, 3 held out, 1 for early stopping." and len(said) == 2
+    assert "candidates: among so few, Hit@1 says next to nothing. Raise pairs.held_out" in said[1]
+    write(tmp_path, [{"query": f"q {number}", "positive": f"p {number}"} for number in range(100)])
     said.clear()
     PairsTask(recipe(tmp_path, released_model_dir), report=said.append)
-    assert said == []
+    assert said == ["100 pairs: 72 to train on, 20 held out, 8 for early stopping."]
 
 
 @pytest.mark.parametrize(
@@ -187,15 +321,14 @@ def test_pages_are_trained_on_and_evaluated_as_an_index_embeds_them(data, releas
     settings = json.loads((model / "processor_config.json").read_text()) | {"page_words": 3}
     (model / "processor_config.json").write_text(json.dumps(settings))
     document = {"page": f"{DOCUMENTS / 'garden.pdf'}#page=1"}
-    rows = "".join(json.dumps({"query": f"flower {number}", "positive": document}) + "\n" for number in range(6))
-    (tmp_path / "pairs.jsonl").write_text(rows)
+    write(tmp_path, [{"query": f"flower {n}", "positive": document, "negatives": ["a stone"]} for n in range(6)])
     pages = shutil.copytree(DOCUMENTS, tmp_path / "documents")
     update_index(pages, tmp_path / "index", Encoder(model))
     indexed = open_index(pages, tmp_path / "index", Encoder(model)).rows()
     page = next(row for row in indexed if (row.path, row.locator) == ("garden.pdf", "page=1"))
 
     pool = PairPool.of(read_pairs([tmp_path / "pairs.jsonl"]))
-    _, (evaluated,) = pool.embedded(*[embed_with(PlumeEmbedder(model), 8)] * 2)
+    _, (evaluated, _) = pool.embedded(*[embed_with(PlumeEmbedder(model), 8)] * 2)
     chosen = recipe(data, model, f"data.files=[{tmp_path / 'pairs.jsonl'}]", "early_stopping=null", "pairs.held_out=0")
     task = PairsTask(chosen)
     sampled = Encoder(model).encode([task.samples(1)[0].target])[0]
@@ -205,6 +338,7 @@ def test_pages_are_trained_on_and_evaluated_as_an_index_embeds_them(data, releas
     assert " ".join(page.snippet.split()[:3]) in task.processor.tokenizer.decode(trained)
 
 
+@pytest.mark.parametrize("instruction", ["", "Find a duplicate:"])
 @pytest.mark.parametrize(
     ("rows", "angles"),
     [
@@ -212,11 +346,12 @@ def test_pages_are_trained_on_and_evaluated_as_an_index_embeds_them(data, releas
         (["ab", "bc", "cd"], {"a": 0, "b": 0.3, "c": 0.5, "d": 0.6}),  # a chain
     ],
 )
-def test_a_querys_own_item_in_the_pool_does_not_compete_with_its_positive(rows, angles):
-    pool = PairPool.of([PairRow({"text": query}, {"text": positive}, (), query) for query, positive in rows])
+def test_a_querys_own_item_in_the_pool_does_not_compete_with_its_positive(rows, angles, instruction):
+    given = [{"query": query, "positive": positive, "instruction": instruction} for query, positive in rows]
+    pool = PairPool.of([parse_row(row, Path(), "row") for row in given])
 
     def embed(items, where):  # nearest to each query, besides itself, is its positive
-        found = [angles[item["text"]] for item in items]
+        found = [angles[item["text"].splitlines()[-1]] for item in items]
         return np.stack([np.cos(found), np.sin(found)], axis=1).astype(np.float32)
 
     found = mean_scores(pool.scores(*pool.embedded(embed, embed)))
@@ -328,7 +463,7 @@ def test_all_positives_of_a_query_count_for_every_row_that_asks_it():
     torch.manual_seed(3)
     queries, targets = torch.randn(3, 8), torch.randn(4, 8)
     queries[1] = queries[0]
-    batch = batch_of(3, [[-1], [-1], [3]], [1, 2, 3], [[0], [0], [2]], query_keys=torch.tensor([7, 7, 8]))
+    batch = batch_of(3, [[-1], [-1], [3]], [1, 2, 3], [[0], [0], [2]], question_keys=torch.tensor([7, 7, 8]))
     _, terms = batch_losses(outputs(queries), outputs(targets), batch, LossWeights(temperature=0.05))
     pool = targets[[0, 1, 2, 0, 0, 3]]  # the third row's given negative equals the second's positive
     positives = torch.tensor([[1, 1, 0, 0, 0, 1], [1, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 0]], dtype=torch.bool)

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, List, load_from_disk
+from datasets import Image as DatasetImage
 from PIL import Image
 
 from plume_embed.model.prompt_plume import INSTRUCTION
 from plume_embed.training.data.corpus import Corpus, SubsetBalancedBatches
+from plume_embed.training.data.keys import item_key
 
 
 def side(text="a cat", assistant="<think>It is. A cat.</think><answer>cat</answer>", **media) -> dict:
@@ -72,7 +74,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path, complaint):
 
 def test_bad_lines_over_the_limit_end_the_run(tmp_path):
     path = write(tmp_path / "a.jsonl", [row(), "{", "[", row(), "x"])
-    with pytest.raises(ValueError, match=r"a\.jsonl:5: .*bad line 3, and max_bad_lines is 2"):
+    with pytest.raises(ValueError, match=r"a\.jsonl:5: .*bad row 3, and max_bad_lines is 2"):
         Corpus.from_jsonl([path], tmp_path, max_bad_lines=2)
 
 
@@ -94,12 +96,48 @@ def test_a_datasets_object_is_read_the_same_way(tmp_path):
     assert corpus[2].target.item == {"text": "the cat"}
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"qry": side(assistant="no rationale")}, "qry: The assistant turn must read <think>"),
+        ({"dataset_name": None}, "a row must be .*dataset_name a text; it is None"),
+    ],
+    ids=["a turn", "no name"],
+)
+def test_a_bad_row_of_a_datasets_object_is_named_before_the_training(change, complaint):
+    dataset, messages = Dataset.from_list([row(), row("B") | change, row("C")]), []
+    with pytest.raises(ValueError, match=rf"^row 1: {complaint}.*bad row 1, and max_bad_lines is 0"):
+        Corpus.from_dataset(dataset)
+    corpus = Corpus.from_dataset(dataset, max_bad_lines=1, report=messages.append)
+    assert corpus.subsets == ["A", "C"] and corpus[1].subset == "C" and corpus[1].where == "row 2"
+    assert len(messages) == 1 and messages[0].startswith("row 1: ")
+    with pytest.raises(ValueError, match="no pairs in the data set"):
+        Corpus.from_dataset(dataset.select([]))
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_pictures_of_a_datasets_object_stay_encoded_and_have_keys(decode, tmp_path):
+    for name, colour in (("a", "red"), ("twin", "red"), ("b", "blue")):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / f"{name}.png")
+    rows = [row(text="<image>", image=[str(tmp_path / f"{name}.png")]) for name in ("a", "twin", "b")]
+    dataset = Dataset.from_list(rows)
+    features = dataset.features.copy()
+    features["qry"]["image"] = List(DatasetImage(decode=decode))
+    named = dataset.cast(features)
+    named.save_to_disk(tmp_path / "saved")
+    for source in (named, load_from_disk(tmp_path / "saved")):
+        corpus = Corpus.from_dataset(source)
+        assert not any(isinstance(corpus[index].query.item["image"][0], Image.Image) for index in range(3))
+        a, twin, b = (item_key(corpus[index].query.item) for index in range(3))
+        assert a == twin != b
+
+
 def test_equal_targets_have_equal_keys_whatever_their_names(tmp_path):
     for name, colour in (("a", "red"), ("twin", "red"), ("b", "blue")):
         Image.new("RGB", (4, 4), colour).save(tmp_path / f"{name}.png")
     rows = [row(text="<image>", image=[f"{name}.png"]) for name in ("a", "twin", "b")] + [row(), row(), row(text="b")]
     corpus = Corpus.from_jsonl([write(tmp_path / "a.jsonl", rows)], tmp_path)
-    a, twin, b, text, same, other = (corpus[i].query.key() for i in range(6))
+    a, twin, b, text, same, other = (item_key(corpus[i].query.item) for i in range(6))
     assert a == twin and text == same
     assert len({a, b, text, other}) == 4
     assert -(2**63) <= a < 2**63

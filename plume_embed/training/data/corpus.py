@@ -5,7 +5,6 @@ One JSON object a line: `{"qry": side, "pos": side, "dataset_name": str}`, a sid
 <answer>...</answer>"}], "image": [paths], "video": [frame paths]}`. Paths are relative to a media root.
 """
 
-import hashlib
 import json
 import random
 import re
@@ -18,8 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from plume_embed.model.images_plume import is_undecoded
 from plume_embed.model.prompt_plume import ANCHOR_TOKEN, INSTRUCTION
 from plume_embed.training.curriculum import parse_assistant_turn
+from plume_embed.training.data.bad_rows import BadRows
+from plume_embed.training.data.keys import as_list
+from plume_embed.training.data.undecoded import undecoded_row, undecoded_rows
 
 _PLACEHOLDER = re.compile(r"<(image|video)>\n?")
 # The processor puts the anchor and the instruction there; some versions of the corpus carry them in the text too.
@@ -39,14 +42,6 @@ class Side:
     item: dict[str, Any]
     rationale: str
     answer: str | None
-
-    def key(self) -> int:
-        """A number that is equal for sides of equal text and equal pixels: those are no negatives of each other."""
-        digest = hashlib.blake2b(self.item.get("text", "").encode(), digest_size=8)
-        videos = self.item.get("video", [])
-        for picture in [*self.item.get("image", []), *(frame for video in videos for frame in video)]:
-            digest.update(b"\0" + (picture.read_bytes() if isinstance(picture, Path) else picture.tobytes()))
-        return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 @dataclass(frozen=True)
@@ -95,9 +90,13 @@ def parse_side(side: Any, media_root: Path) -> Side:
 
 
 def _media(side: dict, kind: str, media_root: Path) -> list:
-    """Paths under the media root; pictures of a `datasets` object as they are."""
-    media = side.get(kind)
-    media = [] if media is None else media if isinstance(media, list) else [media]
+    """Paths under the media root; pictures of a `datasets` object as they are, encoded or not."""
+    media = [
+        entry.get("path") if is_undecoded(entry) and not entry.get("bytes") else entry
+        for entry in as_list(side.get(kind))
+    ]
+    if None in media:
+        raise ValueError(f"an entry of {kind} is empty: it has neither a path nor bytes")
     return [media_root / entry if isinstance(entry, str) else entry for entry in media]
 
 
@@ -108,7 +107,8 @@ def parse_pair(row: Any, media_root: Path, where: str) -> Pair:
         ValueError: `where`, and what is wrong.
     """
     if not isinstance(row, dict) or not isinstance(row.get("dataset_name"), str):
-        raise ValueError(f'{where}: a row must be {{"qry": ..., "pos": ..., "dataset_name": ...}}.')
+        name = f", dataset_name a text; it is {row.get('dataset_name')!r}" if isinstance(row, dict) else ""
+        raise ValueError(f'{where}: a row must be {{"qry": ..., "pos": ..., "dataset_name": ...}}{name}.')
     sides = []
     for name in ("qry", "pos"):
         try:
@@ -156,14 +156,14 @@ class Corpus:
         Args:
             files (`Sequence[Path]`): JSONL files.
             media_root (`Path`): What media paths are relative to. Media are opened when they are needed.
-            max_bad_lines (`int`): With more bad lines than this in all files together, nothing is trained.
+            max_bad_lines (`int`): With more bad lines than this in all files together, the data are refused.
             report: Called with a message for each bad line.
 
         Raises:
             ValueError: too many bad lines, naming the last one; no such file; no pairs at all.
         """
         places: list[tuple[Path, int, int]] = []  # file, line number, byte offset
-        subsets, bad = [], 0
+        subsets, bad = [], BadRows(max_bad_lines, report)
         for path in files:
             if not path.is_file():
                 raise ValueError(f"No such file: {path}")
@@ -176,13 +176,7 @@ class Corpus:
                     try:
                         pair = _parse_line(line, media_root, f"{path}:{number}")
                     except ValueError as error:
-                        bad += 1
-                        report(str(error))
-                        if bad > max_bad_lines:
-                            raise ValueError(
-                                f"{error} That is bad line {bad}, and max_bad_lines is {max_bad_lines}: mend the file, "
-                                "or raise the limit to leave such lines out."
-                            ) from error
+                        bad.add(error)
                         continue
                     places.append((path, number, start))
                     subsets.append(pair.subset)
@@ -198,9 +192,40 @@ class Corpus:
         return cls(read, subsets)
 
     @classmethod
-    def from_dataset(cls, dataset: Any, media_root: Path = Path()) -> "Corpus":
-        """A `datasets.Dataset` with the columns qry, pos and dataset_name; media may be paths or pictures."""
-        return cls(lambda index: parse_pair(dataset[index], media_root, f"row {index}"), list(dataset["dataset_name"]))
+    def from_dataset(
+        cls,
+        dataset: Any,
+        media_root: Path = Path(),
+        max_bad_lines: int = 0,
+        report: Callable[[str], None] = lambda message: None,
+    ) -> "Corpus":
+        """Checks every row once, as [`Corpus.from_jsonl`] does; pictures stay encoded until they are needed.
+
+        Args:
+            dataset (`datasets.Dataset`): With the columns qry, pos and dataset_name; media are paths or pictures.
+            media_root, max_bad_lines, report: As in [`Corpus.from_jsonl`]; a row is named by its number, from 0.
+
+        Raises:
+            ValueError: too many bad rows, naming the last one; no pairs at all.
+        """
+        numbers: list[int] = []
+        subsets, bad = [], BadRows(max_bad_lines, report)
+        for number, row in enumerate(undecoded_rows(dataset)):
+            try:
+                pair = parse_pair(row, media_root, f"row {number}")
+            except ValueError as error:
+                bad.add(error)
+                continue
+            numbers.append(number)
+            subsets.append(pair.subset)
+        if not subsets:
+            raise ValueError("There are no pairs in the data set.")
+
+        def read(index: int) -> Pair:
+            number = numbers[index]
+            return parse_pair(undecoded_row(dataset, number), media_root, f"row {number}")
+
+        return cls(read, subsets)
 
 
 def _parse_line(line: bytes, media_root: Path, where: str) -> Pair:

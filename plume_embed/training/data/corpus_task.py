@@ -14,8 +14,9 @@ from plume_embed.training.curriculum import CurriculumState
 from plume_embed.training.data.augment import augment_side
 from plume_embed.training.data.corpus import Corpus, Pair, SubsetBalancedBatches, check_shares
 from plume_embed.training.data.folder_corpus import read_folder
+from plume_embed.training.data.keys import item_key
 from plume_embed.training.data.start import model_of_folder
-from plume_embed.training.diagnostics import Sample
+from plume_embed.training.diagnostics import Sample, evenly_spaced
 from plume_embed.training.latents.traces import traces_of
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side
@@ -31,7 +32,7 @@ class CorpusTask:
     Args:
         recipe ([`Recipe`]): Of the run: `data`, `model`, `curriculum`.
         rank, world_size (`int`): This process's share of the batch.
-        report: Called with a message for each bad line of the data.
+        report: Called with a message for each bad row of the data.
 
     Raises:
         ValueError: data or settings that cannot be trained on, with the remedy.
@@ -55,19 +56,17 @@ class CorpusTask:
         if recipe.gates.explicit_hit_at_1 is not None:
             raise ValueError("gates.explicit_hit_at_1 needs a task with an evaluation, such as hops; set it to null.")
         self.recipe, self.curriculum = recipe, recipe.curriculum
+        checks = recipe.data.max_bad_lines, report if rank == 0 else lambda message: None
         if recipe.data.folder:
             self.corpus = read_folder(Path(recipe.data.folder))
         elif recipe.data.dataset:
             from plume_embed.local_datasets import open_dataset
 
-            self.corpus = Corpus.from_dataset(open_dataset(recipe.data.dataset), Path(recipe.data.media_root))
+            dataset = open_dataset(recipe.data.dataset)
+            self.corpus = Corpus.from_dataset(dataset, Path(recipe.data.media_root), *checks)
         else:
-            self.corpus = Corpus.from_jsonl(
-                [Path(name) for name in recipe.data.files],
-                Path(recipe.data.media_root),
-                recipe.data.max_bad_lines,
-                report if rank == 0 else lambda message: None,
-            )
+            files = [Path(name) for name in recipe.data.files]
+            self.corpus = Corpus.from_jsonl(files, Path(recipe.data.media_root), *checks)
         self.batches = SubsetBalancedBatches(self.corpus.subsets, recipe.batch_size, recipe.seed, recipe.data.repeat)
         self.rows = slice(rank, None, world_size)
         self.processor = self._processor()
@@ -98,7 +97,7 @@ class CorpusTask:
         """
         indices = self.batches[step][self.rows]
         pairs = [self.corpus[index] for index in indices]
-        keys = torch.tensor([self._key(pair) for pair in pairs])  # of what is the same before it is changed at random
+        keys = torch.tensor([_keys(pair) for pair in pairs])  # [N, 2], of what is the same before it is changed
         if self.recipe.data.augment_up_to:
             seeds = [f"{self.recipe.seed} {step} {index}" for index in indices]
             pairs = [self._augmented(pair, seed) for pair, seed in zip(pairs, seeds, strict=True)]
@@ -106,16 +105,12 @@ class CorpusTask:
             queries=self._chunks(pairs, "query", state, self.curriculum.has_suffix),
             targets=self._chunks(pairs, "target", state, self.curriculum.has_suffix and self.recipe.target_rollout),
             target_of_query=torch.arange(len(pairs)),
-            target_keys=keys,
+            target_keys=keys[:, 1],
             num_latent_steps=state.num_latent_steps,
             early_steps=state.early_steps,
+            query_keys=keys[:, 0],
+            question_keys=keys[:, 0],  # an instruction is part of the query's text
         )
-
-    def _key(self, pair: Pair) -> int:
-        try:
-            return pair.target.key()
-        except OSError as error:
-            raise ValueError(f"{pair.where}: target: No such image file: {error.filename}") from error
 
     def _augmented(self, pair: Pair, seed: str) -> Pair:
         data = self.recipe.data
@@ -150,10 +145,24 @@ class CorpusTask:
 
     def samples(self, count: int) -> list[Sample]:
         """Pairs of the corpus itself, evenly spaced through it, for diagnostics; a sub-dataset is a task."""
-        step = max(1, len(self.corpus) // count)
-        pairs = [self.corpus[index] for index in range(0, len(self.corpus), step)][:count]
+        pairs = [self.corpus[index] for index in evenly_spaced(len(self.corpus), count)]
         return [Sample(pair.query.item, pair.target.item, pair.subset) for pair in pairs]
 
     def evaluate(self, model: PlumeModel, stage: int | None = None, count: int = 0) -> dict:
         """Nothing: a corpus has no test of its own, use `plume-embed evaluate` on the model."""
         return {}
+
+
+def _keys(pair: Pair) -> tuple[int, int]:
+    """Of the query and the target.
+
+    Raises:
+        ValueError: a medium that cannot be read, naming it and the row.
+    """
+    found = []
+    for name, side in (("query", pair.query), ("target", pair.target)):
+        try:
+            found.append(item_key(side.item))
+        except ValueError as error:
+            raise ValueError(f"{pair.where}: {name}: {error}") from error
+    return found[0], found[1]

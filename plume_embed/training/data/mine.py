@@ -22,7 +22,8 @@ from plume_embed.index.search import Hit, OpenIndex
 from plume_embed.outputs import check_output
 from plume_embed.reading.options import Options
 from plume_embed.reading.passages import read_text, text_at
-from plume_embed.training.data.pair_rows import PairRow, as_plain_row, item_key, open_pages
+from plume_embed.training.data.keys import item_key
+from plume_embed.training.data.pair_rows import PairRow, as_plain_row, open_pages
 
 _AT_ONCE = 256
 _HITS_PER_NEGATIVE = 8  # how many hits are looked at for each negative that is wanted
@@ -33,7 +34,7 @@ class MiningOptions:
     """What counts as a hard negative.
 
     Args:
-        count (`int`): Most negatives of a query.
+        count (`int`): Most negatives of a query, with those that were given.
         margin (`float`): A negative's cosine to the query is below the positive's by at least this much.
         skip (`int`): How many of the nearest candidates are passed over, for data with many unmarked answers.
 
@@ -54,7 +55,8 @@ class MiningOptions:
 
 @dataclass
 class MiningReport:
-    """What was found: rows written, negatives in all, rows without any, and hits that no pair can hold, by reason."""
+    """What was written: rows, negatives in all, given ones too, rows without any, and hits that no pair can hold, by
+    reason."""
 
     rows: int = 0
     negatives: int = 0
@@ -76,7 +78,7 @@ def mine(
     Its folder is made.
 
     Args:
-        rows (`Sequence[PairRow]`): From `read_pairs`; negatives that they have are kept and come first.
+        rows (`Sequence[PairRow]`): From `read_pairs`; negatives that they have are kept, come first and count.
         index ([`OpenIndex`]): What negatives are taken from, embedded by the same model.
         encoder ([`Encoder`]): The model.
         out (`Path`): The file to write, `.jsonl`.
@@ -98,7 +100,7 @@ def mine(
     with replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
         for start in range(0, len(rows), _AT_ONCE):
             part = rows[start : start + _AT_ONCE]
-            queries = _encode(encoder, [(row.query, f"{row.where}: query") for row in part], num_latent_steps)
+            queries = _encode(encoder, [(row.question, f"{row.where}: query") for row in part], num_latent_steps)
             of_documents = encoder.document_latent_steps(num_latent_steps)
             positives = _encode(encoder, [(row.positive, f"{row.where}: positive") for row in part], of_documents)
             for row, query, positive in zip(part, queries, positives, strict=True):
@@ -106,8 +108,9 @@ def mine(
                 found = list(_negatives(row, query, score, index, candidates, answers, options, report))
                 file.write(json.dumps(_as_row(row, found, score), ensure_ascii=False) + "\n")
                 report.rows += 1
-                report.negatives += len(found)
-                report.without += not found
+                negatives = len(row.negatives) + len(found)
+                report.negatives += negatives
+                report.without += negatives == 0
                 on_progress(report.rows, len(rows))
     return report
 
@@ -138,17 +141,19 @@ def _negatives(
     options: MiningOptions,
     report: MiningReport,
 ) -> Iterator[tuple[dict[str, Any], float]]:
-    """The nearest items that are no answers, with their cosines, hardest first."""
-    wanted, passed_over = options.count, options.skip
+    """The nearest items that are no answers and are not there yet, with their cosines, hardest first."""
+    wanted, passed_over = options.count - len(row.negatives), options.skip
+    taken = answers[item_key(row.query)] | set(map(item_key, row.negatives))
     for hit in index.search(query, top=_HITS_PER_NEGATIVE * (options.count + options.skip)):
-        if wanted == 0:
+        if wanted <= 0:
             return
         if hit.score > score - options.margin:
             continue
         item, reason = candidates.item_of(hit)
         if item is None:
             report.left_out[reason] += 1
-        elif item_key(item) not in answers[item_key(row.query)]:
+        elif (key := item_key(item)) not in taken:
+            taken.add(key)  # of equal files the index holds each
             if passed_over:
                 passed_over -= 1
                 continue

@@ -10,12 +10,11 @@ left out.
 """
 
 import csv
-import hashlib
 import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,15 @@ from typing import Any
 
 from PIL import Image
 
-from plume_embed.model.images_plume import source_name
+from plume_embed.model.images_plume import is_undecoded, source_name
 from plume_embed.reading.items import SourceFile
 from plume_embed.reading.options import Options
 from plume_embed.reading.read import read_items
+from plume_embed.training.data.bad_rows import BadRows
+from plume_embed.training.data.keys import KINDS, as_list
+from plume_embed.training.data.undecoded import undecoded_rows
 
 PAGES_AS_PICTURES = Options(num_frames=1, max_pixels=0)  # for who reads the words in them, or takes no words beside
-KINDS = ("text", "image", "video", "page")
 _PAGE = re.compile(r"#page=([1-9]\d{0,5})$")  # no document has a million pages
 _SHOWN = 60  # characters of a strange column
 _COLUMN = re.compile(r"(query|positive|negative(?:_\d+)?)(?:_(text|image|video|page))?")
@@ -44,12 +45,23 @@ class PairRow:
         query, positive (`dict`): Items with the keys text, image, video and page, where there are any.
         negatives (`tuple[dict]`): What the query should not find, besides the positives of other rows.
         where (`str`): File and line, for messages.
+        instruction (`str`): What is to be found for the query; "" is none. It is no part of the query, which is the
+            same item under every instruction.
     """
 
     query: dict[str, Any]
     positive: dict[str, Any]
     negatives: tuple[dict[str, Any], ...]
     where: str
+    instruction: str = ""
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """The query as it is embedded: its instruction in front of its text."""
+        if not self.instruction:
+            return self.query
+        text = f"{self.instruction}\n{self.query['text']}" if "text" in self.query else self.instruction
+        return self.query | {"text": text}
 
 
 def read_pairs(
@@ -69,27 +81,46 @@ def read_pairs(
     Raises:
         ValueError: no such file, an unknown suffix, too many bad rows (the message names the last one), no rows.
     """
-    found, bad = [], 0
-    for path in files:
-        for where, row in _rows(path):
-            try:
-                found.append(parse_row(row, path.parent / root, where))
-            except ValueError as error:
-                bad += 1
-                report(str(error))
-                if bad > max_bad_lines:
-                    raise ValueError(
-                        f"{error} That is bad row {bad}, and max_bad_lines is {max_bad_lines}: mend the file, or raise "
-                        "the limit to leave such rows out."
-                    ) from error
+    rows = ((where, row, path.parent / root) for path in files for where, row in _rows(path))
+    found = _parsed(rows, max_bad_lines, report)
     if not found:
         raise ValueError(f"There are no pairs in {', '.join(map(str, files)) or 'an empty list of files'}.")
     return found
 
 
-def rows_of_dataset(dataset: Any, root: Path) -> list[PairRow]:
-    """The rows of a `datasets.Dataset` with the columns of this module; pictures may be decoded or not."""
-    return [parse_row(_without_none(row), root, f"row {number}") for number, row in enumerate(dataset)]
+def rows_of_dataset(
+    dataset: Any,
+    root: Path,
+    max_bad_lines: int = 0,
+    report: Callable[[str], None] = lambda message: None,
+) -> list[PairRow]:
+    """The rows of a `datasets.Dataset` with the columns of this module; pictures stay encoded until they are needed.
+
+    Args:
+        dataset (`datasets.Dataset`): The rows.
+        root (`Path`): What paths of media are relative to.
+        max_bad_lines, report: As in [`read_pairs`]; a row is named by its number, from 0.
+
+    Raises:
+        ValueError: too many bad rows, or no rows.
+    """
+    numbered = enumerate(undecoded_rows(dataset))
+    rows = ((f"row {number}", _without_none(row), root) for number, row in numbered)
+    found = _parsed(rows, max_bad_lines, report)
+    if not found:
+        raise ValueError("There are no pairs in the data set.")
+    return found
+
+
+def _parsed(rows: Iterable[tuple[str, Any, Path]], max_bad_lines: int, report: Callable[[str], None]) -> list[PairRow]:
+    """Each row, with its place and the root of its media, checked; bad ones are counted and left out."""
+    found, bad = [], BadRows(max_bad_lines, report)
+    for where, row, root in rows:
+        try:
+            found.append(parse_row(row, root, where))
+        except ValueError as error:
+            bad.add(error)
+    return found
 
 
 def parse_row(row: Any, root: Path, where: str) -> PairRow:
@@ -111,11 +142,9 @@ def parse_row(row: Any, root: Path, where: str) -> PairRow:
         instruction = row.get("instruction", "")
         if not isinstance(instruction, str):
             raise ValueError("instruction must be a text")
-        if instruction:
-            query["text"] = f"{instruction}\n{query['text']}" if "text" in query else instruction
     except ValueError as error:
         raise ValueError(f"{where}: {error}.") from error
-    return PairRow(query, positive, negatives, where)
+    return PairRow(query, positive, negatives, where, instruction)
 
 
 def as_plain_row(row: PairRow) -> dict[str, Any]:
@@ -125,6 +154,7 @@ def as_plain_row(row: PairRow) -> dict[str, Any]:
         ValueError: a picture that is no file.
     """
     plain = {"query": _plain(row.query), "positive": _plain(row.positive)}
+    plain |= {"instruction": row.instruction} if row.instruction else {}
     return plain | {"negatives": list(map(_plain, row.negatives))}
 
 
@@ -140,41 +170,16 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def item_key(item: dict[str, Any]) -> int:
-    """A number that is equal for equal items: equal texts, and media of equal bytes or pixels.
-
-    Raises:
-        ValueError: a file that cannot be read, by name.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    for kind in KINDS:
-        for value in _as_list(item.get(kind)):
-            digest.update(f"\0{kind}\0".encode() + _content(value))
-    return int.from_bytes(digest.digest(), "big", signed=True)
-
-
-def _content(value: Any) -> bytes:
-    if isinstance(value, Path):
-        file, _, page = str(value).partition("#page=")
-        try:
-            return Path(file).read_bytes() + page.encode()
-        except OSError as error:
-            raise ValueError(f"{value}: {error.strerror or error}") from error
-    if isinstance(value, Image.Image):
-        return value.tobytes()
-    return value["bytes"] if isinstance(value, dict) else str(value).encode()
-
-
 def _negatives(row: dict[str, Any], root: Path) -> tuple[dict[str, Any], ...]:
-    given = [*_as_list(row.get("negatives")), *_as_list(row.get("negative"))]
+    given = [*as_list(row.get("negatives")), *as_list(row.get("negative"))]
     items = [_item(value, f"negative {number}", root) for number, value in enumerate(given, start=1)]
     scores = row.get("negative_scores")
     if scores is None:
         return tuple(items)
-    if row.get("score") is None or len(_as_list(scores)) != len(items):
+    if row.get("score") is None or len(as_list(scores)) != len(items):
         raise ValueError("negative_scores needs score, and as many values as there are negatives")
     try:
-        least, *given = (float(score) for score in (row["score"], *_as_list(scores)))
+        least, *given = (float(score) for score in (row["score"], *as_list(scores)))
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError("score and negative_scores must be numbers") from error
     if not all(map(math.isfinite, (least, *given))):  # a comparison with NaN would leave every negative out
@@ -192,7 +197,7 @@ def _item(value: Any, name: str, root: Path) -> dict[str, Any]:
         raise ValueError(f"{name} has the unknown key {unknown[0]!r}; there are {', '.join(KINDS)}")
     item: dict[str, Any] = {}
     for kind, given in value.items():
-        values = [entry for entry in _as_list(given) if entry not in (None, "")]
+        values = [entry for entry in as_list(given) if entry not in (None, "")]
         if kind == "text":
             if not all(isinstance(entry, str) for entry in values):
                 raise ValueError(f"{name}: text must be a text")
@@ -206,6 +211,8 @@ def _item(value: Any, name: str, root: Path) -> dict[str, Any]:
 
 
 def _medium(value: Any, kind: str, name: str, root: Path) -> Any:
+    if is_undecoded(value) and not value.get("bytes"):
+        value = value.get("path")  # a data set that names its files
     if isinstance(value, str | Path):
         file = str(value).partition("#page=")[0]
         if "://" in file:
@@ -215,7 +222,7 @@ def _medium(value: Any, kind: str, name: str, root: Path) -> Any:
         if not _is_file(root / file):
             raise ValueError(f"{name}: no such file: {source_name(root / file)}")
         return root / value
-    if kind == "image" and (isinstance(value, Image.Image) or (isinstance(value, dict) and value.get("bytes"))):
+    if kind == "image" and (isinstance(value, Image.Image) or is_undecoded(value)):
         return value  # of a `datasets` object, decoded or not
     raise ValueError(f"{name}: {kind} must be a path, got {type(value).__name__}")
 
@@ -321,10 +328,6 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _without_none(entry) for name, entry in value.items() if entry is not None}
     return [_without_none(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _as_list(value: Any) -> list:
-    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def open_pages(item: dict[str, Any], options: Options) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from plume_embed.evaluation.metrics import by_query
 from plume_embed.evaluation.similarity import ranked, similarities
-from plume_embed.training.data.pair_rows import PairRow, item_key
+from plume_embed.training.data.keys import item_key
+from plume_embed.training.data.pair_rows import PairRow
 
 HITS = (1, 5, 10)
 NDCG = "ndcg_at_10"
@@ -29,14 +30,16 @@ class PairPool:
     """Queries and what they are searched in, equal items once.
 
     Args:
-        queries, pool (`dict[int, dict]`): Items by their key.
+        queries, pool (`dict[int, dict]`): Items by their key; a query has its instruction with it.
         answers (`dict[int, set[int]]`): Keys of the positives of each query.
+        own (`dict[int, set[int]]`): Keys of the items that equal each query; its instruction is no part of it.
         where (`dict[int, str]`): File, line and side of each item, for messages.
     """
 
     queries: dict[int, dict[str, Any]] = field(default_factory=dict)
     pool: dict[int, dict[str, Any]] = field(default_factory=dict)
     answers: dict[int, set[int]] = field(default_factory=dict)
+    own: dict[int, set[int]] = field(default_factory=dict)
     where: dict[int, str] = field(default_factory=dict)
 
     @classmethod
@@ -44,9 +47,14 @@ class PairPool:
         """All rows; a file that cannot be read raises ValueError, naming the row."""
         found = cls()
         for row in rows:
-            sides = [("query", row.query), ("positive", row.positive), *(("negative", item) for item in row.negatives)]
+            sides = [
+                ("query", row.question),
+                ("positive", row.positive),
+                *(("negative", item) for item in row.negatives),
+            ]
             keys = [found._key(item, f"{row.where}: {name}") for name, item in sides]
-            found.queries.setdefault(keys[0], row.query)
+            found.queries.setdefault(keys[0], row.question)
+            found.own.setdefault(keys[0], set()).add(item_key(row.query))
             found.answers.setdefault(keys[0], set()).add(keys[1])
             for key, (_, item) in zip(keys[1:], sides[1:], strict=True):
                 found.pool.setdefault(key, item)
@@ -77,8 +85,8 @@ class PairPool:
         alike = similarities(queries, pool)  # [Q, N]
         place = {key: number for number, key in enumerate(self.pool)}
         for row, key in enumerate(self.queries):
-            if key in place and key not in self.answers[key]:
-                alike[row, place[key]] = -np.inf  # behind all others, where it takes no place from them
+            for own in (self.own[key] - self.answers[key]) & self.pool.keys():
+                alike[row, place[own]] = -np.inf  # behind all others, where it takes no place from them
         keys = np.array(list(self.pool))
         found = list(ranked(alike, (np.isin(keys, list(self.answers[key])) for key in self.queries)))
         rankings = [[str(number) for number in range(len(row))][:_MOST] for row in found]

@@ -18,17 +18,17 @@ from plume_embed.model.processing_plume import PlumeProcessor
 from plume_embed.reading.options import Options
 from plume_embed.training.curriculum import CurriculumState, suffix_text
 from plume_embed.training.data.corpus import SubsetBalancedBatches, check_shares
+from plume_embed.training.data.keys import item_key
 from plume_embed.training.data.pair_rows import (
     PairRow,
     as_plain_row,
-    item_key,
     open_pages,
     read_pairs,
     rows_of_dataset,
 )
 from plume_embed.training.data.pair_scores import SCORES, PairPool, mean_scores
 from plume_embed.training.data.start import model_of_folder
-from plume_embed.training.diagnostics import Sample
+from plume_embed.training.diagnostics import Sample, evenly_spaced
 from plume_embed.training.loss.batch_loss import TrainingBatch
 from plume_embed.training.objective import SideBatch, make_side
 from plume_embed.training.recipe import Recipe
@@ -37,6 +37,11 @@ _ITEM = re.compile(r"Item (\d+): ")
 _NOT_THERE = -1
 HELD_OUT_FILE = "held_out.jsonl"
 _EVALUATED_AT_ONCE = 32
+_WELL_ABOVE = 1.5  # times the share that was asked for
+_SHARED_POSITIVES = (
+    "Where many pairs share a positive, such as a label, train on all of them with pairs.held_out=0 and "
+    "early_stopping=null, and score other pairs with `plume-embed evaluate pairs FILE`."
+)
 _FEW_CANDIDATES = 20  # of which one in 20 and more is found first by chance
 
 
@@ -46,7 +51,8 @@ class PairsTask:
     Args:
         recipe ([`Recipe`]): Of the run: `data`, `pairs`, `model`, `curriculum`.
         rank, world_size (`int`): This process's share of the batch.
-        report: Called with a message for each bad row of the data.
+        report: Called with how many pairs are in each part, and with a message for each bad row of the data and for
+            what may go wrong with them.
 
     Raises:
         ValueError: data or settings that cannot be trained on, with the remedy.
@@ -87,6 +93,7 @@ class PairsTask:
                 f"early stopping, {len(self.train_rows)} to train on; lower batch_size (now {recipe.batch_size}), or "
                 "bring more."
             )
+        self._report_parts(report)
         self._report_few_candidates(report)
         self.batches = SubsetBalancedBatches([""] * len(self.train_rows), recipe.batch_size, recipe.seed)
         self.rows = slice(rank, None, world_size)
@@ -94,6 +101,7 @@ class PairsTask:
         self._reading = Options.of(self.processor)
         given = max((len(row.negatives) for row in self.train_rows), default=0)
         self._num_negatives = min(given, recipe.pairs.max_negatives)
+        self._check_can_be_told_apart()
 
     def _read(self, files: Iterable[str], report: Callable[[str], None]) -> list[PairRow]:
         data = self.recipe.data
@@ -109,7 +117,8 @@ class PairsTask:
         else:
             from plume_embed.local_datasets import open_dataset
 
-            rows = rows_of_dataset(open_dataset(data.dataset), Path(data.media_root))
+            dataset = open_dataset(data.dataset)
+            rows = rows_of_dataset(dataset, Path(data.media_root), data.max_bad_lines, report)
         if pairs.held_out_files:
             held_out = self._read(pairs.held_out_files, report)
             seen = {key for row in held_out for key in (item_key(row.query), item_key(row.positive))}
@@ -120,6 +129,43 @@ class PairsTask:
         if not 0 <= pairs.held_out < 1:
             raise ValueError(f"pairs.held_out must lie in [0, 1), got {pairs.held_out}.")
         return _drawn_out(rows, pairs.held_out, f"held out {self.recipe.seed}")
+
+    def _report_parts(self, report: Callable[[str], None]) -> None:
+        """How many pairs each part has, and whether one came out larger than was asked for."""
+        train, validation, held_out = map(len, (self.train_rows, self.validation, self.held_out))
+        report(
+            f"{train + validation + held_out} pairs: {train} to train on, {held_out} held out, {validation} for early "
+            "stopping."
+        )
+        shares = self.recipe.pairs
+        drawn = [("pairs.validation", shares.validation, validation, train + validation)]
+        if not shares.held_out_files:
+            drawn.insert(0, ("pairs.held_out", shares.held_out, held_out, train + validation + held_out))
+        for name, share, count, of in drawn:
+            # A few rows too many come of any data with equal items: whole groups are taken out.
+            if count > _WELL_ABOVE * share * of + 1:
+                report(
+                    f"{name} is {share:g} and {count} of {of} pairs were taken, as pairs that share a query or a "
+                    f"positive stay together. {_SHARED_POSITIVES}"
+                )
+
+    def _check_can_be_told_apart(self) -> None:
+        """InfoNCE compares a query's positive with those of other queries.
+
+        Raises:
+            ValueError: there are no others, so that the loss is zero whatever the model does.
+        """
+        if self._num_negatives:
+            return
+        for name, items in (
+            ("positive", [row.positive for row in self.train_rows]),
+            ("query", [row.question for row in self.train_rows]),
+        ):
+            if len(set(map(item_key, items))) == 1:
+                raise ValueError(
+                    f"The {len(items)} pairs to train on all have the same {name}, so that there is nothing to tell it "
+                    f"from. {_SHARED_POSITIVES} Or give negatives."
+                )
 
     def _report_few_candidates(self, report: Callable[[str], None]) -> None:
         candidates = {item_key(item) for row in self.held_out for item in (row.positive, *row.negatives)}
@@ -158,8 +204,8 @@ class PairsTask:
         Raises:
             ValueError: a medium that cannot be read, naming it and its row.
         """
-        rows = [self.train_rows[index] for index in self.batches[step][self.rows]]
-        drawn = [self._drawn(row, step) for row in rows]
+        indices = self.batches[step][self.rows]
+        rows, drawn = [self.train_rows[index] for index in indices], [self._drawn(index, step) for index in indices]
         targets = [(row.positive, f"{row.where}: positive") for row in rows]
         numbers = torch.full((len(rows), self._num_negatives), _NOT_THERE)
         keys = torch.zeros(len(rows), self._num_negatives, dtype=torch.long)
@@ -169,20 +215,23 @@ class PairsTask:
                 targets.append((negative, f"{pair.where}: negative"))
         num_steps = self._latent_steps(step)
         return TrainingBatch(
-            queries=self._chunks([(row.query, f"{row.where}: query") for row in rows], num_steps),
+            queries=self._chunks([(row.question, f"{row.where}: query") for row in rows], num_steps),
             targets=self._chunks(targets, num_steps if self.recipe.target_rollout else 0),
             target_of_query=torch.arange(len(rows)),
             target_keys=torch.tensor([item_key(row.positive) for row in rows]),
             num_latent_steps=num_steps,
             early_steps=state.early_steps,
             query_keys=torch.tensor([item_key(row.query) for row in rows]),
+            question_keys=torch.tensor([item_key(row.question) for row in rows]),
             negatives=numbers if self._num_negatives else None,
             negative_keys=keys if self._num_negatives else None,
         )
 
-    def _drawn(self, row: PairRow, step: int) -> list[dict[str, Any]]:
-        count = min(self._num_negatives, len(row.negatives))
-        return random.Random(f"negatives {self.recipe.seed} {step} {row.where}").sample(row.negatives, count)
+    def _drawn(self, index: int, step: int) -> list[dict[str, Any]]:
+        """Of a row by its number, which stays the same wherever its file lies: a run may go on elsewhere."""
+        given = self.train_rows[index].negatives
+        rng = random.Random(f"negatives {self.recipe.seed} {step} {index}")
+        return rng.sample(given, min(self._num_negatives, len(given)))
 
     def _latent_steps(self, step: int) -> int:
         """K of a step: the curriculum's, or one of `sampled_steps`; the same on every process."""
@@ -199,9 +248,10 @@ class PairsTask:
         return chunks
 
     def samples(self, count: int) -> list[Sample]:
-        """Held-out pairs for the diagnostics."""
-        rows = (self.held_out or self.train_rows)[:count]
-        return [Sample(self._opened(row.query), self._opened(row.positive), "pairs") for row in rows]
+        """Held-out pairs, evenly spaced through them, for the diagnostics."""
+        rows = self.held_out or self.train_rows
+        chosen = [rows[index] for index in evenly_spaced(len(rows), count)]
+        return [Sample(self._opened(row.question), self._opened(row.positive), "pairs") for row in chosen]
 
     def _opened(self, item: dict[str, Any]) -> dict[str, Any]:
         return open_pages(item, self._reading)

@@ -25,7 +25,8 @@ from plume_embed.model.media_plume import load_image
 from plume_embed.model.videos_plume import sample_frames
 from plume_embed.outputs import check_output
 from plume_embed.training.curriculum import parse_assistant_turn, split_sentences
-from plume_embed.training.data.pair_rows import PAGES_AS_PICTURES, PairRow, item_key, open_pages
+from plume_embed.training.data.keys import item_key
+from plume_embed.training.data.pair_rows import PAGES_AS_PICTURES, PairRow, open_pages
 from plume_embed.training.data.rationale_journal import Journal
 
 INSTRUCTION = (
@@ -118,7 +119,7 @@ def rationalize(
     out.parent.mkdir(parents=True, exist_ok=True)
     sides: dict[int, tuple[dict[str, Any], str]] = {}
     for row in rows:
-        for name, item in (("query", row.query), ("positive", row.positive)):
+        for name, item in (("query", row.question), ("positive", row.positive)):
             sides.setdefault(item_key(item), (item, f"{row.where}: {name}"))
     about = {**writer.about, "instruction": _short_hash(INSTRUCTION.encode()), "frames of a film": NUM_FRAMES}
     journal = Journal(out.with_name(f".{out.name}.journal"), about)
@@ -129,13 +130,13 @@ def rationalize(
     report.tokens = journal.tokens
     with replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
         for row in rows:
-            keys = item_key(row.query), item_key(row.positive)
+            keys = item_key(row.question), item_key(row.positive)
             if not all(key in turns for key in keys):
                 continue
             try:
                 query, positive = (
                     _corpus_side(item, turns[key], out)
-                    for item, key in zip((row.query, row.positive), keys, strict=True)
+                    for item, key in zip((row.question, row.positive), keys, strict=True)
                 )
             except ValueError as error:
                 report.failed[f"the corpus cannot hold it: {error}"] += 1

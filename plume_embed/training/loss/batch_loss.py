@@ -69,7 +69,9 @@ class TrainingBatch:
         num_latent_steps (`int`): K of this step.
         early_steps (`tuple[int]`): Smaller numbers of steps, behind which the contrastive loss is read as well.
         query_keys (`torch.Tensor` of shape [N], *optional*): int64, the keys of the queries themselves: a target that
-            equals a query is no negative of it, and what answers a query answers all that equal it.
+            equals a query is no negative of it.
+        question_keys (`torch.Tensor` of shape [N], *optional*): int64, the keys of the queries with their instructions:
+            what answers a question answers all that equal it.
         negatives (`torch.Tensor` of shape [N, G], *optional*): Indices into the rows of `targets`: what each query
             should not find. G is the same on every process; -1 is not there.
         negative_keys (`torch.Tensor` of shape [N, G], *optional*): Keys of the negatives.
@@ -83,17 +85,19 @@ class TrainingBatch:
     query_keys: torch.Tensor | None = None
     negatives: torch.Tensor | None = None
     negative_keys: torch.Tensor | None = None
+    question_keys: torch.Tensor | None = None
     early_steps: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """The same batch on another device."""
+        keys = (self.query_keys, self.negatives, self.negative_keys, self.question_keys)
         return TrainingBatch(
             [side.to(device) for side in self.queries],
             [side.to(device) for side in self.targets],
             self.target_of_query.to(device),
             self.target_keys.to(device),
             self.num_latent_steps,
-            *(None if t is None else t.to(device) for t in (self.query_keys, self.negatives, self.negative_keys)),
+            *(None if t is None else t.to(device) for t in keys),
             early_steps=self.early_steps,
         )
 
@@ -190,10 +194,11 @@ class _Pool:
             there = torch.cat((there, gather_rows(batch.negatives).flatten() >= 0))
         self.positives = (own.unsqueeze(1) == keys.unsqueeze(0)) & there  # [W * N, M]
         ignored = ~there.expand_as(self.positives)
+        if batch.question_keys is not None:
+            asked = gather_rows(batch.question_keys).unsqueeze(1)  # [W * N, 1]
+            self.positives = (asked == asked.T).float() @ self.positives.float() > 0  # of all questions that are equal
         if batch.query_keys is not None:
-            asked = gather_rows(batch.query_keys).unsqueeze(1)  # [W * N, 1]
-            self.positives = (asked == asked.T).float() @ self.positives.float() > 0  # of all queries that are equal
-            ignored = ignored | (asked == keys.unsqueeze(0))
+            ignored = ignored | (gather_rows(batch.query_keys).unsqueeze(1) == keys.unsqueeze(0))
         self.ignored = ignored if ignored.any() else None
 
     def rows(self, targets: torch.Tensor) -> torch.Tensor:
