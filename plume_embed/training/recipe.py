@@ -76,8 +76,7 @@ class DataSettings:
         files (`tuple[str]`): JSONL files.
         folder (`str`, *optional*): What `make miniature` wrote, instead of files.
         dataset (`str`, *optional*): Instead of files, what `datasets.load_dataset` takes (a Hub id or a folder; its
-            split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name, or for pairs
-            theirs.
+            split "train"), or a folder of `save_to_disk`, with the columns qry, pos and dataset_name or those of pairs.
         augment_up_to (`int`): Pictures of up to this many pixels a side are changed a little at random; 0: none.
         enlarge_to (`int`): Half of those pictures are shown larger, up to this many pixels a side (augment.py); 0: no.
         augment_videos (`bool`): Whether videos are changed as well, all frames of one alike.
@@ -86,8 +85,8 @@ class DataSettings:
             whole numbers.
         media_root (`str`): What media paths in them are relative to; for pairs, it is itself relative to the folder of
             each file.
-        max_bad_lines (`int`): How many malformed lines or rows are reported and left out before the run is refused. A
-            medium is opened when its step comes: one that cannot be read ends the run, naming its row.
+        max_bad_lines (`int`): How many malformed lines, or rows of a data set, are reported and left out before the run
+            is refused. A medium is opened when its step comes: one that cannot be read ends the run, naming its row.
     """
 
     files: tuple[str, ...] = ()
