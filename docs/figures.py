@@ -237,7 +237,7 @@ def scene_hops() -> dict[str, list[str]]:
     plain = ("distilled", "full_rehearsed", "full_held", "full_steps_held", "full_embedding_held", "full_longer")
     named = [rows[name] for name in (*plain, "single_pass_longer")]
     by_seed = [hits_of(row) for row in (*named, *(held[name] for name in ("parallel", "no_adapter", "k_8", "k_4")))]
-    fitting = [hits_of(held[name]) for name in ("stages_2", "stages_8")]
+    fitting = [hits_of(held[name]) for name in ("stages_2", "stages_8", "stages_6_decoded")]
     by_stages = [*fitting, *(hits_of(held[name]) for name in ("stages_6", "stages_6_dealt"))]
     low, high = (100 * held["targets_with_steps"]["difference_to_full"][end] for end in ("low", "high"))
     return {
@@ -269,6 +269,7 @@ def scene_hops() -> dict[str, list[str]]:
             sweeps,
             *by_seed,
             *fitting,
+            hits_of(held["k_4_decoded"]),
         ],
     }
 
