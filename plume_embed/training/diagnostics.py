@@ -40,7 +40,7 @@ class Sample:
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
-    """Numbers of `count` rows of so many, or of all where there are fewer, spread over them from first to last."""
+    """Numbers of `count` rows of so many, or of all where there are fewer, at equal distances."""
     count = min(count, length)
     return [number * length // count for number in range(count)]
 
