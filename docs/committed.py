@@ -6,6 +6,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 H100 = "benchmarks/results/nvidia-h100-80gb-hbm3.json"
+INTEL_2_80_GHZ = "benchmarks/results/intel-xeon-2.80ghz-cpu.json"
 
 
 def read(path: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from docs.committed import H100, ROOT, model_named, read
+from docs.committed import H100, INTEL_2_80_GHZ, ROOT, model_named, read
 from docs.figures import figures
 from docs.plots import PLOTS, drawn, is_same, version_of
 from plume_embed.atomic import write_text
@@ -91,7 +91,7 @@ def speed_rollout() -> str:
 def speed_rollout_intel() -> str:
     from plume_embed.bench.report import markdown
 
-    return markdown(read("benchmarks/results/intel-xeon-cpu.json"))
+    return markdown(read(INTEL_2_80_GHZ))
 
 
 def speed_rollout_two_threads() -> str:
@@ -101,18 +101,13 @@ def speed_rollout_two_threads() -> str:
 
 
 def speed_machines() -> str:
-    """Both CPUs side by side: what they do at best, and what eight latent steps cost over a single pass there."""
+    """The CPUs side by side: what they do at best, and what eight latent steps cost over a single pass there."""
     amd = read("benchmarks/results/amd-epyc-cpu.json")
-    intel = read("benchmarks/results/intel-xeon-cpu.json")
-    machines = [
-        (amd["device"], amd["rows"], f"{amd['copy_gigabytes_per_s']:.0f}, copied", "not measured"),
-        (
-            f"Intel Xeon, {intel['vector_instructions']}",
-            intel["rows"],
-            f"{intel['read_gigabytes_per_s']:.0f}",
-            f"{intel['matrix_gigaflops_per_s']:.0f}",
-        ),
-    ]
+    machines = [(amd["device"], amd["rows"], f"{amd['copy_gigabytes_per_s']:.0f}, copied", "not measured")]
+    paths = {"Intel Xeon": "benchmarks/results/intel-xeon-cpu.json", "Intel Xeon at 2.80 GHz": INTEL_2_80_GHZ}
+    for name, intel in ((name, read(path)) for name, path in paths.items()):
+        speeds = (f"{intel[unit]:.0f}" for unit in ("read_gigabytes_per_s", "matrix_gigaflops_per_s"))
+        machines.append((f"{name}, {intel['vector_instructions']}", intel["rows"], *speeds))
     head = ["CPU", "read, GB/s", "matrices, GFLOP/s", "single pass", "rollout alone", "K = 8 over a single pass"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "---:|" * (len(head) - 1)]
     for name, rows, *speeds in machines:
@@ -139,6 +134,18 @@ def speed_gpu_kernels() -> str:
     from benchmarks.gpu_suite import kernels_markdown
 
     return kernels_markdown(read(H100))
+
+
+def rollout_parts() -> str:
+    from benchmarks.speed.rollout_parts import markdown
+
+    return markdown(read("benchmarks/results/rollout_parts.json"))
+
+
+def rollout_operators() -> str:
+    from benchmarks.speed.rollout_parts import operators_markdown
+
+    return operators_markdown(read("benchmarks/results/rollout_parts.json"))
 
 
 def riding_steps() -> str:
@@ -440,6 +447,8 @@ TABLES: dict[str, Callable[[], str]] = {
         speed_gpu,
         speed_gpu_others,
         speed_gpu_kernels,
+        rollout_parts,
+        rollout_operators,
         riding_steps,
         training_throughput,
         weight_types,

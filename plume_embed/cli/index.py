@@ -87,6 +87,12 @@ def index(
         import plume_embed.index.update  # noqa: F401 — under the spinner
 
         encoder = choose_encoder(server, model, device, dtype, max_image_pixels)
+    own = encoder.document_latent_steps(latent_steps)
+    if latent_steps is not None and own != latent_steps:
+        raise ValueError(
+            f"This model embeds documents with K = {own}, whatever --latent-steps says: leave it out of index, and "
+            "give it to search, whose queries it is for."
+        )
     choices = UpdateChoices(exclude, prune, moved, verify, verbose)
     db, console = database_of(folder, to), make_console()
     bring_up_to_date(folders, db, encoder, latent_steps, batch_size, console, choices)

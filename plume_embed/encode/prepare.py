@@ -138,6 +138,10 @@ def listed(items: Iterable[Any]) -> list[Any]:
         raise ValueError(f"Hand over a list of items, got a {name}: pass one column, encode(table['text']).")
     if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
         raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
+    try:
+        iter(items)
+    except TypeError as error:  # a number, None, an array without axes
+        raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.") from error
     rows = _arrow_values(items) if type(items).__module__.startswith("pyarrow.") else list(items)
     if is_one_conversation(rows):
         roles = ", ".join(str(message["role"]) for message in rows)

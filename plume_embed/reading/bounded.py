@@ -170,15 +170,19 @@ class _Process:
 
     def _too_late(self) -> None:
         self._is_late = True
-        self._end()
+        # Also where the process itself is dead: a fork of it may hang, and hold the pipe that is waited for.
+        self._end_all_of_it()
 
     def _end(self) -> None:
-        if not self.is_running:
-            return
+        if self.is_running:
+            self._end_all_of_it()
+
+    def _end_all_of_it(self) -> None:
         if sys.platform == "win32":
             self._process.kill()
         else:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _ending(self, limits: ProcessLimits) -> LimitError:
         status = self._process.wait()

@@ -25,6 +25,8 @@ _FRAMES = ("video/jpeg", "video/png")  # frames one by one, with commas between 
 _TIMES = "times="  # of the frames, in seconds: times=0+0.5+1
 _MOST_SECONDS = 10**6
 _SHOWN = 60  # characters of what is wrong
+# A piece that is read grows a thousand times at most; one of brotli or zstd, or packed twice, a million times.
+_PACKINGS = frozenset({"identity", "gzip", "deflate"})
 
 
 @dataclass(frozen=True)
@@ -164,12 +166,15 @@ class _Fetching:
         content = bytearray()
         async with (
             asyncio.timeout(seconds),  # httpx' own limits are those of a single read: a host may send a byte at a time
-            httpx.AsyncClient(timeout=None) as client,
+            httpx.AsyncClient(timeout=None, headers={"Accept-Encoding": "identity"}) as client,
             # Another address than the one that was checked must not be reached by way of it.
             client.stream("GET", url, follow_redirects=False) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise ValueError(f"{url[:200]} answers with status {response.status_code}; redirects are not followed.")
+            packing = response.headers.get("content-encoding", "identity")
+            if packing.strip().lower() not in _PACKINGS:
+                raise ValueError(f"{url[:200]} comes packed as {packing[:_SHOWN]}; fetched files must not be.")
             async for piece in response.aiter_bytes():
                 content += piece
                 self._bytes_left -= len(piece)

@@ -55,7 +55,7 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     import matplotlib
 
     matplotlib.use("Agg")
-    from plume_embed.training.diagnostics import expert_activation, explicit_cosines, latent_cosines
+    from plume_embed.training.diagnostics import evenly_spaced, expert_activation, explicit_cosines, latent_cosines
 
     recipe, model = _load(run_dir)
     has_latents = model.config.num_latent_steps > 0 and recipe.curriculum.stages[-1] > 0
@@ -64,7 +64,8 @@ def write_report(run_dir: Path, out: Path, explicit: Path | None = None, samples
     points = _logged(run_dir)
     task = _task(recipe)
     queries = task.samples(10 * samples)
-    some = queries[::10][:samples]  # of every kind: a corpus is sorted by kind
+    # Of every kind: a corpus is sorted by kind.
+    some = [queries[place] for place in evenly_spaced(len(queries), samples)]
     target_steps = recipe.curriculum.num_latent_steps if recipe.target_rollout else 0
     out.mkdir(parents=True, exist_ok=True)
     numbers: dict = {"run": run_dir.name, "samples": len(some)}

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -441,6 +442,18 @@ def test_damaged_or_incomplete_weights_are_refused(run, folder: Path, tmp_path: 
     assert_fails(run("search", folder, "x", "--model", copy), "missing: .*step_embedding")
     (copy / "model.safetensors").write_bytes(b"junk" * 100)
     assert_fails(run("search", folder, "x", "--model", copy), "weights .* damaged")
+
+
+def test_steps_that_a_models_documents_do_not_take_are_refused_by_index(run, folder, released_model_dir, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(released_model_dir, model)
+    config = json.loads((model / "config.json").read_text()) | {"document_latent_steps": 0}
+    (model / "config.json").write_text(json.dumps(config))
+    refused = run("index", folder, "--model", model, "--latent-steps", 4)
+    assert_fails(refused, "documents with K = 0, whatever --latent-steps says: leave it out")
+    assert not (folder / ".plume-index").exists()
+    assert run("index", folder, "--model", model, "--latent-steps", 0).code == 0
+    assert run("search", folder, "a whale", "--model", model, "--latent-steps", 4).code == 0
 
 
 def test_an_index_of_another_model_is_refused(run, folder: Path, tmp_path: Path, released_model_dir: Path):

@@ -51,7 +51,10 @@ def expected(encoder: WatchedEncoder, items: list) -> np.ndarray:
     return np.concatenate([encoder.encode([item], num_latent_steps=3) for item in items])
 
 
-@pytest.mark.parametrize("one", ["ferry", b"ferry", {"text": "ferry"}, Path("ferry.png"), Image.new("RGB", (28, 28))])
+@pytest.mark.parametrize(
+    "one",
+    ["ferry", b"ferry", {"text": "ferry"}, Path("ferry.png"), Image.new("RGB", (28, 28)), 5, None, np.array(0.5)],
+)
 def test_one_item_instead_of_a_list_is_refused(encoder, one):
     with pytest.raises(ValueError, match=rf"Hand over a list of items: .*, got one {type(one).__name__}"):
         encoder.encode(one)

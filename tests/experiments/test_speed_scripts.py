@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks import ann, serve_load
-from benchmarks.speed import riding_steps, training_throughput
+from benchmarks.speed import riding_steps, rollout_parts, training_throughput
 from benchmarks.speed.training_throughput import WAYS, make_batch, rows_of, step
 from plume_embed.bench.inputs import random_model
 from plume_embed.bench.report import commit
@@ -136,3 +136,16 @@ def test_steps_that_ride_along_are_timed_beside_steps_apart():
     assert all(row["times"] > 0 and row["apart_ms"] > 0 and row["rounds"] == LEAST_ROUNDS for row in rows)
     measured = json.loads((RESULTS / "riding_steps.json").read_text())["rows"]
     assert measured[0]["times"] > measured[-1]["times"] > 0.9
+
+
+def test_the_parts_of_a_rollout_and_what_they_leave_are_the_whole_of_it():
+    rows = rollout_parts.measure("test", budget_s=0, prefix=20)
+    for layout in rollout_parts.LAYOUTS:
+        shares = {row["part"]: row["share"] for row in rows if row["layout"] == layout}
+        assert shares.pop("rollout") == 1 and shares.pop("read the weights") > 0
+        assert sum(shares.values()) == pytest.approx(1) and len(shares) == 4
+    found = rollout_parts.operators("test", implementations=("static",), prefix=20)
+    assert found[0]["name"] == "all operators" and all(row["name"].startswith("aten::") for row in found[1:])
+    assert found[0]["ms"] >= sum(row["ms"] for row in found[1:]) and found[0]["calls"] > 1000
+    report = {"rows": rows, "operators": found}
+    assert "| the rest |" in rollout_parts.markdown(report) and "| `aten::" in rollout_parts.operators_markdown(report)

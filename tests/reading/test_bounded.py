@@ -46,6 +46,11 @@ def wait_for_ever() -> None:
     time.sleep(1000)
 
 
+def lose_its_parent_and_wait() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    wait_for_ever()
+
+
 def refuse() -> None:
     raise KeyError("the reason")
 
@@ -140,11 +145,12 @@ def test_a_limit_or_a_crash_is_an_error_and_the_next_call_goes_on(function, args
     assert run_limited(take, 7, limits=LIMITS) == 7
 
 
-def test_the_clock_ends_what_takes_no_processor_time(monkeypatch):
+@pytest.mark.parametrize("function", [wait_for_ever, lose_its_parent_and_wait])
+def test_the_clock_ends_what_takes_no_processor_time(monkeypatch, function):
     monkeypatch.setattr(bounded, "_CLOCK_SECONDS_PER_SECOND", 2)
     start = time.monotonic()
     with pytest.raises(LimitError, match="longer than 2 seconds by the clock.* try again") as caught:
-        run_limited(wait_for_ever, limits=LIMITS)
+        run_limited(function, limits=LIMITS)
     assert caught.value.is_from_outside and time.monotonic() - start < 30
 
 

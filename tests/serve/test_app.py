@@ -1,6 +1,7 @@
 """What a server answers: both forms of a request, its options, and every refusal in OpenAI's form."""
 
 import base64
+import gzip
 import json
 import shutil
 import socket
@@ -476,6 +477,25 @@ def test_the_files_that_are_fetched_for_a_request_have_one_limit_of_bytes_togeth
             assert vectors(post(address, messages=user(part, part))).shape == (1, 64)
         error = refusal(post(address, messages=user(part, part, part)), 400)
     assert error["param"] == "messages[0].content[2].image_url" and "--max-body-mb" in error["message"]
+
+
+def test_a_file_that_comes_packed_is_fetched_where_a_piece_of_it_cannot_grow_beyond_all_bounds(encoder):
+    asked = []
+
+    def send_packed(request: BaseHTTPRequestHandler) -> None:
+        asked.append(request.headers["Accept-Encoding"])
+        packing = request.path.removeprefix("/")
+        request.send_response(200)
+        request.send_header("Content-Encoding", packing)
+        request.end_headers()
+        request.wfile.write(gzip.compress(CACTUS.read_bytes()) if packing == "gzip" else b"")
+
+    with serving(send_packed) as host, running(encoder, hosts=frozenset({host})) as address:
+        found = vectors(post(address, messages=user(("image_url", f"http://{host}/gzip"))))
+        assert np.abs(found - encoder.encode([{"image": CACTUS}])).max() < TOLERANCE
+        error = refusal(post(address, messages=user(("image_url", f"http://{host}/br"))), 400)
+    assert error["param"] == PICTURE and "packed as br" in error["message"]
+    assert set(asked) == {"identity"}
 
 
 def test_addresses_are_fetched_from_allowed_hosts_alone_without_redirects(encoder):

@@ -133,6 +133,14 @@ def test_an_input_type_names_what_a_query_is_made_of():
     ]
 
 
+def test_a_small_task_is_reported_with_as_many_queries_as_it_has(runs, tmp_path, monkeypatch):
+    original = HopsTask.samples
+    monkeypatch.setattr(HopsTask, "samples", lambda task, count: original(task, min(count, 20)))
+    write_report(runs["full"], tmp_path, samples=15)
+    numbers = json.loads((tmp_path / "report.json").read_text())
+    assert numbers["samples"] == 15 and numbers["expert_samples"] == 20
+
+
 def test_what_cannot_be_reported_says_why(runs, tmp_path):
     with pytest.raises(ValueError, match="has not ended"):
         write_report(tmp_path, tmp_path / "out")
