@@ -20,6 +20,7 @@ _STANDARD_ARGUMENTS = {
     "labels": "losses are made in training, see plume_embed.training.objective",
     "token_type_ids": "leave it out, no supported backbone has token types",
 }
+ANOTHER_SHAPE = "of another shape"  # what is wrong with a weight
 _NAMED = 3  # weights in a message
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 
@@ -73,7 +74,7 @@ def weights_that_do_not_fit(report: dict[str, Any], ignore_mismatched_sizes: boo
     """Name of a weight -> what is wrong with it, of what transformers reports of a loading."""
     kinds = {"missing_keys": "missing", "unexpected_keys": "not of this model"}
     if not ignore_mismatched_sizes:
-        kinds["mismatched_keys"] = "of another shape"
+        kinds["mismatched_keys"] = ANOTHER_SHAPE
     return {
         key if isinstance(key, str) else key[0]: kind for keys, kind in kinds.items() for key in sorted(report[keys])
     }
@@ -132,6 +133,7 @@ def refuse_pickled_weights(model: str | Path, subfolder: str = "") -> None:
 
 
 __all__ = [
+    "ANOTHER_SHAPE",
     "check_number_of_layers",
     "check_tensors",
     "documented_signature",

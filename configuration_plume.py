@@ -4,9 +4,12 @@
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig, PreTrainedConfig
 
 from .families_plume import check_backbone, make_backbone_config
+
+_TOKEN_FIELDS = ("anchor_token_id", "latent_start_token_id", "latent_end_token_id", "embedding_token_id")
 
 
 @strict
@@ -40,7 +43,8 @@ class PlumeConfig(PreTrainedConfig):
             Which prefix state steers the router: c(x), the state at the semantic anchor; z(0), the last prefix state;
             or no context.
         use_step_embedding (`bool`, defaults to `True`): Whether the router sees e(k), the embedding of the step.
-        num_step_embeddings (`int`, defaults to 32): Size of the table of step embeddings, the largest possible K.
+        num_step_embeddings (`int`, defaults to 32): Size of the table of step embeddings, the largest possible K. The
+            table is trained with the rest: of a model that has one, the size cannot be changed.
         position_mode (`"mrope"`, `"cache_length"` or `"released_training"`, defaults to `"mrope"`):
             Positions of the latent steps and the suffix, see `positions_plume.py`. `"mrope"` is the paper's
             p_slt + k. `"cache_length"` is what the released code runs at inference, so converted checkpoints carry it;
@@ -95,14 +99,21 @@ class PlumeConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict, **kwargs):
-        """A config from the values of a config.json.
+        """A config from the values of a config.json, and those that the caller of `from_pretrained` has instead.
 
         Raises:
-            ValueError: the backbone's are not there. By default it would be a Qwen2-VL of 7 billion parameters.
+            ValueError: a value that cannot work, with what to change; or the backbone's are not there. By default it
+                would be a Qwen2-VL of 7 billion parameters.
         """
         if config_dict.get("backbone_config") is None and kwargs.get("backbone_config") is None:
             raise ValueError("config.json has no backbone_config; fetch or make the model's folder again.")
-        return super().from_dict(config_dict, **kwargs)
+        try:
+            loaded = super().from_dict(config_dict, **kwargs)
+            config = loaded[0] if kwargs.get("return_unused_kwargs") else loaded
+            config.validate()  # the library sets the caller's values on a config that it has checked before
+        except (StrictDataclassClassValidationError, StrictDataclassFieldValidationError) as error:
+            raise ValueError(" ".join(str(error.__cause__).split())) from error
+        return loaded
 
     def validate_architecture(self):
         """Checks values against each other; called by `@strict` after every construction."""
@@ -112,16 +123,15 @@ class PlumeConfig(PreTrainedConfig):
                 f"vision_position_advance={self.vision_position_advance!r} is not for {family.model_type}, which has "
                 f"{', '.join(family.position_advances)}; leave it out."
             )
+        largest = self.num_step_embeddings
         for name in ("num_latent_steps", "document_latent_steps"):
             steps = getattr(self, name)
-            if steps is not None and not 0 <= steps <= self.num_step_embeddings:
-                raise ValueError(
-                    f"{name} must lie in 0..{self.num_step_embeddings}, got {steps}; "
-                    "raise num_step_embeddings for more."
-                )
+            if steps is not None and not 0 <= steps <= largest:
+                raise ValueError(f"{name} must lie in 0..{largest}, got {steps}{self._more_steps(steps)}.")
         anytime = self.anytime_steps or []
-        if anytime != sorted({*anytime}) or not all(0 <= steps <= self.num_step_embeddings for steps in anytime):
-            raise ValueError(f"anytime_steps must ascend within 0..{self.num_step_embeddings}, got {anytime}.")
+        if anytime != sorted({*anytime}) or not all(0 <= steps <= largest for steps in anytime):
+            more = self._more_steps(max(anytime))
+            raise ValueError(f"anytime_steps must ascend within 0..{largest}, got {anytime}{more}.")
         if not 1 <= self.num_experts_per_tok <= self.num_experts:
             raise ValueError(
                 f"num_experts_per_tok must lie in 1..num_experts={self.num_experts}, got {self.num_experts_per_tok}."
@@ -136,12 +146,38 @@ class PlumeConfig(PreTrainedConfig):
                 f'mlp_inner_size={self.mlp_inner_size} is for adapter_type="mlp" and at least 1; leave it out for '
                 f"adapter_type={self.adapter_type!r}."
             )
+        self.check_token_ids()
+
+    def check_token_ids(self) -> None:
+        """Checks the token ids against each other and against the rows of the token embedding.
+
+        Raises:
+            ValueError: there is no embedding for one, or the suffix does not end where the embedding is read.
+        """
         suffix = self.suffix_token_ids
+        ids = {name: [getattr(self, name)] for name in _TOKEN_FIELDS} | {"suffix_token_ids": suffix or []}
+        size = self.get_text_config().vocab_size  # also of a matrix that was resized
+        for name, given in ids.items():
+            beyond = [token_id for token_id in given if token_id is not None and not 0 <= token_id < size]
+            if beyond:
+                raise ValueError(
+                    f"The backbone has {size} token embeddings, and {name} names {beyond[0]}; take the ids from the "
+                    "model's own PlumeProcessor, or make the model again with `plume-embed init`."
+                )
         if suffix is not None and (not suffix or suffix[-1] != self.embedding_token_id):
             raise ValueError(
                 f"suffix_token_ids must end in embedding_token_id={self.embedding_token_id}, where the embedding is "
                 f"read, got {suffix}; take them from PlumeProcessor.suffix_token_ids()."
             )
+
+    def _more_steps(self, wanted: int) -> str:
+        """What to do for more steps than there are embeddings of. They are weights: a trained model has no further."""
+        if wanted <= self.num_step_embeddings:
+            return ""
+        return (
+            f": there are num_step_embeddings={self.num_step_embeddings}. For more, make a new model with `plume-embed "
+            f"init BACKBONE OUT --set num_step_embeddings={wanted}`, and train it"
+        )
 
     def get_text_config(self, *args, **kwargs) -> PreTrainedConfig:
         """Config of the backbone's language model, where libraries look for the hidden size and the vocabulary."""

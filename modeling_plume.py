@@ -26,6 +26,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .adapter_plume import TENSOR_FIELDS, PlumeAdapter, PlumeExperts
 from .arguments_plume import (
+    ANOTHER_SHAPE,
     check_number_of_layers,
     check_tensors,
     documented_signature,
@@ -90,6 +91,7 @@ class PlumeModel(PreTrainedModel):
 
     def __init__(self, config: PlumeConfig):
         super().__init__(config)
+        config.validate()  # it may have been changed since it was made
         self.backbone = self.family.build(config.backbone_config)
         self.adapter = PlumeAdapter(config)
         text = config.get_text_config()
@@ -110,10 +112,11 @@ class PlumeModel(PreTrainedModel):
         """Loads a model from safetensors files, all of it: where a weight is missing, transformers would draw it.
 
         Where the caller asks for another adapter (`adapter_type="none"`), its weights need not be those of the files.
+        `num_step_embeddings` makes no other adapter of it: the table of the files is taken, or none.
 
         Raises:
-            ValueError: weights are damaged, missing, left over or of another shape; or they are pickles (.bin, .pt),
-                with the reason and the remedy.
+            ValueError: a value that cannot work; or weights are damaged, missing, left over or of another shape; or
+                they are pickles (.bin, .pt), with the reason and the remedy.
         """
         if use_safetensors is False:
             raise ValueError("use_safetensors=False would load pickles, which can run any code; leave it out.")
@@ -135,7 +138,15 @@ class PlumeModel(PreTrainedModel):
         wrong = weights_that_do_not_fit(info, ignore_mismatched_sizes)
         if wrong and pretrained_model_name_or_path is not None:
             saved, _ = cls.config_class.get_config_dict(pretrained_model_name_or_path, **kwargs)
-            if any(saved.get(f, getattr(PlumeConfig, f)) != getattr(model.config, f) for f in TENSOR_FIELDS):
+            before = {field: saved.get(field, getattr(PlumeConfig, field)) for field in TENSOR_FIELDS}
+            changed = {field for field in TENSOR_FIELDS if before[field] != getattr(model.config, field)}
+            if changed == {"num_step_embeddings"} and wrong.get("adapter.step_embedding.weight") == ANOTHER_SHAPE:
+                raise ValueError(
+                    f"num_step_embeddings={model.config.num_step_embeddings}: the model in "
+                    f"{pretrained_model_name_or_path} has {before['num_step_embeddings']} of them, trained with the "
+                    "rest. Leave it out; for more latent steps make a new model with `plume-embed init`, and train it."
+                )
+            if changed - {"num_step_embeddings"}:
                 wrong = {name: kind for name, kind in wrong.items() if not name.startswith("adapter.")}
         refuse_weights(wrong, pretrained_model_name_or_path)
         return (model, info) if output_loading_info else model
@@ -447,6 +458,7 @@ class PlumeModel(PreTrainedModel):
                 f"forward takes no {', '.join(unknown)}: the media of {self.family.model_type} are "
                 f"{', '.join(self.family.media_arguments)}; {batch}."
             )
+        config.check_token_ids()
         unset = [n for n in ("anchor_token_id", "latent_start_token_id") if getattr(config, n) is None]
         if unset or config.suffix_token_ids is None:
             raise ValueError(

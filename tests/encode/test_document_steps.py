@@ -172,3 +172,17 @@ def test_going_on_from_such_a_model_keeps_it_or_says_so(folder):
         assert model_of_folder(recipe).config.document_latent_steps == steps
     with pytest.raises(ValueError, match="embeds documents with 0 latent steps: go on with"):
         model_of_folder(load_recipe(HOPS, [*where, "target_rollout=true"]))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("num_experts_per_tok: 0", r"num_experts_per_tok must lie in 1\.\.num_experts=4, got 0"),
+        ("num_step_embeddings: 64", "num_step_embeddings=64: .* init"),
+        ("num_step_embeddings: 2", r"num_latent_steps must lie in 0\.\.2"),
+    ],
+)
+def test_going_on_with_a_value_that_cannot_be_saved_is_refused_before_the_training(folder, values, words):
+    settings = ["task=pairs", f"model.path={folder}", "output_dir=runs/a", "target_rollout=false"]
+    with pytest.raises(ValueError, match=words):
+        model_of_folder(load_recipe(HOPS, [*settings, f"model.plume={{{values}}}"]))

@@ -28,7 +28,10 @@ def test_a_wrong_type_or_an_unknown_choice_is_refused(settings):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"num_latent_steps": 33}, r"0\.\.32, got 33"),
+        ({"num_latent_steps": 33}, r"0\.\.32, got 33: .*init BACKBONE OUT --set num_step_embeddings=33"),
+        ({"num_latent_steps": -1}, r"0\.\.32, got -1"),
+        ({"anytime_steps": [33]}, "init BACKBONE OUT --set num_step_embeddings=33"),
+        ({"anchor_token_id": 200_000}, "has 152064 token embeddings, and anchor_token_id names 200000"),
         ({"num_experts_per_tok": 5}, r"1\.\.num_experts=4, got 5"),
         ({"adapter_dropout": 1.0}, "adapter_dropout"),
         ({"suffix_token_ids": [1, 2], "embedding_token_id": 3}, "must end in embedding_token_id=3"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -77,6 +78,81 @@ def test_another_adapter_may_be_asked_for_in_every_way_of_loading(released_model
         AutoModel.from_pretrained(released_model_dir, trust_remote_code=True, adapter_type="none"),
     ):
         assert model.adapter.adapter_type == "none"
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"num_experts_per_tok": 0}, r"num_experts_per_tok must lie in 1\.\.num_experts=4, got 0"),
+        ({"num_experts_per_tok": 9}, "num_experts_per_tok must lie in"),
+        ({"suffix_token_ids": [1, 2]}, "suffix_token_ids must end in embedding_token_id"),
+        ({"suffix_token_ids": []}, "suffix_token_ids must end in embedding_token_id"),
+        ({"document_latent_steps": 99}, r"document_latent_steps must lie in 0\.\.32, got 99"),
+        ({"anytime_steps": [4, 2]}, "anytime_steps must ascend"),
+        ({"num_latent_steps": 40}, r"num_latent_steps must lie in 0\.\.32, got 40"),
+        ({"adapter_dropout": 1.5}, "adapter_dropout in"),
+        ({"num_latent_steps": "8"}, "'num_latent_steps' expected int, got str"),
+    ],
+    ids=str,
+)
+def test_values_given_while_loading_are_checked_as_those_of_a_new_config_are(released_model_dir, values, words):
+    loads = [
+        partial(PlumeConfig.from_pretrained, **values),
+        partial(PlumeConfig.from_pretrained, return_unused_kwargs=True, **values),
+        partial(PlumeModel.from_pretrained, **values),
+        partial(AutoModel.from_pretrained, trust_remote_code=True, **values),
+    ]
+    for load in loads:
+        # The class of the remote code is another one, and its error is a ValueError all the same.
+        with pytest.raises(ValueError, match=words) as error:
+            load(released_model_dir)
+        assert "\n" not in str(error.value)
+
+
+def test_a_config_that_was_changed_is_checked_when_a_model_is_made_of_it(released_model_dir):
+    config = PlumeConfig.from_pretrained(released_model_dir)
+    config.num_experts_per_tok = 9
+    for make in (PlumeModel, partial(PlumeModel.from_pretrained, released_model_dir, config=config)):
+        with pytest.raises((StrictDataclassError, ValueError), match="num_experts_per_tok must lie in"):
+            make(config=config) if make is PlumeModel else make()
+
+
+def test_the_table_of_steps_of_a_trained_adapter_is_never_drawn_anew(released_model_dir, tmp_path):
+    for count in (16, 64):
+        with pytest.raises(ValueError, match=rf"num_step_embeddings={count}: .* has 32 of them.*plume-embed init"):
+            PlumeModel.from_pretrained(released_model_dir, num_step_embeddings=count)
+    # Where there is no such table, there is nothing to draw.
+    PlumeModel.from_pretrained(released_model_dir, adapter_type="none").save_pretrained(tmp_path)
+    batch = batch_of(released_model_dir)
+    plain, wide = (PlumeModel.from_pretrained(tmp_path, **more) for more in ({}, {"num_step_embeddings": 64}))
+    assert torch.equal(plain(**batch).embeddings, wide(**batch).embeddings)
+    assert wide(**batch, num_latent_steps=40).embeddings.isfinite().all()
+
+
+def test_token_ids_that_the_model_has_no_embedding_for_are_refused(released_model_dir):
+    model, batch = PlumeModel.from_pretrained(released_model_dir), batch_of(released_model_dir)
+    plain, rows, suffix = (
+        model(**batch).embeddings,
+        model.config.get_text_config().vocab_size,
+        model.config.suffix_token_ids,
+    )
+    for values in (
+        {"suffix_token_ids": [rows, suffix[-1]]},
+        {"suffix_token_ids": [-1, suffix[-1]]},
+        {"anchor_token_id": rows},
+    ):
+        with pytest.raises(ValueError, match=rf"has {rows} token embeddings, and .*{next(iter(values))}"):
+            PlumeModel.from_pretrained(released_model_dir, **values)
+    model.config.suffix_token_ids = [rows, suffix[-1]]
+    with pytest.raises(ValueError, match=f"has {rows} token embeddings, and suffix_token_ids names {rows}"):
+        model(**batch)
+    model.config.suffix_token_ids = [suffix[-1], 1]
+    with pytest.raises(ValueError, match="suffix_token_ids must end in embedding_token_id"):
+        model(**batch)
+    # A matrix that was made larger has an embedding for it: the config says its size.
+    model.resize_token_embeddings(rows + 1)
+    model.config.suffix_token_ids = [rows, suffix[-1]]
+    assert not torch.allclose(model(**batch).embeddings, plain, atol=1e-3)
 
 
 @pytest.mark.parametrize(
