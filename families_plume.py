@@ -20,6 +20,8 @@ MEDIA_ARGUMENTS = tuple(dict.fromkeys(name for family in FAMILIES.values() for n
 
 # Kinds of layers whose state is keys and values, one entry a position: what a rollout appends to.
 _CACHED_LAYERS = {"full_attention", "sliding_attention"}
+# Kinds of rotary positions whose frequencies the library chooses anew by the longest position of every pass.
+_ROPE_BY_LENGTH = {"dynamic", "longrope"}
 
 
 def backbone_family(model_type: str) -> BackboneFamily:
@@ -43,9 +45,11 @@ def check_backbone(config: PreTrainedConfig) -> BackboneFamily:
     """The family of a backbone's config, once it is sure that a rollout can run over it.
 
     Raises:
-        ValueError: the backbone is not supported, or its layers keep another state than keys and values.
+        ValueError: the backbone is not supported, its layers keep another state than keys and values, or its rotary
+            positions depend on the longest row of a batch.
     """
-    layer_types = config.get_text_config().to_dict().get("layer_types") or ()
+    text = config.get_text_config().to_dict()
+    layer_types = text.get("layer_types") or ()
     others = sorted(set(layer_types) - _CACHED_LAYERS)
     if others:
         raise ValueError(
@@ -53,7 +57,17 @@ def check_backbone(config: PreTrainedConfig) -> BackboneFamily:
             "and values, over which no latent step can be run. Use a backbone whose layers all attend, "
             f"one of {', '.join(SUPPORTED_BACKBONES)}."
         )
-    return backbone_family(config.model_type)
+    family = backbone_family(config.model_type)
+    rope = text.get("rope_parameters") or {}  # one for all layers, or one for each type of layer
+    rope_types = {one.get("rope_type") for one in (rope, *rope.values()) if isinstance(one, dict)}
+    by_length = sorted(rope_types & _ROPE_BY_LENGTH)
+    if by_length:
+        raise ValueError(
+            f"Backbone {config.model_type!r} has rotary positions of type {by_length[0]}: their frequencies depend on "
+            "the longest row of a batch, and with them the vectors of all its rows. Use a backbone with another "
+            "rope_type, such as default or yarn."
+        )
+    return family
 
 
 __all__ = [

@@ -72,6 +72,30 @@ def test_layers_with_another_state_than_keys_and_values_are_refused_by_name(mode
         PlumeConfig(backbone_config={"model_type": model_type})
 
 
+LONG = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rope_type": "dynamic", "factor": 4.0},
+        {"rope_type": "longrope", "factor": 4.0, "original_max_position_embeddings": 64} | LONG,
+    ],
+    ids=lambda settings: settings["rope_type"],
+)
+@pytest.mark.parametrize("name", ["fast_vlm", "qwen3_vl"])
+def test_rotary_frequencies_that_depend_on_the_longest_row_are_refused_by_name(name, settings):
+    def with_rope(values: dict) -> dict:
+        config = config_of(name)
+        rope = (config["text_config"].get("rope_parameters") or {"rope_theta": 1e4}) | values
+        return config | {"text_config": config["text_config"] | {"rope_parameters": rope}}
+
+    with pytest.raises(StrictDataclassError, match=f"'{name}' has rotary positions of type {settings['rope_type']}: "):
+        PlumeConfig(backbone_config=with_rope(settings))
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    assert PlumeConfig(backbone_config=with_rope(yarn)).backbone_config.model_type == name
+
+
 def test_the_documented_family_is_the_file():
     page = (ROOT / "docs" / "backbones.md").read_text()
     (name, shown) = re.search(r"<!-- file: (\w+\.py) -->\n```py\n(.*?)```\n<!-- end -->", page, re.DOTALL).groups()
