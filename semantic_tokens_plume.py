@@ -90,6 +90,7 @@ class PlumeFastVlmModel(FastVlmModel):
         if config.semantic_classes:
             self.multi_modal_projector = SemanticProjector(config)
             self.post_init()
+        self.vision_tower.eval()  # a new module is in training mode
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)

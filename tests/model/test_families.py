@@ -1,11 +1,12 @@
 """Every family of backbones: positions, batches, a reference without cache, the engine, gradients, files."""
 
+import copy
 import inspect
 import random
 
 import pytest
 import torch
-from common import random_item
+from common import random_image, random_item
 from families import BACKBONES, NAMES, Tiny, library_positions, naive_embedding, tiny
 from PIL import Image
 from transformers import Qwen2_5_VLModel
@@ -126,6 +127,14 @@ def test_gradients_of_a_batch_equal_those_of_its_rows_one_by_one(any_tiny):
         torch.testing.assert_close(
             gradient / scale, one_by_one[name] / scale, msg=lambda m, n=name: f"{n}: {m}", **TOLERANCE
         )
+
+
+def test_a_picture_of_a_new_model_does_not_depend_on_the_others_of_its_batch(any_tiny):
+    rng = random.Random(5)
+    model = PlumeModel(copy.deepcopy(any_tiny.model.config))  # neither train() nor eval() has been called
+    items = [{"image": random_image(rng)} for _ in range(3)]
+    alone = torch.cat([model(**any_tiny.processor([item])).embeddings for item in items])
+    torch.testing.assert_close(model(**any_tiny.processor(items)).embeddings, alone, **TOLERANCE)
 
 
 def test_media_of_another_family_are_refused_by_name(any_tiny):
