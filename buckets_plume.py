@@ -67,7 +67,11 @@ class RolloutInputs:
 
 @dataclass(frozen=True)
 class BucketKey:
-    """What one set of buffers serves: up to `batch` rows and `length` prefix slots, with all else equal."""
+    """What one set of buffers serves: up to `batch` rows and `length` prefix slots, with all else equal.
+
+    The shapes are in it, because a model may lose layers between two calls: `hidden_size` is D, and `cached` has the
+    key heads and their size d of each layer's keys and values.
+    """
 
     batch: int
     length: int
@@ -76,11 +80,14 @@ class BucketKey:
     position_mode: str
     device: torch.device
     dtype: torch.dtype
+    hidden_size: int
+    cached: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, prefix: "PlumePrefix", num_steps: int, config: "PlumeConfig") -> "BucketKey":
         batch, length = prefix.attention_mask.shape
-        keys = prefix.cache.layers[0].keys
+        layers = prefix.cache.layers
+        keys = layers[0].keys
         return cls(
             batch=round_batch(batch),
             length=round_length(length),
@@ -89,6 +96,8 @@ class BucketKey:
             position_mode=config.position_mode,
             device=keys.device,
             dtype=keys.dtype,
+            hidden_size=prefix.z0.shape[1],
+            cached=tuple((like.shape[1], like.shape[3]) for layer in layers for like in (layer.keys, layer.values)),
         )
 
     @property

@@ -561,7 +561,7 @@ def test_a_hook_on_a_layer_is_handed_the_layer_itself_by_the_reference_alone(mod
     assert all(module is layer for module in modules) == (implementation == "reference")
 
 
-GRAPH_KEY = BucketKey(1, 64, 8, (1,), "mrope", torch.device("cuda"), torch.float32)
+GRAPH_KEY = BucketKey(1, 64, 8, (1,), "mrope", torch.device("cuda"), torch.float32, 64, ((2, 16), (2, 16)))
 
 
 @pytest.mark.parametrize("where", ["layer", "mlp", "norm", "adapter", "router"])
