@@ -55,6 +55,10 @@ _CHAT_ARGUMENTS = frozenset(
 )
 # Arguments of `from_pretrained` that say where the config beside the processor lies, and how it is fetched.
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+# Attributes that others of a processor are made from.
+_FIXED = frozenset({"tokenizer", "backbone_type"})
+# Settings that are whole numbers, and the least value of each.
+_LEAST = {"max_frames": 1, "max_image_pixels": 1, "page_words": 0}
 _TOKEN_ARGUMENTS = ("input_ids", "attention_mask", "position_ids")
 _TEXT_ARGUMENTS = ("truncation", "max_length", "padding", "padding_side", "return_tensors")
 
@@ -125,10 +129,10 @@ class PlumeProcessor(ProcessorMixin):
         self.num_frames = 8 if num_frames is None and fps is None else num_frames
         self.fps = fps
         self.frames_fps = frames_fps
-        self._check_sampling()
         self.max_frames = max_frames
         self.max_image_pixels = max_image_pixels
         self.page_words = page_words
+        self._check_settings()
         super().__init__(
             image_processor,
             tokenizer,
@@ -207,28 +211,49 @@ class PlumeProcessor(ProcessorMixin):
 
     @max_length.setter
     def max_length(self, value: int) -> None:
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"max_length must be a positive whole number, got {value!r}.")
-        self.tokenizer.model_max_length = value
+        _check_whole("max_length", value, least=1)
+        self.tokenizer.model_max_length = int(value)
 
-    def _check_sampling(self) -> None:
-        """Refuses settings of films that contradict each other; they can be changed at any time."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets a setting, and refuses what the prompt and the token ids were made with: they would stay as they are.
+
+        Raises:
+            ValueError: it is another tokenizer or another backbone.
+        """
+        if name in _FIXED and vars(self).get(name, value) != value:
+            raise ValueError(
+                f"The {name} of a processor cannot be changed: its prompt and its token ids are made with it. Make "
+                "another processor: PlumeProcessor(image_processor, tokenizer, video_processor, ...)."
+            )
+        super().__setattr__(name, value)
+
+    def _check_settings(self) -> None:
+        """Refuses settings of the wrong kind, and those of films that contradict each other; they can be changed at any
+        time."""
+        for name, least in _LEAST.items():
+            _check_whole(name, getattr(self, name), least)
+        if not isinstance(self.blank_image_for_text, bool):
+            raise ValueError(f"blank_image_for_text must be True or False, got {self.blank_image_for_text!r}.")
         num_frames, fps = self.num_frames, self.fps
         if (num_frames is None) == (fps is None):
             raise ValueError(
                 f"A film is sampled by num_frames or by fps, got num_frames={num_frames} and fps={fps}; set "
                 "one of them to None."
             )
-        if not all(0 < value < math.inf for value in (num_frames, fps, self.frames_fps) if value is not None):
-            shown = f"{num_frames}, {fps}, {self.frames_fps}"
-            raise ValueError(f"num_frames, fps and frames_fps must be numbers above 0, got {shown}.")
+        rates = {"num_frames": num_frames, "fps": fps}
+        rates = {name: value for name, value in rates.items() if value is not None} | {"frames_fps": self.frames_fps}
+        if not all(_is_rate(name, value) for name, value in rates.items()):
+            shown = ", ".join(f"{name}={value!r}" for name, value in rates.items())
+            raise ValueError(
+                f"num_frames must be a whole number above 0, fps and frames_fps must be numbers above 0, got {shown}."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"max_length": self.max_length}
 
     def save_pretrained(self, save_directory, push_to_hub: bool = False, **kwargs):
         """Saves the processor, its code, and the files that make the folder load in sentence-transformers."""
-        self._check_sampling()  # what is saved can be loaded
+        self._check_settings()  # what is saved can be loaded
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         write_sentence_transformers_files(folder)
@@ -352,6 +377,7 @@ class PlumeProcessor(ProcessorMixin):
         """A batch of conversations; `is_in_order` where no library has sorted them, so that errors can give indices."""
         if not conversations:
             raise ValueError("The batch is empty.")
+        self._check_settings()
         indices = range(len(conversations)) if is_in_order else [None] * len(conversations)
         rows, tensors, spans = [], defaultdict(list), []
         for index, conversation in zip(indices, conversations, strict=True):
@@ -407,7 +433,6 @@ class PlumeProcessor(ProcessorMixin):
                 f"{' and '.join(sampling)} cannot be asked for here: the frames that you chose are all used; hand over "
                 "a path, or choose the frames."
             )
-        self._check_sampling()
         sampling = sampling or {"num_frames": self.num_frames, "fps": self.fps}
         num_frames, fps = sampling.get("num_frames"), sampling.get("fps")
         frames, times = load_video(video, num_frames, self.max_frames, self.max_image_pixels, fps)
@@ -581,6 +606,11 @@ def _sampling(videos_kwargs: dict) -> tuple[dict, dict]:
         )
     kept_back = ("num_frames", "fps", "video_metadata")
     return sampling, {name: value for name, value in videos_kwargs.items() if name not in kept_back}
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
 
 
 def _is_rate(name: str, value: Any) -> bool:

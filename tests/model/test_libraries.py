@@ -235,7 +235,7 @@ def test_a_limit_asked_for_at_loading_holds(released_model_dir):
 
 @pytest.mark.parametrize("value", [0, -1, None, "512", 1.5])
 def test_a_limit_that_is_none_is_refused(processor, value):
-    with pytest.raises(ValueError, match="max_length must be a positive whole number"):
+    with pytest.raises(ValueError, match="max_length must be a whole number of at least 1"):
         processor.max_length = value
 
 

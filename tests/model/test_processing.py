@@ -6,7 +6,9 @@ import json
 import shutil
 import struct
 from collections import UserDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -572,6 +574,60 @@ def test_a_tokenizer_without_plumes_tokens_is_refused(processor):
     bare = train_tokenizer(["some words"], 400, more_tokens=())
     with pytest.raises(ValueError, match="lacks <gen_emb>, <disc_emb>, <bot>, <eot>, <ct>; add them with `plume-embed"):
         PlumeProcessor(processor.image_processor, bare, processor.video_processor)
+
+
+def test_another_tokenizer_or_backbone_is_refused_once_a_processor_is_made(released_model_dir):
+    made = PlumeProcessor.from_pretrained(released_model_dir)
+    before, other = made(["a red bicycle"]), copy.deepcopy(made.tokenizer)
+    other.add_tokens(["red bicycle"])
+    for name, value in (("tokenizer", other), ("backbone_type", "qwen3_vl")):
+        with pytest.raises(ValueError, match=f"{name} of a processor cannot be changed.*PlumeProcessor\\("):
+            setattr(made, name, value)
+    assert equal(made(["a red bicycle"]), before)
+    made.tokenizer = made.tokenizer
+    parts = (made.image_processor, other, made.video_processor)
+    new = PlumeProcessor(*parts, chat_template=made.chat_template, blank_image_for_text=made.blank_image_for_text)
+    assert new(["a red bicycle"])["input_ids"].shape[1] < before["input_ids"].shape[1]
+    assert equal(copy.deepcopy(new)(["a red bicycle"]), new(["a red bicycle"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_frames": 4.0}, "num_frames must be a whole number above 0, .* got num_frames=4.0"),
+        ({"num_frames": 2.5}, "num_frames must be a whole number"),
+        ({"num_frames": True}, "num_frames must be a whole number"),
+        ({"num_frames": "8"}, "num_frames must be a whole number"),
+        ({"num_frames": None, "fps": "2"}, "fps and frames_fps must be numbers above 0, got .*fps='2'"),
+        ({"num_frames": None, "fps": True}, "must be numbers above 0"),
+        ({"frames_fps": "2"}, "must be numbers above 0"),
+        ({"frames_fps": None}, "must be numbers above 0"),
+        ({"max_frames": "8"}, "max_frames must be a whole number of at least 1, got '8'"),
+        ({"max_frames": 0}, "max_frames must be a whole number of at least 1, got 0"),
+        ({"max_image_pixels": "big"}, "max_image_pixels must be a whole number of at least 1, got 'big'"),
+        ({"page_words": -1}, "page_words must be a whole number of at least 0, got -1"),
+        ({"page_words": 2.5}, "page_words must be a whole number"),
+        ({"max_length": True}, "max_length must be a whole number of at least 1, got True"),
+        ({"blank_image_for_text": "no"}, "blank_image_for_text must be True or False, got 'no'"),
+    ],
+    ids=str,
+)
+def test_a_setting_of_the_wrong_kind_is_refused_by_its_own_name(released_model_dir, tmp_path, settings, words):
+    with pytest.raises(ValueError, match=words):
+        PlumeProcessor.from_pretrained(released_model_dir, **settings)
+    made = PlumeProcessor.from_pretrained(released_model_dir)
+
+    def set_and(use: Callable, *arguments: Any) -> None:
+        for name, value in settings.items():
+            setattr(made, name, value)
+        use(*arguments)
+
+    with pytest.raises(ValueError, match=words) as error:
+        set_and(made, [{"video": tmp_path / "film.mp4"}])
+    assert not isinstance(error.value, made.item_error)  # no item is blamed for it
+    with pytest.raises(ValueError, match=words):
+        set_and(made.save_pretrained, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
 
 
 def disagreeing(folder: Path) -> Path:
