@@ -18,6 +18,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 
 from evaluation.miniature.sources.packages import fetch
+from plume_embed.atomic import replacing, write_text
 from plume_embed.command import run_command
 
 from .sources import FOLDERS, STAMPS
@@ -49,7 +50,7 @@ def build(out: Path, cache: Path = Path(".data/packages")) -> Path:
     described = [classes.index_to_description(index) for index in range(1000)]
     content["imagenet_names"] = sorted({name for names in described for name in names.split(", ")})
     file = out / "photos.json"
-    file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")  # its bytes are part of the digest
     return file
 
 
@@ -88,7 +89,8 @@ def _write(picture: Image.Image, path: Path) -> None:
     picture = picture.convert("RGB")
     picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with replacing(path) as partial:
+        picture.save(partial)
 
 
 def main(

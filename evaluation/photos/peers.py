@@ -22,6 +22,7 @@ import torch.nn.functional as F
 import typer
 from PIL import Image
 
+from plume_embed.atomic import replacing
 from plume_embed.command import run_command
 from training.plume_small.data import class_texts
 from training.plume_small.sources import teacher_folder
@@ -50,7 +51,9 @@ def write_peers(data: Path) -> list[Path]:
     for name, vectors in peers.items():
         files.append(data / "peers" / f"{name}.npz")
         keys = [*(f"text: {text}" for text in texts), *(f"image: {file}" for file in pictures)]
-        np.savez(files[-1], keys=keys, vectors=torch.cat((text_vectors, F.normalize(vectors, dim=-1))).numpy())
+        both = torch.cat((text_vectors, F.normalize(vectors, dim=-1))).numpy()
+        with replacing(files[-1]) as partial:
+            np.savez(partial, keys=keys, vectors=both)
     return files
 
 

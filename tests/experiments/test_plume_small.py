@@ -1,6 +1,7 @@
 """What plume-small is trained with: the fast prefix, stages that survive a kill, texts, and pictures without pixels."""
 
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,16 +18,19 @@ from torch import nn
 from plume_embed.evaluation.photos.benchmark import RankingTask
 from plume_embed.training.log import read_log
 from training.plume_small import compare
+from training.plume_small import scenes as scenes_module
 from training.plume_small import teacher as teacher_module
+from training.plume_small import train as train_module
 from training.plume_small.compare import Side, markdown, scores, sides, summary
 from training.plume_small.data import Data
 from training.plume_small.fast_forward import Prompt, embed
 from training.plume_small.pictures import PLACES, PseudoPictures, Scenes, _rectangles
 from training.plume_small.scenes import Scene, make_ground
-from training.plume_small.stages import Stage, contrast_loss, load_finished, run_stage
+from training.plume_small.stages import Stage, contrast_loss, load_finished, origin_of, run_stage
 from training.plume_small.teacher import cached_vectors, reduction
 from training.plume_small.texts import common_nouns, read_synsets, with_article
 from training.plume_small.tower import ARCHITECTURE, timm_state
+from training.plume_small.train import CHAINS
 from training.plume_small.words import Words, class_mixtures, distillation_loss
 
 
@@ -141,6 +145,82 @@ def test_a_state_of_other_settings_is_refused(tmp_path):
             call(other, {"m": linear}, tmp_path)
 
 
+def test_a_state_of_other_data_of_other_stages_before_it_or_of_before_they_were_noted_is_refused(tmp_path):
+    linear, make = _line()
+    origin, other_data = origin_of("data", [STAGE]), origin_of("other data", [STAGE])
+    other_stage = origin_of("data", [replace(STAGE, steps=46)])
+    assert len({origin, other_data, other_stage, origin_of("data", [])}) == 4
+    last, state_file = replace(STAGE, name="last"), tmp_path / "state.pt"
+    run_stage(last, {"m": linear}, make, tmp_path, 3, origin=origin)
+    assert load_finished(last, {"m": linear}, tmp_path, origin)
+    for other in (other_data, other_stage):
+        with pytest.raises(ValueError, match="state.pt is of other data, or comes behind stages with other settings"):
+            load_finished(last, {"m": linear}, tmp_path, other)
+        with pytest.raises(ValueError, match="remove its folder to train the stage anew"):
+            run_stage(last, {"m": linear}, make, tmp_path, 3, origin=other)
+    older = torch.load(state_file, weights_only=True)
+    del older["origin"]
+    torch.save(older, state_file)
+    with pytest.raises(ValueError, match="older than the note of what a stage was trained on; remove its folder"):
+        load_finished(last, {"m": linear}, tmp_path, origin)
+
+
+def _short(stage: Stage) -> Stage:
+    return replace(stage, steps=2)
+
+
+@pytest.fixture
+def small_training(tmp_path, monkeypatch):
+    """`train` over a linear layer, with data that are one number: the stages are real, and so is what they leave."""
+    monkeypatch.setattr(train_module, "CHAINS", {"single": tuple(map(_short, CHAINS["single"]))})
+    monkeypatch.setattr(train_module, "teacher_folder", lambda: None)
+    monkeypatch.setattr(train_module, "make_tokenizer", lambda folder: None)
+    monkeypatch.setattr(train_module, "make_processor", lambda tokenizer: None)
+    monkeypatch.setattr(train_module, "make_model", lambda processor, seed, **settings: _line()[0])
+    monkeypatch.setattr(train_module, "load_state", lambda: None)
+    monkeypatch.setattr(train_module, "take_over", lambda *given: None)
+    data = SimpleNamespace(words=None, table=None)
+    monkeypatch.setattr(train_module, "prepare", lambda work: data)
+
+    class LineBatches:
+        def __init__(self, data, model, processor, seed):
+            self.model = model
+
+        def make(self, stage):
+            def vectors(kind, step, num_latent_steps):
+                x, y = torch.randn(2, 8, 4, generator=torch.Generator().manual_seed(step))
+                return F.normalize(self.model(x), dim=-1), F.normalize(y, dim=-1)
+
+            return vectors
+
+        def validate(self, num_latent_steps):
+            return {}
+
+    monkeypatch.setattr(train_module, "Batches", LineBatches)
+    (tmp_path / "data.pt").write_bytes(b"data")
+    return lambda: train_module.train(0, "single", tmp_path)[0].weight
+
+
+def test_a_finished_model_is_not_taken_for_one_of_other_data_or_other_stages(small_training, tmp_path, monkeypatch):
+    first = small_training()
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "prepare", lambda work: pytest.fail("it has ended"))
+        assert torch.equal(small_training(), first)
+    (tmp_path / "data.pt").write_bytes(b"other data")
+    with pytest.raises(ValueError, match=r"single/state.pt is of other data, or comes behind stages with other"):
+        small_training()
+    (tmp_path / "data.pt").write_bytes(b"data")
+    chain = train_module.CHAINS["single"]
+    monkeypatch.setitem(train_module.CHAINS, "single", (*chain[:2], replace(chain[2], learning_rate=0.1), chain[3]))
+    with pytest.raises(ValueError, match=r"single/state.pt is of other data, or comes behind stages with other"):
+        small_training()
+    shutil.rmtree(tmp_path / "seed-0" / "single")
+    with pytest.raises(ValueError, match=r"base/state.pt is of a stage with other settings"):
+        small_training()
+    shutil.rmtree(tmp_path / "seed-0" / "base")
+    assert not torch.equal(small_training(), first)
+
+
 def test_the_rate_rises_and_falls_and_k_grows():
     stage = Stage("s", 300, 1.0, {"a": 1}, num_latent_steps=((0, (1,)), (50, (2,)), (150, (0, 8))))
     assert [stage.latent_steps(0, step) for step in (0, 49, 50, 149)] == [1, 1, 2, 2]
@@ -214,9 +294,11 @@ def test_the_teachers_vectors_are_computed_once_a_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(teacher_module, "SHARD", 4)
     texts = [str(n) for n in range(10)]
     assert cached_vectors(texts, tmp_path, tmp_path / "v")[:, 0].tolist() == list(range(10))
-    (tmp_path / "v" / "0000004.npy").unlink()
+    next((tmp_path / "v").glob("0000004*")).unlink()
     assert cached_vectors(texts, tmp_path, tmp_path / "v")[:, 0].tolist() == list(range(10))
     assert asked == [4, 4, 2, 4]
+    others = [str(n) for n in range(7, 17)]
+    assert cached_vectors(others, tmp_path, tmp_path / "v")[:, 0].tolist() == list(range(7, 17))
 
 
 def test_things_lie_in_front_of_the_ground_and_the_target_is_the_mean_of_the_places():
@@ -253,6 +335,8 @@ def test_the_data_are_read_as_they_were_written(tmp_path):
     scenes = Scenes([Scene(("a cat", "cat"), ("cat",), "train")], torch.rand(1, 49, 3).half(), {"a cat": torch.rand(3)})
     data = Data(["x"], torch.rand(1, 3), ["y"], torch.rand(1, 3), torch.rand(4, 3), torch.rand(5, 3), scenes, scenes)
     data.save(tmp_path / "data.pt")
+    data.save(tmp_path / "made again.pt")
+    assert (tmp_path / "data.pt").read_bytes() == (tmp_path / "made again.pt").read_bytes(), "one digest"
     again = Data.load(tmp_path / "data.pt")
     assert (again.texts, again.names, again.train.scenes) == (["x"], ["y"], scenes.scenes)
     assert torch.equal(again.words, data.words) and torch.equal(again.test.meanings, scenes.meanings)
@@ -351,6 +435,27 @@ def test_results_of_before_runs_had_digests_are_kept_with_their_device_and_versi
     report = compare.read_report(compare.RESULTS)
     assert set(report["made"]["single, K = 0"]) == {"0", "1", "2"} == set(report["runs"]["single, K = 0"])
     assert report["made"]["single, K = 0"]["0"].keys() == {"device", "torch"}
+
+
+def test_a_shard_of_scenes_that_was_killed_while_it_was_written_is_made_again(tmp_path, monkeypatch):
+    scene = Scene(("a cat",), ("cat",), "train")
+    monkeypatch.setattr(scenes_module, "SHARD", 2)
+    monkeypatch.setattr(scenes_module, "Painter", lambda cache: SimpleNamespace(scene=lambda number: (scene, None)))
+    monkeypatch.setattr(scenes_module, "load_tower", lambda: None)
+    monkeypatch.setattr(scenes_module, "maps", lambda tower, pictures: np.zeros((2, 49, 3), np.float16))
+
+    def killed(path: Path, content: str | bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:5] if isinstance(content, bytes) else content[:5].encode())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        patch.setattr(Path, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scenes_module.make_scenes(tmp_path, 2)
+    scenes_module.make_scenes(tmp_path, 2)
+    assert scenes_module.read_scenes(tmp_path, 2)[0] == [scene, scene]
 
 
 def test_grounds_fill_the_towers_square():

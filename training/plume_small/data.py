@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from timm.data import ImageNetInfo
 
-from plume_embed.atomic import replacing
+from plume_embed.atomic import replacing, write_json
 from training.plume_small.pictures import Scenes, read_split
 from training.plume_small.scenes import Scene, make_scenes
 from training.plume_small.sources import DEFAULT_CACHE, EMOJI, WORDNET, fetch_folder, teacher_folder
@@ -61,8 +61,10 @@ class Data:
                 "captions": list(scenes.vectors),
                 "vectors": torch.stack(list(scenes.vectors.values())),
             }
-        with replacing(file) as partial:
-            torch.save(content, partial)
+        # Of a path, torch would write its name into the file, and with it a process number: the same data would have
+        # another digest each time that they are made.
+        with replacing(file) as partial, partial.open("wb") as opened:
+            torch.save(content, opened)
 
     @classmethod
     def load(cls, file: Path) -> Data:
@@ -84,16 +86,20 @@ def class_texts() -> list[str]:
 
 def prepare(work: Path, cache: Path = DEFAULT_CACHE) -> Data:
     """Makes what is missing in `work`, and reads it. It can be killed at any point."""
+    return Data.load(_made(work, cache))
+
+
+def digest_of_data(work: Path, cache: Path = DEFAULT_CACHE) -> str:
+    """SHA-256 of what [`prepare`] reads, which is made where it is missing."""
+    with _made(work, cache).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _made(work: Path, cache: Path) -> Path:
     file = work / "data.pt"
     if not file.exists():
         _make(work, cache).save(file)
-    return Data.load(file)
-
-
-def digest_of_data(work: Path) -> str:
-    """SHA-256 of what [`prepare`] has made in `work`."""
-    with (work / "data.pt").open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file
 
 
 def _make(work: Path, cache: Path) -> Data:
@@ -102,7 +108,7 @@ def _make(work: Path, cache: Path) -> Data:
     texts_file = work / "texts.json"
     if not texts_file.exists():
         texts = make_texts(fetch_folder(WORDNET, cache), fetch_folder(EMOJI, cache), class_texts())
-        texts_file.write_text(json.dumps(texts, ensure_ascii=False))
+        write_json(texts_file, texts, indent=None)
     texts = json.loads(texts_file.read_text())
     vectors = cached_vectors(texts, teacher, work / "vectors")
     names = make_names(fetch_folder(WORDNET, cache))

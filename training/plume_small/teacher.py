@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
+
+from plume_embed.atomic import replacing
 
 SHARD = 4096
 
@@ -40,16 +44,20 @@ class Teacher:
 
 
 def cached_vectors(texts: list[str], teacher: Path, folder: Path) -> np.ndarray:
-    """Vectors [N, 384] of all texts; every `SHARD` of them is a file, so that a run killed goes on where it was."""
+    """Vectors [N, 384] of all texts; every `SHARD` of them is a file, so that a run killed goes on where it was.
+
+    The file's name has a digest of its texts: vectors of other texts are never taken for theirs.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model, shards = None, []
     for start in range(0, len(texts), SHARD):
-        file = folder / f"{start:07d}.npy"
+        shard = texts[start : start + SHARD]
+        digest = hashlib.sha256(json.dumps(shard).encode()).hexdigest()[:16]
+        file = folder / f"{start:07d}-{digest}.npy"
         if not file.exists():
             model = model or Teacher(teacher)
-            partial = file.with_suffix(".part.npy")
-            np.save(partial, model.encode(texts[start : start + SHARD]).astype(np.float16))
-            partial.rename(file)
+            with replacing(file) as partial:
+                np.save(partial, model.encode(shard).astype(np.float16))
         shards.append(np.load(file).astype(np.float32))
     return np.concatenate(shards)
 

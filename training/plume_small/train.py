@@ -19,11 +19,11 @@ import typer
 from plume_embed.command import run_command
 from plume_embed.model.modeling_plume import PlumeModel
 from plume_embed.model.processing_plume import PlumeProcessor
-from training.plume_small.data import Data, prepare
+from training.plume_small.data import Data, digest_of_data, prepare
 from training.plume_small.fast_forward import Prompt, embed
 from training.plume_small.pictures import PseudoPictures
 from training.plume_small.sources import teacher_folder
-from training.plume_small.stages import Stage, load_finished, run_stage
+from training.plume_small.stages import Stage, load_finished, origin_of, run_stage
 from training.plume_small.student import make_model, make_processor, make_tokenizer, take_over
 from training.plume_small.tower import load_state
 from training.plume_small.words import BATCH, PICTURES, Words, class_mixtures
@@ -147,7 +147,7 @@ def train(seed: int, chain: str = SHIPPED, work: Path = WORK, device: str = "cpu
         The trained model, on the device, and its processor.
 
     Raises:
-        ValueError: there is no such chain.
+        ValueError: there is no such chain, or what `work` holds of a stage is of other data or other stages.
     """
     if chain not in CHAINS:
         raise ValueError(f"--chain is one of {', '.join(CHAINS)}, got {chain!r}.")
@@ -158,13 +158,16 @@ def train(seed: int, chain: str = SHIPPED, work: Path = WORK, device: str = "cpu
         settings |= {"anytime_steps": list(numbers), "document_latent_steps": min(numbers)}
     processor = make_processor(make_tokenizer(teacher_folder()))
     model = make_model(processor, seed, **settings)
-    if not load_finished(stages[-1], {"model": model}, folder / stages[-1].name):
+    of_data = digest_of_data(work)
+    origins = [origin_of(of_data, stages[:number]) for number in range(len(stages))]
+    if not load_finished(stages[-1], {"model": model}, folder / stages[-1].name, origins[-1]):
         data = prepare(work)
         take_over(model, processor, data.words, load_state(), data.table)
         batches = Batches(data, model.to(device), processor, seed)
-        for stage in stages:
+        for stage, origin in zip(stages, origins, strict=True):
             validate = batches.validate if stage.prompt else lambda num_latent_steps: {}
-            run_stage(stage, {"model": model}, batches.make(stage), folder / stage.name, seed, validate)
+            make, where = batches.make(stage), folder / stage.name
+            run_stage(stage, {"model": model}, make, where, seed, validate, origin=origin)
     return model.to(device).eval(), processor
 
 
