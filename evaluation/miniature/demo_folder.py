@@ -124,6 +124,9 @@ def write(out: Path, size: int = 168, cache: Path = DEFAULT_CACHE) -> dict[str, 
 
     Returns:
         The number of pictures of each style.
+
+    Raises:
+        ValueError: there are other pictures than those of an earlier call.
     """
     styles_needed = (TEST_STYLE, TRAIN_STYLE, QUERY_STYLE)
     packages = [CONCEPT_PACKAGE, *(STYLE_PACKAGES[style] for style in styles_needed)]
@@ -134,10 +137,9 @@ def write(out: Path, size: int = 168, cache: Path = DEFAULT_CACHE) -> dict[str, 
     styles = assign_styles(chosen)
     pictures = out / "pictures"
     queries = out / "queries"
+    remove_earlier(out)
     for folder in (pictures, queries):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.png"):
-            old.unlink()
     records = []
     for concept in chosen:
         style, name = styles[concept.hexcode], f"{slug(concept.label)}.png"
@@ -151,6 +153,23 @@ def write(out: Path, size: int = 168, cache: Path = DEFAULT_CACHE) -> dict[str, 
     counts[QUERY_STYLE] = len(list(queries.glob("*.png")))
     (out / "NOTICE.md").write_text(notice(counts, size), encoding="utf-8")
     return counts
+
+
+def remove_earlier(out: Path) -> None:
+    """Removes the pictures that `concepts.json` of an earlier call names.
+
+    Raises:
+        ValueError: there are others, which may be somebody's own.
+    """
+    record = out / "concepts.json"
+    known = json.loads(record.read_text(encoding="utf-8")) if record.exists() else []
+    names = {concept["file"] for concept in known}
+    earlier = [file for name in ("pictures", "queries") for file in (out / name).glob("*.png")]
+    for file in earlier:
+        if file.name not in names:
+            raise ValueError(f"{file} is not of an earlier call; move it away, or give another --out.")
+    for file in earlier:
+        file.unlink()
 
 
 def main(

@@ -64,12 +64,16 @@ def training_bytes(data: Path) -> int:
 
 def main(
     data: Annotated[Path, typer.Option(help="Folder that `python -m evaluation.miniature.build` wrote.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; an earlier one is replaced.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; `train/` of an earlier call is replaced.")],
 ) -> None:
     """Pack the training data, e.g. `python -m evaluation.miniature.pack --data .data/miniature --out .data/train`."""
-    media = training_media(data)
-    shutil.rmtree(out / "train", ignore_errors=True)
-    shutil.copytree(data / "train", out / "train")
+    media, packed = training_media(data), out / "train"
+    names = {file.name for file in (data / "train").iterdir()}
+    others = sorted(file.name for file in packed.iterdir() if file.name not in names) if packed.exists() else []
+    if others:
+        raise ValueError(f"{packed} holds {others[0]!r}, which would be lost; move it away, or give another --out.")
+    shutil.rmtree(packed, ignore_errors=True)
+    shutil.copytree(data / "train", packed)
     write_media(media, out, GROUP)
     total = sum(file.stat().st_size for file in out.rglob("*.parquet"))
     typer.echo(f"{len(media)} media, {total / 1e6:.1f} MB")

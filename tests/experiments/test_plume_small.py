@@ -16,8 +16,10 @@ from PIL import Image
 from torch import nn
 
 from plume_embed.evaluation.photos.benchmark import RankingTask
-from plume_embed.training.log import read_log
+from plume_embed.hub.folders import check_replaceable
+from plume_embed.training.log import append_log, read_log
 from training.plume_small import compare
+from training.plume_small import publish as publish_module
 from training.plume_small import scenes as scenes_module
 from training.plume_small import teacher as teacher_module
 from training.plume_small import train as train_module
@@ -219,6 +221,32 @@ def test_a_finished_model_is_not_taken_for_one_of_other_data_or_other_stages(sma
         small_training()
     shutil.rmtree(tmp_path / "seed-0" / "base")
     assert not torch.equal(small_training(), first)
+
+
+def test_a_folder_with_anything_but_a_model_is_refused_before_the_training_and_a_model_is_replaced(
+    tiny, tmp_path, monkeypatch
+):
+    to = tmp_path / "Documents"
+    (to / "thesis").mkdir(parents=True)
+    monkeypatch.setattr(publish_module, "train", lambda *given: pytest.fail("hours of training"))
+    with pytest.raises(ValueError, match="is not empty, it holds thesis"):
+        publish_module.publish(0, "single", to, tmp_path)
+    (to / "thesis").rmdir()
+    for stage in CHAINS["single"]:
+        (tmp_path / "seed-0" / stage.name).mkdir(parents=True)
+        append_log(tmp_path / "seed-0" / stage.name, {"step": 100, "loss": 1.0})
+    monkeypatch.setattr(publish_module, "train", lambda *given: (tiny.model, tiny.processor))
+    monkeypatch.setattr(publish_module, "model_card", lambda model, processor: "# A model")
+    for _ in range(2):
+        publish_module.publish(0, "single", to, tmp_path)
+        (to / "removed_plume.py").symlink_to("nowhere.py")
+    (to / "removed_plume.py").unlink()
+    code = {file.name for file in to.glob("*.py")}
+    assert code == {file.name for file in publish_module.ROOT.glob("*_plume.py")}
+    assert all((to / name).resolve() == publish_module.ROOT / name for name in code)
+    assert json.loads((to / "training.json").read_text())["stages"][0]["curve"] == [{"step": 100, "loss": 1.0}]
+    assert {file.name for file in tmp_path.iterdir()} == {"Documents", "seed-0"}
+    check_replaceable(to)
 
 
 def test_the_rate_rises_and_falls_and_k_grows():

@@ -60,7 +60,12 @@ def test_a_model_embeds_as_it_was_trained(grid):
 
 def test_what_is_published_is_the_last_runs_model_with_the_roots_code_and_a_record_of_every_run(grid, tmp_path):
     runs, to = [grid.folder(row, 0) for row in ("full", "no_curriculum")], tmp_path / "published"
-    (to / "old").mkdir(parents=True)
+    (to / "thesis").mkdir(parents=True)
+    with pytest.raises(ValueError, match="is not empty, it holds thesis"):
+        publish(runs, to)
+    (to / "thesis").rmdir()
+    publish(runs[:1], to)
+    (to / "removed_plume.py").symlink_to("../../removed_plume.py")
     publish(runs, to)
     model, files = runs[-1] / "model", {file.name: file for file in to.iterdir()}
     assert set(files) == {file.name for file in model.iterdir()} | {"training.json"}

@@ -9,7 +9,7 @@ import pytest
 from plume_embed import PlumeModel
 from plume_embed.cli.main import main
 from plume_embed.hub.export import export_model
-from plume_embed.hub.folders import new_folder
+from plume_embed.hub.folders import check_replaceable, new_folder
 
 
 def names(folder: Path) -> set[str]:
@@ -102,6 +102,71 @@ def test_files_that_came_meanwhile_are_not_replaced(tmp_path: Path):
     with pytest.raises(ValueError, match="is not empty, it holds weights"):
         two_at_once()
     assert names(tmp_path) == {"weights"} and (tmp_path / "weights").read_text() == "mine"
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A folder that holds an older model, with code that is a link to a file which is gone."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "plume"}')
+    (folder / "model-00001-of-00002.safetensors").write_text("old")
+    (folder / "gone_plume.py").symlink_to("nowhere.py")
+    return folder
+
+
+def test_a_model_is_replaced_by_a_whole_one_only(model_folder: Path):
+    before = names(model_folder)
+
+    def broken() -> None:
+        with new_folder(model_folder, replaces_model=True) as folder:
+            write_model(folder)
+            assert names(model_folder) == before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert names(model_folder) == before and names(model_folder.parent) == {"model"}
+    with pytest.raises(ValueError, match="holds a model already"), new_folder(model_folder):
+        pass
+    with new_folder(model_folder, replaces_model=True) as folder:
+        write_model(folder)
+    assert names(model_folder) == {"config.json", "weights"} and names(model_folder.parent) == {"model"}
+
+
+def test_of_a_link_to_a_model_the_folder_is_replaced(model_folder: Path):
+    link = model_folder.with_name("link")
+    link.symlink_to(model_folder)
+    with new_folder(link, replaces_model=True) as folder:
+        write_model(folder)
+    assert link.is_symlink() and names(model_folder) == {"config.json", "weights"}
+    assert names(model_folder.parent) == {"model", "link"}
+
+
+@pytest.mark.parametrize("name", ["thesis/thesis.tex", "notes.txt", ".git/HEAD", "photo.png"])
+def test_a_folder_that_holds_anything_beside_a_model_is_not_replaced(name: str, model_folder: Path):
+    (model_folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (model_folder / name).write_text("years of work")
+    with pytest.raises(ValueError, match=rf"holds {name.split('/')[0]} beside a model, and would be replaced; move"):
+        check_replaceable(model_folder)
+    (model_folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="holds a model already"), new_folder(model_folder, replaces_model=True):
+        pass
+    (model_folder / "config.json").unlink()
+    with pytest.raises(ValueError, match="is not empty"):
+        check_replaceable(model_folder)
+    assert (model_folder / name).read_text() == "years of work"
+
+
+def test_what_comes_beside_a_model_meanwhile_stays(model_folder: Path):
+    def two_at_once() -> None:
+        with new_folder(model_folder, replaces_model=True) as folder:
+            write_model(folder)
+            (model_folder / "notes.txt").write_text("mine")
+
+    with pytest.raises(ValueError, match="holds notes.txt beside a model"):
+        two_at_once()
+    assert (model_folder / "notes.txt").read_text() == "mine" and names(model_folder.parent) == {"model"}
 
 
 def test_ctrl_c_in_the_middle_of_an_export_leaves_nothing_and_the_same_command_goes_on(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from evaluation.miniature.build import record, write_shards
-from evaluation.miniature.demo_folder import slug
+from evaluation.miniature.demo_folder import remove_earlier, slug
 from evaluation.miniature.sources import packages as sources
 from evaluation.miniature.sources.concepts import (
     Concept,
@@ -259,3 +259,21 @@ def test_country_flags_can_be_left_out() -> None:
 
 def test_a_file_name_is_a_plain_word() -> None:
     assert slug("jack-o-lantern") == "jack_o_lantern" and slug("T-Rex") == "t_rex"
+
+
+# The folder of the demo
+
+
+def test_the_demo_folder_loses_no_picture_that_an_earlier_call_did_not_write(tmp_path: Path) -> None:
+    for name in ("pictures/cat.png", "queries/cat.png", "pictures/holiday.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a picture")
+    with pytest.raises(ValueError, match="is not of an earlier call; move it away"):
+        remove_earlier(tmp_path)
+    (tmp_path / "concepts.json").write_text('[{"file": "cat.png"}]')
+    with pytest.raises(ValueError, match="holiday.png is not of an earlier call"):
+        remove_earlier(tmp_path)
+    assert len(list(tmp_path.glob("*/*.png"))) == 3
+    (tmp_path / "pictures" / "holiday.png").unlink()
+    remove_earlier(tmp_path)
+    assert not list(tmp_path.glob("*/*.png"))

@@ -174,6 +174,11 @@ def test_training_reads_what_was_built_and_what_was_packed_alike(small: Path) ->
     assert not list((small / "packed").glob("*.parquet")) and not (small / "packed" / "tasks").exists()
     media = training_media(small / "one")
     assert training_bytes(small / "one") > sum(len(frame) for frames in media.values() for frame in frames) > 0
+    assert CliRunner().invoke(app, ["--data", str(small / "one"), "--out", str(small / "packed")]).exit_code == 0
+    (small / "packed" / "train" / "mine.parquet").write_text("mine")
+    with pytest.raises(ValueError, match="train holds 'mine.parquet', which would be lost"):
+        pack.main(small / "one", small / "packed")
+    assert (small / "packed" / "train" / "mine.parquet").read_text() == "mine"
 
 
 def test_packing_without_pairs_says_what_to_do(tmp_path: Path) -> None:

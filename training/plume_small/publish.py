@@ -8,8 +8,6 @@ The code is links to the root files, so that there is one copy of it. `training.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +17,7 @@ import typer
 
 from plume_embed.atomic import write_json
 from plume_embed.command import run_command
+from plume_embed.hub.folders import check_replaceable, new_folder
 from plume_embed.training.log import read_log
 from training.plume_small.card import model_card
 from training.plume_small.train import CHAINS, SHIPPED, WORK, train
@@ -28,31 +27,32 @@ CHECKPOINT = Path("checkpoints/plume-small")
 
 
 def publish(seed: int, chain: str, to: Path, work: Path = WORK) -> Path:
-    """Writes the folder anew, once the stages of the chain have ended (they are run where they have not).
+    """Writes the folder, once the stages of the chain have ended (they are run where they have not); a model that is
+    there is replaced when the new one is whole.
 
     Returns:
         `to`.
+
+    Raises:
+        ValueError: the folder holds anything but a model; or see [`train`].
     """
+    check_replaceable(to)  # before hours of training
     model, processor = train(seed, chain, work)
-    with tempfile.TemporaryDirectory() as temporary:
-        saved = Path(temporary)
+    with new_folder(to, replaces_model=True) as saved:
         # Half of the bytes; config.json goes on to say float32, in which the vectors are computed.
         half = {
             name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()
         }
         model.save_pretrained(saved, state_dict=half)
         processor.save_pretrained(saved)
-        shutil.rmtree(to, ignore_errors=True)
-        to.mkdir(parents=True)
-        for file in sorted(saved.iterdir()):
-            if file.suffix != ".py":
-                shutil.copyfile(file, to / file.name)
-    for file in sorted(ROOT.glob("*_plume.py")):
-        (to / file.name).symlink_to(os.path.relpath(file, to.resolve()))
-    folder = work / f"seed-{seed}"
-    stages = [asdict(stage) | {"curve": _curve(folder / stage.name)} for stage in CHAINS[chain]]
-    write_json(to / "training.json", {"seed": seed, "stages": stages})
-    (to / "README.md").write_text(model_card(model, processor))
+        for file in saved.glob("*.py"):  # copies of the root files
+            file.unlink()
+        for file in sorted(ROOT.glob("*_plume.py")):
+            (saved / file.name).symlink_to(os.path.relpath(file, to.resolve()))
+        folder = work / f"seed-{seed}"
+        stages = [asdict(stage) | {"curve": _curve(folder / stage.name)} for stage in CHAINS[chain]]
+        write_json(saved / "training.json", {"seed": seed, "stages": stages})
+        (saved / "README.md").write_text(model_card(model, processor))
     return to
 
 
@@ -64,7 +64,7 @@ def _curve(folder: Path) -> list[dict]:
 def main(
     seed: Annotated[int, typer.Option(help="Of the run.")] = 0,
     chain: Annotated[str, typer.Option(help=f"One of {', '.join(CHAINS)}.")] = SHIPPED,
-    to: Annotated[Path, typer.Option(help="Folder of the checkpoint, written anew.")] = CHECKPOINT,
+    to: Annotated[Path, typer.Option(help="Folder of the checkpoint; a model in it is replaced.")] = CHECKPOINT,
     work: Annotated[Path, typer.Option(help="Where data and states are kept.")] = WORK,
 ) -> None:
     """Write the checkpoint of a run."""

@@ -6,7 +6,6 @@ Weights, tokenizer and json are the last run's; the code is links to the root fi
 `training.json` records each run: its cost, its recipe and its losses.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Annotated
 
 import typer
 
+from plume_embed.atomic import write_json
 from plume_embed.command import run_command
+from plume_embed.hub.folders import new_folder
 from plume_embed.training.log import read_log
 from training.plume_tiny.collect import collect
 
@@ -23,25 +24,24 @@ _LOSSES = ("step", "stage", "learning_rate", "loss", "ce", "nce_gen", "nce_ancho
 
 
 def publish(runs: list[Path], to: Path) -> None:
-    """Writes the folder anew.
+    """Writes the folder; a model that is there is replaced when the new one is whole.
 
     Args:
         runs (`list[Path]`): Output folders of runs that have ended, each of which went on from the one before.
         to (`Path`): The folder of the checkpoint, below the repository's root.
 
     Raises:
-        ValueError: a run has not ended, and what to do.
+        ValueError: a run has not ended, or the folder holds anything but a model, and what to do.
     """
     named = zip(runs, collect(runs).items(), strict=True)
     records = [{"name": name} | results | {"losses": _losses(run)} for run, (name, results) in named]
-    shutil.rmtree(to, ignore_errors=True)
-    to.mkdir(parents=True)
-    for file in sorted((runs[-1] / "model").iterdir()):
-        if file.suffix != ".py":
-            shutil.copyfile(file, to / file.name)
-    for file in sorted(ROOT.glob("*_plume.py")):
-        (to / file.name).symlink_to(os.path.relpath(file, to.resolve()))
-    (to / "training.json").write_text(json.dumps({"runs": records}, indent=1) + "\n")
+    with new_folder(to, replaces_model=True) as folder:
+        for file in sorted((runs[-1] / "model").iterdir()):
+            if file.suffix != ".py":
+                shutil.copyfile(file, folder / file.name)
+        for file in sorted(ROOT.glob("*_plume.py")):
+            (folder / file.name).symlink_to(os.path.relpath(file, to.resolve()))
+        write_json(folder / "training.json", {"runs": records})
 
 
 def _losses(run: Path) -> list[dict]:
@@ -50,7 +50,9 @@ def _losses(run: Path) -> list[dict]:
 
 def main(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, each of which went on from the one before.")],
-    to: Annotated[Path, typer.Option(help="Folder of the checkpoint, written anew.")] = Path("checkpoints/plume-tiny"),
+    to: Annotated[Path, typer.Option(help="Folder of the checkpoint; a model in it is replaced.")] = Path(
+        "checkpoints/plume-tiny"
+    ),
 ) -> None:
     """Publish the model of the last run."""
     publish(runs, to)
