@@ -5,7 +5,7 @@ along all. Queries come from the same clusters and are not in the table. What is
 known from the making; LanceDB's own exact scan is compared with it. Each variant is built by one process and searched
 by another, so that the peak of memory is its own. Files are in the system's cache as far as they fit. What the results
 file has is not measured again, and with --folder the table stays: so a long run can be cut into pieces. To measure
-anew, give another --json.
+anew, give another --json; for other vectors, another --folder.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from plume_embed.atomic import write_json
+from plume_embed.atomic import write_bytes, write_json
 from plume_embed.index.neighbours import AnnKind, AnnSettings, approximate, build_ann, exact, read_ann
 from plume_embed.pools import end_with_parent
 
@@ -101,9 +101,14 @@ class Truth:
 
 
 def make_table(db: Path, rows: int, dimension: int, num_queries: int) -> Truth:
-    """Writes the table and finds what is nearest to the queries; goes on where an earlier piece of the run ended."""
+    """Writes the table and finds what is nearest to the queries; goes on where an earlier piece of the run ended.
+
+    Raises:
+        BadParameter: the table is of other settings, or of a version that did not note them.
+    """
     clusters, noted = Clusters(rows, dimension), db / "truth.pickle"
-    truth = pickle.loads(noted.read_bytes()) if noted.exists() else Truth(clusters.draw(num_queries, seed=rows))
+    settings = {"rows": rows, "dimension": dimension, "queries": num_queries}
+    truth = _noted(noted, settings) if noted.exists() else Truth(clusters.draw(num_queries, seed=rows))
     schema = pa.schema({"vector": pa.list_(pa.float32(), dimension), "number": pa.int64(), "kind": pa.string()}.items())
     connection = lancedb.connect(str(db))
     if truth.num_rows:
@@ -124,7 +129,18 @@ def make_table(db: Path, rows: int, dimension: int, num_queries: int) -> Truth:
     while truth.num_rows < rows:
         end = min(truth.num_rows + _COMMIT, rows)
         table.add(pa.RecordBatchReader.from_batches(schema, batches(truth.num_rows, end)))
-        noted.write_bytes(pickle.dumps(truth))
+        write_bytes(noted, pickle.dumps((settings, truth)))
+    return truth
+
+
+def _noted(file: Path, settings: dict[str, int]) -> Truth:
+    """What an earlier piece of the same run has noted."""
+    found = pickle.loads(file.read_bytes())
+    made_for, truth = found if isinstance(found, tuple) else ({}, found)  # an older version noted no settings
+    for name, value in settings.items():
+        if made_for.get(name) != value:
+            has = made_for.get(name, "an unknown number of")
+            raise typer.BadParameter(f"{file.parent} holds a table of {has} {name}, not {value}; give another --folder")
     return truth
 
 
