@@ -34,14 +34,36 @@ def check_output(path: Path | None, option: str, inputs: Iterable[Path] = (), su
         raise ValueError(
             f"{option} {path} must end in {suffix}: that is what is written, and a file is read by its suffix."
         )
+    _try_to_write(path.parent, f"{option} {path}")
+
+
+def check_output_folder(path: Path | None, option: str) -> None:
+    """Refuses a folder that nobody can write to, or whose place a file has. Nothing is made.
+
+    Args:
+        path (`Path`, *optional*): The folder; one that is not there yet is made by the writer. `None`: nothing will be
+            written.
+        option (`str`): What gave it, such as "--keep", for messages.
+
+    Raises:
+        ValueError: it is a file or a link to nowhere, or cannot be made or written to.
+    """
+    if path is None:
+        return
+    if not path.is_dir() and (path.exists() or path.is_symlink()):
+        raise ValueError(f"{option} {path} is no folder; name a folder.")
+    _try_to_write(path, f"{option} {path}")
+
+
+def _try_to_write(folder: Path, named: str) -> None:
+    """Into the folder, or the next one above it that is there."""
     try:
-        folder = path.parent
         while not folder.exists():
             folder = folder.parent
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"{option} {path} cannot be written: {error.strerror or error}. Name another.") from error
+        raise ValueError(f"{named} cannot be written: {error.strerror or error}. Name another.") from error
 
 
 def holds_output(folder: Path) -> bool:

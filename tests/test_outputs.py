@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from plume_embed.cli.main import main
-from plume_embed.outputs import check_output
+from plume_embed.outputs import check_output, check_output_folder
 
 
 def test_a_file_that_can_be_written_is_accepted_and_nothing_is_made(tmp_path: Path):
@@ -36,6 +36,32 @@ def test_a_file_that_must_not_or_cannot_be_written_is_refused_by_name(name: str,
     with pytest.raises(ValueError, match=f"^--out .*{message}"):
         check_output(tmp_path / name, "--out", [tmp_path / "in.jsonl"], ".jsonl")
     assert (tmp_path / "in.jsonl").read_text() == "a"
+
+
+def test_a_folder_that_can_be_written_to_is_accepted_and_nothing_is_made(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    for name in ("folder", "new/deep", "."):
+        check_output_folder(tmp_path / name, "--keep")
+    check_output_folder(None, "--keep")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file", "is no folder; name a folder"),
+        ("link", "is no folder; name a folder"),
+        ("file/folder", "cannot be written: Not a directory"),
+        ("/proc/new", "/proc/new cannot be written"),
+        ("/dev/null", "is no folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_refused_by_name(name: str, message: str, tmp_path: Path):
+    (tmp_path / "file").write_text("a")
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=f"^--keep .*{message}"):
+        check_output_folder(tmp_path / name, "--keep")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
 
 
 COMMANDS = {
@@ -78,3 +104,21 @@ def refused(words: list[str], capsys: pytest.CaptureFixture) -> str:
     error = capsys.readouterr().err
     assert ended.value.code == 2 and error.count("\n") == 1, error
     return error
+
+
+FOLDERS = {
+    "evaluate miniature": ("evaluate", "miniature", "--data", "/nowhere", "--keep"),
+    "evaluate mmeb-v2": ("evaluate", "mmeb-v2", "--model", "/nowhere", "--out"),
+    "report": ("report", "/nowhere", "--to"),
+    "train": ("train", "pairs", "--set", "data.files=[/nowhere]", "--set"),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_command_refuses_a_folder_that_it_cannot_write_to_before_anything_else(name: str, tmp_path: Path, capsys):
+    """Each command has another fault besides, which it would come to later."""
+    (tmp_path / "file").write_text("a")
+    option = "output_dir" if name == "train" else FOLDERS[name][-1]
+    for path, message in ((tmp_path / "file", "is no folder; name a folder."), (Path("/proc/x"), "cannot be written")):
+        given = [f"output_dir={path}"] if name == "train" else [str(path)]
+        assert refused([*FOLDERS[name], *given], capsys).startswith(f"plume-embed: {option} {path} {message}")

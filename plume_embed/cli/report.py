@@ -7,6 +7,7 @@ import typer
 
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
+from plume_embed.outputs import check_output_folder
 
 
 @extra("train")
@@ -21,9 +22,11 @@ def report(
     ] = 200,
 ) -> None:
     """Plot a finished run: loss and stages, cosine of the latent states to the target, use of the experts."""
+    out = to or run_dir / "report"
+    check_output_folder(out, "--to")
     with heavy_imports():
         from plume_embed.training.report import write_report
-    written = write_report(run_dir, to or run_dir / "report", explicit, samples)
+    written = write_report(run_dir, out, explicit, samples)
     for path in written:
         typer.echo(f"written: {path}")
     if "curve.png" not in {path.name for path in written}:

@@ -12,6 +12,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from plume_embed.atomic import write_json
 from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.modeling_plume import PlumeModel
+from plume_embed.outputs import check_output_folder
 from plume_embed.stored import read_json
 from plume_embed.training import checkpoints
 from plume_embed.training.beginning import Beginning, beginning_of, check_beginning, keep_beginning
@@ -106,10 +107,11 @@ def run(
     Raises:
         ValueError: output_dir holds a run already and neither `resume` nor `replace` is set, or one that began with
             other settings or other data, or with LoRA with another model; or the model that it begins with is too small
-            for the settings; or `report_to` is not installed.
+            for the settings; or `report_to` is not installed; or nobody can write to output_dir.
     """
     console = console or Console(quiet=True)
     out = Path(recipe.output_dir)
+    check_output_folder(out, "output_dir")
     if holds_run(out) and not replace:
         if not resume:
             raise ValueError(f"{out} holds a run already; give --resume, or another output_dir.")

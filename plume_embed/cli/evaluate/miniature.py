@@ -23,7 +23,7 @@ from plume_embed.cli.options import (
     TrustCodeOption,
 )
 from plume_embed.command import error_line
-from plume_embed.outputs import check_output
+from plume_embed.outputs import check_output, check_output_folder
 
 
 @extra("eval")
@@ -74,6 +74,7 @@ def miniature(
     """
     check_output(json_to, "--json")
     check_output(plot, "--plot")
+    check_output_folder(keep, "--keep")
     with heavy_imports():
         from plume_embed.evaluation.miniature import report as miniature_report
         from plume_embed.evaluation.miniature.run import evaluate, select

@@ -23,6 +23,7 @@ from plume_embed.cli.options import (
     TrustCodeOption,
 )
 from plume_embed.command import error_line, one_line
+from plume_embed.outputs import check_output_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +72,7 @@ def mmeb_v2(
     It can be interrupted at any moment: run it again and it continues. The summary is of all tasks that OUT has scores
     of. Exits with 1 if a task failed.
     """
+    check_output_folder(None if check else out, "--out")
     with heavy_imports():
         from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
         from plume_embed.evaluation.mmeb_v2.run import Settings
