@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from plume_embed.evaluation.code import digest_of_code
 from plume_embed.evaluation.similarity import unfit
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 PARADIGMS = ("latent", "single", "cot", "anchor", "state")
 _READ_OUTS: dict[str, ReadOut] = {"anchor": "anchor", "state": "state"}
 _PEER_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_PACKAGE = Path(__file__).parent.parent
+# The code that decides a vector. The fingerprint of an index has none of it: an index stays valid after an update.
+_CODE = (_PACKAGE / "model", _PACKAGE / "encode", Path(__file__))
 _CODE_AND_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".py", ".safetensors", ".bin", ".onnx"}
 
 
@@ -43,7 +47,8 @@ class Embedder(Protocol):
 
     Attributes:
         name: For tables.
-        fingerprint: Changes whenever the vectors may.
+        fingerprint: Changes whenever the vectors may: with the model's files, how it embeds, and the code of this
+            package that embeds.
         num_latent_steps: K; None for a model that has none.
         paradigm: One of `PARADIGMS`.
         dtype: What its weights are held in, such as `float32`.
@@ -151,6 +156,7 @@ class PlumeEmbedder(_Checked):
         of_documents = self.encoder.document_latent_steps(self.num_latent_steps)
         self._document_steps = of_documents if self.paradigm in ("latent", "single") else self.num_latent_steps
         parts = [self.encoder.fingerprint, str(self.encoder.model.dtype), str(self.num_latent_steps)]
+        parts.append(digest_of_code(*_CODE))
         if paradigm == "cot":
             self._writer = RationaleEncoder(self.encoder, max_new_tokens or MAX_NEW_TOKENS)
             parts.append(f"cot {self._writer.max_new_tokens}")
@@ -234,12 +240,10 @@ class SentenceTransformerEmbedder(_Checked):
         has_prompts, has_sides = any(self._model.prompts.values()), "task" in self._model.get_model_kwargs()
         # Otherwise everything is embedded once, whether it is asked, found or both.
         self._tells_sides_apart = has_sides or (has_prompts and own_prompts)
-        self.fingerprint = hash_folder(folder)
-        if dtype != "auto":
-            self.fingerprint = hashlib.sha256(f"{self.fingerprint} {dtype}".encode()).hexdigest()
+        parts = [hash_folder(folder), dtype, digest_of_code(*_CODE)]
         if has_prompts or has_sides:
-            how = f"{self.fingerprint} by sides, prompts: {own_prompts}"
-            self.fingerprint = hashlib.sha256(how.encode()).hexdigest()
+            parts.append(f"by sides, prompts: {own_prompts}")
+        self.fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def documents(self) -> SentenceTransformerEmbedder:

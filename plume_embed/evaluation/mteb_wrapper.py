@@ -35,8 +35,8 @@ class PlumeMteb(AbsEncoder):
     Args:
         model: Folder or Hub id; the bundled plume-small if left out. Or an embedder that is loaded already.
         name: Under which mteb files the results, ORG/NAME.
-        revision: Of the weights; by default their fingerprint, so that results of other weights are never reused. mteb
-            reuses results by it, so without instructions it has an ending that says so.
+        revision: Of the weights; by default the fingerprint of model and code, so that results of others are never
+            reused. mteb reuses results by it, so without instructions it has an ending that says so.
         num_latent_steps: K; the model's own if left out, 0 for a single pass.
         use_instructions: Whether a task's instruction goes before the query's text.
         device, dtype: See `plume_embed.encode.encoder.Encoder`.

@@ -179,7 +179,7 @@ def test_a_peer_whose_sides_are_alike_embeds_everything_once(released_model_dir,
     modules[0]["kwargs"] = ["num_latent_steps"]
     (folder / "modules.json").write_text(json.dumps(modules))
     peer = SentenceTransformerEmbedder(str(folder), "cpu", trust_remote_code=True)
-    assert peer.documents is peer and peer.fingerprint == hash_folder(folder)
+    assert peer.documents is peer
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from plume_embed.cli.main import main
 from plume_embed.evaluation.distributed import Ranks
 from plume_embed.evaluation.embedders import InputError, PlumeEmbedder, SentenceTransformerEmbedder, latent_steps_of
 from plume_embed.evaluation.mmeb_v2 import embeddings, report
+from plume_embed.evaluation.mmeb_v2 import run as mmeb_v2_run
 from plume_embed.evaluation.mmeb_v2.check import check_tasks
 from plume_embed.evaluation.mmeb_v2.run import Settings, evaluate, stamp_of
 from plume_embed.evaluation.mmeb_v2.tasks import load_tasks
@@ -211,6 +212,22 @@ def test_scores_of_two_versions_or_models_never_share_a_folder(benchmark_dir, ch
     benchmark_dir.run(names=NAMES[:1])
     with pytest.raises(ValueError, match=r"ImageNet-1K_gen_gen_score.json is of another run \(.*give this run another"):
         benchmark_dir.run(names=NAMES[1:2], **changes)
+
+
+def test_scores_of_other_code_and_of_before_it_was_noted_are_taken_into_no_summary(benchmark_dir, monkeypatch):
+    benchmark_dir.run(names=NAMES[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(mmeb_v2_run, "_CODE", (Path(__file__),))
+        with pytest.raises(
+            ValueError, match=r"is of another run \(code '\w+'\); give .* An update of the package"
+        ):
+            benchmark_dir.run(names=NAMES[1:2])
+    (file,) = benchmark_dir.out.glob("*/*_score.json")
+    older = json.loads(file.read_text())
+    del older["code"]
+    file.write_text(json.dumps(older))
+    with pytest.raises(ValueError, match=r"is of another run \(code None\); give this run another --out"):
+        benchmark_dir.run(names=NAMES[1:2])
 
 
 def test_stored_embeddings_of_two_folders_of_one_name_never_share_a_folder(benchmark_dir):

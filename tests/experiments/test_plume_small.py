@@ -431,6 +431,11 @@ def test_meanings_are_of_the_pictures_that_lie_there_now(benchmark, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(compare, "load_tower", lambda: pytest.fail("they are known"))
         assert compare.photograph_meanings(benchmark, tmp_path)[file].tolist() == [0, 0, 255]
+    with monkeypatch.context() as patch:  # of other code
+        patch.setattr(compare, "_CODE", (Path(__file__),))
+        patch.setattr(compare, "maps", lambda tower, pictures: [np.full(3, 7) for _ in pictures])
+        assert compare.photograph_meanings(benchmark, tmp_path)[file].tolist() == [7, 7, 7]
+    assert compare.photograph_meanings(benchmark, tmp_path)[file].tolist() == [0, 0, 255]
     moved = benchmark.rename(tmp_path / "moved")
     assert list(compare.photograph_meanings(moved, tmp_path)) == [str(moved / "a.png")]
 

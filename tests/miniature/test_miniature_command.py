@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from plume_embed.cli.evaluate.contestants import (
     model_and_steps,
     parse_steps,
 )
+from plume_embed.evaluation import embedders
 from plume_embed.evaluation.embedders import PlumeEmbedder, SentenceTransformerEmbedder, column_name
 from plume_embed.evaluation.miniature import report as miniature_report
+from plume_embed.evaluation.miniature import store
 from plume_embed.evaluation.miniature.schema import write_media
 from plume_embed.evaluation.tradeoff import write_plot
 from plume_embed.model.modeling_plume import PlumeModel
@@ -97,7 +100,9 @@ def test_read_outs_have_columns_of_their_own(released_model_dir):
     assert max(cosines) < 0.999 and all(abs(float(np.linalg.norm(one)) - 1) < 1e-5 for one in vectors)
 
 
-def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, released_model_dir, tmp_path, monkeypatch):
+def test_kept_scores_are_taken_for_the_same_model_data_tasks_and_code_only(
+    data, released_model_dir, tmp_path, monkeypatch
+):
     where = ["--data", str(data), "--model", f"{released_model_dir}@2", "--device", "cpu", "--resamples", "20"]
     where += ["--latency-rounds", "0", "--keep", str(tmp_path / "kept"), "--json"]
     command(*where, str(tmp_path / "first.json"))
@@ -121,6 +126,11 @@ def test_kept_scores_are_taken_for_the_same_model_data_and_tasks_only(data, rele
     where[1] = str(redrawn)
     command(*where, str(tmp_path / "fifth.json"))
     assert len(list((tmp_path / "kept").iterdir())) == 4
+    for place in (store, embedders):  # the code that ranks, and the code that embeds
+        with monkeypatch.context() as patch:
+            patch.setattr(place, "_CODE", (Path(__file__),))
+            command(*where, str(tmp_path / "other code.json"))
+    assert len(list((tmp_path / "kept").iterdir())) == 6
 
 
 def test_a_written_rationale_stands_beside_the_latent_steps_with_its_latency_and_length(

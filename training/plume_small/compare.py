@@ -25,6 +25,7 @@ from rich.console import Console
 
 from plume_embed.atomic import replacing, write_json
 from plume_embed.command import run_command
+from plume_embed.evaluation.code import digest_of_code
 from plume_embed.evaluation.photos.benchmark import RankingTask, read_tasks
 from plume_embed.evaluation.photos.benchmark import digest as digest_of_photographs
 from plume_embed.evaluation.photos.report import CUTOFFS
@@ -36,6 +37,8 @@ from training.plume_small.train import CHAINS, FINALS, WORK, Batches, train
 
 RESULTS = Path(__file__).parent / "results" / "seeds.json"
 BASELINE = "single"
+# The code that makes the meanings of a picture.
+_CODE = tuple(Path(__file__).with_name(name) for name in ("pictures.py", "tower.py"))
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,9 @@ def sides(chain: str) -> list[Side]:
 
 def photograph_meanings(data: Path, work: Path) -> dict[str, torch.Tensor]:
     """File -> meanings [49, S] of every picture of the benchmark, kept in `work` with the classes and the digest of the
-    benchmark that they were made of."""
-    file, table, digest = work / "photographs.pt", prepare(work).table, digest_of_photographs(data)
+    benchmark and of the code that they were made of."""
+    file, table = work / "photographs.pt", prepare(work).table
+    digest = f"{digest_of_photographs(data)} {digest_of_code(*_CODE)}"
     files = sorted({str(item["image"]) for task in read_tasks(data) for item in _pictures(task)})
     if file.exists():
         stored = torch.load(file, weights_only=True)

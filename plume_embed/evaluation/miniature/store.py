@@ -11,6 +11,7 @@ import numpy as np
 
 from plume_embed.atomic import write_json
 from plume_embed.encode.rationale import Written
+from plume_embed.evaluation.code import digest_of_code
 from plume_embed.evaluation.embedders import Embedder
 from plume_embed.evaluation.miniature.media import files_of_media
 from plume_embed.evaluation.miniature.run import Contestant
@@ -18,13 +19,19 @@ from plume_embed.evaluation.miniature.schema import Task, digest_of
 from plume_embed.stored import naming, read_json
 
 _REMEDY = "Remove it: the model is then embedded again."
+_HERE = Path(__file__).parent
+# The code that makes scores of vectors; that of the vectors is part of an embedder's fingerprint.
+_CODE = (
+    *(_HERE.parent / "similarity.py", _HERE.parent / "metrics"),
+    *(_HERE / f"{name}.py" for name in ("media", "run", "schema", "score")),
+)
 
 
 class ScoreStore:
     """Finished scores below a folder: a file a model, paradigm and number of steps.
 
-    A file counts only for the very weights, data and tasks that it was made of. Latencies are not kept: they compare
-    within one process alone.
+    A file counts only for the very weights, data, tasks and code that it was made of. Latencies are not kept: they
+    compare within one process alone.
 
     Args:
         folder: Where the files are.
@@ -34,7 +41,7 @@ class ScoreStore:
 
     def __init__(self, folder: Path, data: Path, tasks: Sequence[Task]) -> None:
         self.folder = folder
-        found = hashlib.sha256(digest_of(tasks).encode())
+        found = hashlib.sha256(f"{digest_of(tasks)} {digest_of_code(*_CODE)}".encode())
         for file in files_of_media(data):
             with file.open("rb") as opened:
                 found.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())

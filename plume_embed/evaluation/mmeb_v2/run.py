@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plume_embed.atomic import replacing, write_json
+from plume_embed.evaluation.code import digest_of_code
 from plume_embed.evaluation.distributed import Ranks, SharedFailureError
 from plume_embed.evaluation.embedders import Embedder
 from plume_embed.evaluation.mmeb_v2.candidates import Pool, make_pool
@@ -22,7 +23,14 @@ from plume_embed.stored import read_json
 
 BENCHMARK = "MMEB-v2"
 # What must agree for two scores to stand in one column.
-STAMP = ("benchmark", "benchmark_version", "model", "model_fingerprint", "paradigm", "num_latent_steps")
+STAMP = ("benchmark", "benchmark_version", "code", "model", "model_fingerprint", "paradigm", "num_latent_steps")
+_HERE = Path(__file__).parent
+# The code that makes scores of vectors; that of the vectors is part of an embedder's fingerprint.
+_CODE = (
+    *(_HERE.parent / "similarity.py", _HERE.parent / "metrics"),
+    *(_HERE / f"{name}.py" for name in ("candidates", "parsers", "parsers_image", "parsers_video", "parsers_visdoc")),
+    _HERE / "score.py",
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,8 @@ def evaluate(
         One outcome a task, in order; in other processes than the main one without scores.
 
     Raises:
-        ValueError: neither a model nor stored embeddings, or both; `settings.out` holds scores of another run.
+        ValueError: neither a model nor stored embeddings, or both; `settings.out` holds scores of another run, such as
+            one by other code.
     """
     if (embedder is None) == (settings.embeddings_dir is None):
         raise ValueError("Give either a model or --embeddings-dir with stored embeddings.")
@@ -185,7 +194,7 @@ def with_earlier(out: Path, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def cache_name(variant: str, embedder: Embedder) -> str:
-    """The cache folder of a model in a benchmark version, readable and unmistakable."""
+    """The cache folder of a model in a benchmark version, readable and unmistakable; other code has another one."""
     model = "".join(character if character.isalnum() else "-" for character in embedder.name)
     return f"{variant}-{model}-{embedder.fingerprint[:16]}"
 
@@ -198,11 +207,11 @@ def stamp_of(settings: Settings, embedder: Embedder | None) -> dict[str, Any]:
         facts = (f"stored embeddings {folder.name}", str(folder), None, None)
     else:
         facts = (embedder.name, embedder.fingerprint, embedder.paradigm, embedder.num_latent_steps)
-    return dict(zip(STAMP, (BENCHMARK, settings.variant, *facts), strict=True))
+    return dict(zip(STAMP, (BENCHMARK, settings.variant, digest_of_code(*_CODE)[:16], *facts), strict=True))
 
 
 def check_stamps(out: Path, stamp: dict[str, Any]) -> None:
-    """Refuses a folder with scores of another benchmark version or another model.
+    """Refuses a folder with scores of another benchmark version, another model or other code.
 
     Raises:
         ValueError: there are some, naming the first file and what differs.
@@ -214,4 +223,7 @@ def check_stamps(out: Path, stamp: dict[str, Any]) -> None:
         other = {name: found.get(name) for name in STAMP if found.get(name) != stamp[name]}
         if other:
             differs = ", ".join(f"{name} {value!r}" for name, value in other.items())
-            raise ValueError(f"{file} is of another run ({differs}); give this run another --out.")
+            raise ValueError(
+                f"{file} is of another run ({differs}); give this run another --out. An update of the package makes "
+                "another run too, where vectors or scores may change."
+            )

@@ -155,8 +155,9 @@ def joined(reports: list[dict[str, Any]]) -> dict[str, Any]:
             first = models.setdefault(_name(model), model)
             if not _is_one_model(first, model):
                 raise ValueError(
-                    f"{_name(model)} has other weights or another precision in another of these reports; give the "
-                    "models' folders names of their own, and evaluate again."
+                    f"{_name(model)} has other weights or another precision in another of these reports, or was "
+                    "embedded by another version of the package; give the models' folders names of their own where "
+                    "they differ, and evaluate again."
                 )
     peers = {_name(model) for model in reports[0]["models"] if model["num_latent_steps"] is None}
     ordered = sorted(models.items(), key=lambda item: item[0] in peers)  # stable: otherwise as they come
