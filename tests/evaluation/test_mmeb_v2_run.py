@@ -218,9 +218,7 @@ def test_scores_of_other_code_and_of_before_it_was_noted_are_taken_into_no_summa
     benchmark_dir.run(names=NAMES[:1])
     with monkeypatch.context() as patch:
         patch.setattr(mmeb_v2_run, "_CODE", (Path(__file__),))
-        with pytest.raises(
-            ValueError, match=r"is of another run \(code '\w+'\); give .* An update of the package"
-        ):
+        with pytest.raises(ValueError, match=r"is of another run \(code '\w+'\); give .* An update of the package"):
             benchmark_dir.run(names=NAMES[1:2])
     (file,) = benchmark_dir.out.glob("*/*_score.json")
     older = json.loads(file.read_text())

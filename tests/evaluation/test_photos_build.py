@@ -98,3 +98,22 @@ def test_every_photograph_with_sentences_is_written_and_the_classes_are_named(fo
     assert [photo["sentences"] for photo in content["sentences"]] == list(sentences.values())
     assert all((tmp_path / "out" / photo["file"]).is_file() for photo in content["sentences"])
     assert {"goldfish", "espresso"} <= set(content["imagenet_names"])
+
+
+def test_a_build_that_is_killed_while_it_writes_leaves_the_one_before(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "fetch", lambda wanted, cache: folders)
+    file = builder.build(tmp_path / "out")
+    before = file.read_bytes()
+    assert before.endswith(b"\n}\n")
+
+    def killed(path: Path, content: str | bytes, **options: str) -> None:
+        with path.open("wb") as opened:
+            opened.write(before[:20])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        patch.setattr(Path, "write_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            builder.build(tmp_path / "out")
+    assert file.read_bytes() == before
