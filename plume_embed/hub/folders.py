@@ -80,7 +80,7 @@ def check_replaceable(out_dir: Path) -> bool:
         ValueError: it holds anything else, or is no folder.
     """
     config = out_dir / "config.json"
-    saved = read_json(config, "Remove the folder, or choose another.") if config.is_file() else None
+    saved = read_json(config, "Choose another folder.") if config.is_file() else None
     if not isinstance(saved, dict) or saved.get("model_type") != "plume":
         _check_free(out_dir)
         return False
