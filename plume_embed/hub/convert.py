@@ -1,6 +1,7 @@
 """Released PLUME checkpoints in."""
 
 import re
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +11,10 @@ from safetensors import safe_open
 
 from plume_embed.hub.folders import make_processor, new_folder, save_model
 from plume_embed.hub.sources import (
-    INDEX,
     check_files,
     check_tokenizer,
     check_weights,
-    indexed_files,
+    loaded_files,
     read_backbone_config,
 )
 from plume_embed.model.configuration_plume import PlumeConfig
@@ -34,6 +34,7 @@ RELEASED_SETTINGS = {
     "num_step_embeddings": 32,
     "position_mode": "cache_length",
 }
+_HEAD = "lm_head.weight"
 _ADAPTER = re.compile(r"^(?:.*\.)?latent_moe_transition\.(.+)$")
 _EXPERT = re.compile(r"^(?:experts\.(\d+)|shared_expert)\.(fc[12])\.(weight|bias)$")
 
@@ -42,15 +43,17 @@ def convert_released(released_dir: Path, out_dir: Path, console: Console | None 
     """Turns a released PLUME checkpoint into a folder of this project that gives the same embeddings.
 
     Accepts the key layouts before and since transformers 4.52, one or several safetensors files, the adapter under any
-    prefix, and missing preprocessor files.
+    prefix, and missing preprocessor files. Where tensors differ in type, all are saved in the narrowest type that loses
+    nothing of any.
 
     Args:
-        released_dir (`Path`): Folder with config.json, safetensors files and the tokenizer.
+        released_dir (`Path`): Folder with config.json, safetensors files and the tokenizer. Of its weights those are
+            read that transformers would load: `model.safetensors`, else what the index names, else all there are.
         out_dir (`Path`): Where to write; see [`new_folder`].
 
     Raises:
-        ValueError: a tensor is missing, unexpected or of another shape, or a file is missing or damaged, naming it; the
-            backbone is not supported; or `out_dir` is not empty.
+        ValueError: a tensor is missing, unexpected, there twice, or of another shape or type, or a file is missing or
+            damaged, naming it; the backbone is not supported; or `out_dir` is not empty.
     """
     out_dir = Path(out_dir)
     with new_folder(out_dir) as folder:
@@ -77,7 +80,6 @@ def _read_released(released_dir: Path, console: Console) -> tuple[PlumeModel, Pl
     check_tokenizer(processor.tokenizer, backbone_config, released_dir)  # again, with the tokens of PLUME
     config = PlumeConfig(
         backbone_config=backbone_config,
-        dtype=embedding.dtype,
         suffix_token_ids=processor.suffix_token_ids(),
         vision_position_advance=advance,
         **processor.special_token_ids(),
@@ -86,8 +88,9 @@ def _read_released(released_dir: Path, console: Console) -> tuple[PlumeModel, Pl
     with torch.device("meta"):
         expected = {name: tensor.shape for name, tensor in PlumeModel(config).state_dict().items()}
     state_dict = rename_released(tensors, expected, num_experts=config.num_experts)
-    console.print(f"{len(tensors)} tensors read, {len(state_dict)} written")
-    loaded: Any = PlumeModel.from_pretrained(None, config=config, state_dict=state_dict, dtype=embedding.dtype)
+    config.dtype = _common_type(state_dict)
+    console.print(f"{len(tensors)} tensors read, {len(state_dict)} written in {_shown(config.dtype)}")
+    loaded: Any = PlumeModel.from_pretrained(None, config=config, state_dict=state_dict, dtype=config.dtype)
     return loaded, processor
 
 
@@ -102,24 +105,25 @@ def rename_released(
         num_experts (`int`): Routed experts; with the shared one there is one more.
 
     Raises:
-        ValueError: a tensor is missing, unexpected or mis-shaped, or the head of a backbone that ties it differs.
+        ValueError: a tensor is missing, unexpected, there under two keys, mis-shaped or of a type that no model has, or
+            the head of a backbone that ties it differs.
     """
-    renamed, experts, unexpected = {}, {}, []
+    renamed, experts = {}, {}
     parts = {name.split(".")[1] for name in expected if name.startswith("backbone.")}
     for key, tensor in tensors.items():
         adapter = _ADAPTER.match(key)
         expert = _EXPERT.match(adapter[1]) if adapter else None
         if expert:
             index = 0 if expert[1] is None else int(expert[1]) + 1  # the shared expert comes first
-            experts.setdefault(f"adapter.experts.{expert[2]}_{expert[3]}", {})[index] = (key, tensor)
+            _put(experts.setdefault(f"adapter.experts.{expert[2]}_{expert[3]}", {}), index, key, tensor)
         elif adapter:
             name = adapter[1].replace("ln.", "layer_norm.").replace("step_embed.", "step_embedding.")
-            renamed[f"adapter.{name}"] = (key, tensor)
-        elif key.endswith("lm_head.weight"):
-            if "lm_head.weight" in expected:
-                renamed["lm_head.weight"] = (key, tensor)  # else it is compared with the embedding below
+            _put(renamed, f"adapter.{name}", key, tensor)
+        elif key.endswith(_HEAD):
+            _put(renamed, _HEAD, key, tensor)
         else:
-            renamed[f"backbone.{_backbone_key(key, parts)}"] = (key, tensor)
+            _put(renamed, f"backbone.{_backbone_key(key, parts)}", key, tensor)
+    tied_head = None if _HEAD in expected else renamed.pop(_HEAD, None)  # compared with the embedding below
     for name, by_index in experts.items():
         missing = [i for i in range(num_experts + 1) if i not in by_index]
         too_many = [by_index[i][0] for i in by_index if i > num_experts]
@@ -129,6 +133,8 @@ def rename_released(
                 f"missing {['shared_expert' if i == 0 else f'experts.{i - 1}' for i in missing]}, "
                 f"unexpected {too_many}."
             )
+        for key, tensor in by_index.values():
+            _check_type(key, tensor)
         shapes = {tuple(tensor.shape) for _, tensor in by_index.values()}
         axes = 2 if name.endswith("weight") else 1
         if len(shapes) > 1 or len(next(iter(shapes))) != axes:
@@ -146,9 +152,9 @@ def rename_released(
     for name, (key, tensor) in renamed.items():
         if tensor.shape != expected[name]:
             raise ValueError(f"{key} has shape {tuple(tensor.shape)}, the model needs {tuple(expected[name])}.")
-    head = next((tensor for key, tensor in tensors.items() if key.endswith("lm_head.weight")), None)
+        _check_type(key, tensor)
     embedding = renamed["backbone.language_model.embed_tokens.weight"][1]
-    if head is not None and "lm_head.weight" not in expected and not torch.equal(head, embedding):
+    if tied_head is not None and not _are_equal(tied_head[1], embedding):
         raise ValueError(
             "lm_head.weight differs from embed_tokens.weight, and config.json says that they are one: set "
             "tie_word_embeddings to false there, and the head is kept."
@@ -156,8 +162,44 @@ def rename_released(
     return {name: tensor for name, (_, tensor) in renamed.items()}
 
 
+def _put(taken: dict[Any, tuple[str, torch.Tensor]], name: str | int, key: str, tensor: torch.Tensor) -> None:
+    """Files a tensor and its key under the name that the key means.
+
+    Raises:
+        ValueError: another key means it as well, and which of the two is meant nobody knows.
+    """
+    if name in taken:
+        raise ValueError(
+            f"{taken[name][0]} and {key} are two keys of one tensor of the model; delete the one that is not meant, or "
+            "fetch the checkpoint again."
+        )
+    taken[name] = (key, tensor)
+
+
+def _check_type(key: str, tensor: torch.Tensor) -> None:
+    if not tensor.is_floating_point() or tensor.element_size() < 2:
+        raise ValueError(
+            f"{key} is in {_shown(tensor.dtype)}, as quantised weights are; convert the checkpoint that it was made of."
+        )
+
+
+def _are_equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """In shape and values; the types may differ."""
+    return first.shape == second.shape and bool((first == second).all())
+
+
+def _common_type(tensors: dict[str, torch.Tensor]) -> torch.dtype:
+    """The narrowest type that holds the values of all: the released adapter may be wider than its backbone."""
+    return reduce(torch.promote_types, {tensor.dtype for tensor in tensors.values()})
+
+
+def _shown(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _read_safetensors(folder: Path) -> dict[str, torch.Tensor]:
-    files = indexed_files(folder) if (folder / INDEX).is_file() else sorted(folder.glob("*.safetensors"))
+    # Parts under names of their own and without an index are taken too; transformers would not find them.
+    files = loaded_files(folder) or sorted(folder.glob("*.safetensors"))
     if not files:
         raise ValueError(f"{folder} holds no safetensors files.")
     check_weights(files)

@@ -13,14 +13,12 @@ from transformers import PreTrainedConfig
 from plume_embed.hub.folders import make_processor, new_folder, save_model
 from plume_embed.hub.sources import (
     FETCH_AGAIN,
-    INDEX,
     check_files,
     check_weights,
-    find_file,
+    find_file_of,
     is_folder,
     loaded_files,
     read_backbone_config,
-    read_weight_map,
 )
 from plume_embed.model.configuration_plume import PlumeConfig
 from plume_embed.model.families_plume import SUPPORTED_BACKBONES, backbone_family, make_backbone_config
@@ -153,10 +151,7 @@ def _fill_head(lm_head: nn.Linear, weight: torch.Tensor) -> None:
 
 def _read_head(source: str | Path) -> torch.Tensor:
     """`lm_head.weight` alone [V, D], from a folder or from the Hub."""
-    name, index = "model.safetensors", find_file(source, INDEX)
-    if index is not None:
-        name = read_weight_map(index).get(_HEAD)
-    file = None if name is None else find_file(source, name)
+    file = find_file_of(source, _HEAD)
     if file is not None:
         check_weights([file])
         with safe_open(file, framework="pt") as opened:

@@ -15,7 +15,7 @@ from plume_embed.model.sentence_transformers_plume import SENTENCE_TRANSFORMERS_
 from plume_embed.stored import naming, read_json, why_no_model
 
 FETCH_AGAIN = "Fetch or make it again."
-INDEX = "model.safetensors.index.json"
+_INDEX = "model.safetensors.index.json"
 _WEIGHTS = "model.safetensors"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 _TOKENIZER = "tokenizer.json"
@@ -163,20 +163,42 @@ def loaded_files(folder: Path) -> list[Path]:
     """The files of weights that transformers loads from a folder: `model.safetensors`, else those of the index.
 
     Raises:
-        ValueError: as [`indexed_files`].
+        ValueError: as [`_indexed_files`], where it is the index that counts.
     """
-    if (folder / _WEIGHTS).is_file():
-        return [folder / _WEIGHTS]
-    return indexed_files(folder) if (folder / INDEX).is_file() else []
+    first = _weights_or_index(folder)
+    if first is None:
+        return []
+    return _indexed_files(folder) if first.name == _INDEX else [first]
 
 
-def indexed_files(folder: Path) -> list[Path]:
+def find_file_of(source: str | Path, tensor: str) -> Path | None:
+    """The file from which transformers loads a tensor, of a folder or of a model on the Hub, which is fetched.
+
+    Returns:
+        `model.safetensors`, whether the tensor is in it or not, else what the index says; `None`: it says nothing.
+
+    Raises:
+        ValueError: as [`read_weight_map`].
+    """
+    first = _weights_or_index(source)
+    if first is None or first.name != _INDEX:
+        return first
+    shard = read_weight_map(first).get(tensor)
+    return None if shard is None else find_file(source, shard)
+
+
+def _weights_or_index(source: str | Path) -> Path | None:
+    """What transformers begins with: beside `model.safetensors` it does not look at an index, which may be old."""
+    return find_file(source, _WEIGHTS) or find_file(source, _INDEX)
+
+
+def _indexed_files(folder: Path) -> list[Path]:
     """The files that the index of the weights names, all of which are there.
 
     Raises:
         ValueError: the index is damaged, names what is no file of the folder, or a file is missing.
     """
-    names = sorted(set(read_weight_map(folder / INDEX).values()))
+    names = sorted(set(read_weight_map(folder / _INDEX).values()))
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         raise ValueError(f"{folder} lacks the shards {absent} that its index names; fetch them.")

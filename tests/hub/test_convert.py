@@ -1,6 +1,8 @@
 """Converters: every layout of the released weights gives the same model, and what does not fit is named."""
 
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import sys
 import pytest
 import torch
 from common import FIXTURES
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from plume_embed import PlumeModel, PlumeProcessor
@@ -56,6 +59,24 @@ def test_shards_and_their_index_give_the_same_weights(source, tmp_path, released
     (source / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(ValueError, match=r"lacks the shards \['model-00002"):
         convert_released(source, tmp_path / "again")
+
+
+def test_an_old_index_beside_the_single_file_is_not_read(source, tmp_path, released_model_dir):
+    """transformers takes model.safetensors first as well."""
+    old = {name: torch.zeros_like(tensor) for name, tensor in load_file(source / "model.safetensors").items()}
+    save_file(old, source / "model-00001-of-00001.safetensors")
+    index = json.dumps({"weight_map": dict.fromkeys(old, "model-00001-of-00001.safetensors")})
+    (source / "model.safetensors.index.json").write_text(index)
+    assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
+
+
+def test_files_without_an_index_are_all_read(source, tmp_path, released_model_dir):
+    tensors = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    adapter = {name for name in tensors if name.startswith("latent_moe")}
+    save_file({name: tensors[name] for name in adapter}, source / "adapter.safetensors")
+    save_file({name: tensors[name] for name in tensors.keys() - adapter}, source / "backbone.safetensors")
+    assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
 
 
 def test_missing_preprocessor_files_are_replaced_by_the_released_limits(source, tmp_path, released_model_dir):
@@ -121,6 +142,49 @@ def test_a_tensor_that_is_missing_unexpected_misshaped_or_not_finite_is_named(so
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "second"),
+    [
+        ("model.layers.0.mlp.up_proj.weight", "model.language_model.layers.0.mlp.up_proj.weight"),
+        ("latent_moe_transition.router.weight", "model.latent_moe_transition.router.weight"),
+        ("latent_moe_transition.experts.1.fc1.bias", "module.latent_moe_transition.experts.1.fc1.bias"),
+        ("lm_head.weight", "model.lm_head.weight"),
+    ],
+)
+def test_two_keys_of_one_tensor_are_named(source, tmp_path, key, second):
+    rewrite(source, lambda t: {"lm_head.weight": t[EMBEDDING].clone(), **t})
+    rewrite(source, lambda t: {**t, second: torch.zeros_like(t[key])})
+    with pytest.raises(ValueError, match=f"({key} and {second}|{second} and {key}) are two keys of one tensor"):
+        convert_released(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensors_of_several_types_are_saved_in_the_narrowest_that_loses_nothing(source, tmp_path):
+    """bf16 and float16 have no other in common than float32."""
+    written = Console(record=True, file=io.StringIO())
+    tensors = load_file(source / "model.safetensors")
+    for name, adapter, backbone, expected in (
+        ("wide adapter", torch.float32, torch.bfloat16, torch.float32),
+        ("two halves", torch.float16, torch.bfloat16, torch.float32),
+        ("one type", torch.bfloat16, torch.bfloat16, torch.bfloat16),
+    ):
+        read = {k: t.to(adapter if k.startswith("latent_moe") else backbone) for k, t in tensors.items()}
+        save_file(read | {"lm_head.weight": read[EMBEDDING].float()}, source / "model.safetensors")
+        model = PlumeModel.from_pretrained(convert_released(source, tmp_path / name, written))
+        assert {tensor.dtype for tensor in model.state_dict().values()} == {expected} == {model.config.dtype}
+        assert torch.equal(model.adapter.router.weight, read["latent_moe_transition.router.weight"].to(expected))
+        assert torch.equal(model.get_input_embeddings().weight, read[EMBEDDING].to(expected))
+    assert re.findall(r"written in (\w+)", written.export_text()) == ["float32", "float32", "bfloat16"]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+@pytest.mark.parametrize("key", [EMBEDDING, "latent_moe_transition.experts.1.fc1.bias"])
+def test_a_quantised_tensor_is_named(source, tmp_path, key, dtype):
+    rewrite(source, lambda t: {**t, key: t[key].to(dtype)})
+    with pytest.raises(ValueError, match=f"{key} is in {str(dtype).removeprefix('torch.')}, as quantised weights are"):
+        convert_released(source, tmp_path / "out")
+
+
 def test_a_damaged_file_is_named(source, tmp_path):
     content = (source / "model.safetensors").read_bytes()
     (source / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -140,6 +204,7 @@ def test_a_damaged_file_is_named(source, tmp_path):
     ],
 )
 def test_an_index_of_another_form_is_named_and_leads_nowhere_else(index, match, source, tmp_path):
+    (source / "model.safetensors").rename(source / "model-1.safetensors")
     (source / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ValueError, match=rf"model.safetensors.index.json is damaged or of another form: .*{match}"):
         convert_released(source, tmp_path / "out")

@@ -93,6 +93,29 @@ def test_init_takes_an_embedding_model_that_left_its_head_out(is_tied, tmp_path)
     assert torch.equal(model.backbone.visual.pos_embed.weight, base.visual.pos_embed.weight)
 
 
+def test_init_takes_backbone_and_head_from_the_single_file_beside_an_old_index(tmp_path):
+    folder = write_backbone(tmp_path / "backbone", TEXTS, 420, backbone_type="qwen3_vl", is_tied=False, **SIZES)
+    expected = load_file(init_model(folder, tmp_path / "first") / "model.safetensors")
+    old = {name: torch.zeros_like(tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(old, folder / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
+    index = json.dumps({"weight_map": dict.fromkeys(old, "model-00001-of-00001.safetensors")})
+    (folder / "model.safetensors.index.json").write_text(index)
+    tensors = load_file(init_model(folder, tmp_path / "second") / "model.safetensors")
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_init_takes_a_head_from_a_shard(tmp_path):
+    folder = write_backbone(tmp_path / "backbone", TEXTS, 420, backbone_type="qwen3_vl", is_tied=False, **SIZES)
+    expected = load_file(init_model(folder, tmp_path / "first") / "model.safetensors")
+    AutoModelForImageTextToText.from_pretrained(folder).save_pretrained(tmp_path / "shards", max_shard_size="100KB")
+    (folder / "model.safetensors").unlink()
+    for file in (tmp_path / "shards").glob("model*"):
+        file.rename(folder / file.name)
+    assert len([*folder.glob("model-*.safetensors")]) > 1
+    tensors = load_file(init_model(folder, tmp_path / "second") / "model.safetensors")
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
 def test_init_is_the_same_for_the_same_seed_only(backbone, tmp_path):
     first, again, other = (
         load_file(init_model(backbone, tmp_path / name, seed=seed) / "model.safetensors")
