@@ -18,7 +18,7 @@ from plume_embed.corpus.output import check_columns, check_place, list_bad, rows
 from plume_embed.corpus.plan import MadeBy, Plan, called, make_plan
 from plume_embed.corpus.rows import BadRow, Slice, Source
 from plume_embed.corpus.shards import Job
-from plume_embed.encode.batching import BATCH_SIZE
+from plume_embed.encode.batching import BATCH_SIZE, check_batch_limits
 from plume_embed.encode.encoder import Encoder
 from plume_embed.index.place import lock_file
 from plume_embed.index.table import BusyError, errors_named
@@ -86,9 +86,11 @@ def embed_corpus(
 
     Raises:
         ValueError: nothing to embed, the source changes, `out` (or what a run left beside it) comes from something
-            else, or nothing can be written by its name or at its place, with the remedy.
+            else, or nothing can be written by its name or at its place, with the remedy; or the batch size is no whole
+            number above 0.
         BusyError: another process writes `out`.
     """
+    check_batch_limits(options.batch_size)
     if not out.parent.is_dir():
         raise ValueError(f"No such folder: {out.parent}; make it first.")
     check_utf8(out)

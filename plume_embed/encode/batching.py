@@ -1,6 +1,7 @@
 """Batches of like cost, and the processor running ahead of the model in threads."""
 
 import copy
+import numbers
 import queue
 import threading
 from collections import deque
@@ -36,6 +37,18 @@ def most_tokens(text: str) -> int:
     return len(text) if text.isascii() else _GROWTH * len(text.encode(errors="replace"))
 
 
+def check_batch_limits(batch_size: int, token_budget: float = TOKEN_BUDGET) -> None:
+    """Refuses limits that no batch could meet.
+
+    Raises:
+        ValueError: a number of items that is no whole number above 0, or a budget that is no number above 0.
+    """
+    if not isinstance(batch_size, numbers.Integral) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number above 0, got {batch_size!r}.")
+    if not isinstance(token_budget, numbers.Real) or isinstance(token_budget, bool) or not token_budget > 0:
+        raise ValueError(f"token_budget must be a number above 0, got {token_budget!r}.")
+
+
 def plan_batches(sizes: Sequence[float], token_budget: float, max_items: int) -> list[list[int]]:
     """Places of the items in batches whose padded size stays within a budget, the largest items first.
 
@@ -51,10 +64,9 @@ def plan_batches(sizes: Sequence[float], token_budget: float, max_items: int) ->
         `list[list[int]]`: Every place once.
 
     Raises:
-        ValueError: a budget or a number of items that no batch could meet.
+        ValueError: as [`check_batch_limits`].
     """
-    if token_budget <= 0 or max_items < 1:
-        raise ValueError(f"token_budget and max_items must be above 0, got {token_budget} and {max_items}.")
+    check_batch_limits(max_items, token_budget)
     batches: list[list[int]] = []
     longest = 0.0
     for place in sorted(range(len(sizes)), key=lambda place: -sizes[place]):

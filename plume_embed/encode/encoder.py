@@ -165,7 +165,7 @@ class Encoder(Preparer):
 
         Raises:
             ValueError: an item that cannot be embedded, with its index; one item, one conversation or a table instead
-                of a list; or a K that the model does not take.
+                of a list; a K that the model does not take; or a batch size or budget that is no number above 0.
         """
         vectors, errors = self.encode_readable(items, batch_size, num_latent_steps, token_budget)
         for index in sorted(errors):
@@ -186,7 +186,8 @@ class Encoder(Preparer):
             read_out (`str`): See [`read_vectors`].
 
         Raises:
-            ValueError: one item, one conversation or a table instead of a list, or a K that the model does not take.
+            ValueError: one item, one conversation or a table instead of a list; a K that the model does not take; or a
+                batch size or budget that is no number above 0.
         """
         rows, steps = listed(items), self.latent_steps(num_latent_steps)
         vectors = np.full((len(rows), self.dimension), np.nan, dtype=np.float32)

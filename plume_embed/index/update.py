@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from plume_embed.encode.batching import BATCH_SIZE
+from plume_embed.encode.batching import BATCH_SIZE, check_batch_limits
 from plume_embed.index.ann_kind import AnnKind
 from plume_embed.index.commit import Done, OnProgress, Progress, commit_batches
 from plume_embed.index.folders import Scope, new_scope
@@ -125,9 +125,11 @@ def update_index(
 
     Raises:
         ValueError: no such folder, nothing readable in it, nothing left of what was in it, or an index of something
-            else or other files in the place of the database, with the remedy.
+            else or other files in the place of the database, with the remedy; or a batch size that is no whole number
+            above 0.
         BusyError: another process is updating the index.
     """
+    check_batch_limits(batch_size)
     folder, inside = Path(folder), resolved_folder(db)
     check_folder(folder)
     for path in (folder, inside):

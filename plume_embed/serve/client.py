@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 
 from plume_embed.addresses import check_address
-from plume_embed.encode.batching import BATCH_SIZE, most_tokens, run_ahead
+from plume_embed.encode.batching import BATCH_SIZE, check_batch_limits, most_tokens, run_ahead
 from plume_embed.encode.steps import checked_steps
 from plume_embed.model.images_plume import opened, to_rgb
 from plume_embed.model.videos_plume import TimedFrames
@@ -141,7 +141,12 @@ class RemoteEncoder:
     def encode_readable(
         self, items: Iterable[Any], batch_size: int = BATCH_SIZE, num_latent_steps: int | None = None
     ) -> tuple[np.ndarray, dict[int, str]]:
-        """Vectors [N, D]; what cannot be embedded leaves a row of NaN and its reason, by its place."""
+        """Vectors [N, D]; what cannot be embedded leaves a row of NaN and its reason, by its place.
+
+        Raises:
+            ValueError: a batch size that is no whole number above 0, or a K that the model does not take.
+        """
+        check_batch_limits(batch_size)
         rows = list(items)  # by position: a Series of pandas looks up by label
         starts = range(0, len(rows), batch_size)
         vectors, errors = np.full((len(rows), self.dimension), np.nan, dtype=np.float32), {}

@@ -234,6 +234,13 @@ def test_another_limit_of_pixels_is_another_run(tmp_path: Path, released_model_d
     assert embed(source, strict).num_bad == 3
 
 
+def test_a_batch_size_that_is_none_is_refused_before_anything_is_written(tmp_path: Path, encoder: Encoder):
+    source = texts(tmp_path / "in" / "a.jsonl", 2)
+    with pytest.raises(ValueError, match="batch_size must be a whole number above 0, got '8'"):
+        embed_corpus(open_source(str(source), []), tmp_path / "out", encoder, EmbedOptions(batch_size="8"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
 def test_an_output_of_version_0_2_which_says_no_limit_of_pixels_is_found_done(tmp_path: Path, encoder: Encoder):
     source = texts(tmp_path / "in" / "a.jsonl", 2)
     embed(source, encoder, out="out")

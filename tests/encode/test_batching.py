@@ -1,9 +1,11 @@
 """Batches within a budget, and the processor ahead of the model: order, errors, bounds and ends."""
 
+import math
 import random
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from common import random_item
@@ -46,10 +48,21 @@ def test_batches_by_tokens_waste_less_than_batches_by_number():
     assert padded(plan_batches(sizes, 10_000, 64)) < 0.1 < 0.4 < padded(in_order)
 
 
-@pytest.mark.parametrize(("budget", "items"), [(0, 1), (10, 0)])
-def test_an_impossible_budget_is_refused(budget, items):
-    with pytest.raises(ValueError, match="above 0"):
-        plan_batches([1], budget, items)
+@pytest.mark.parametrize("budget", [0, -1.0, math.nan, "1", None, True])
+def test_a_budget_that_is_no_number_above_0_is_refused(budget):
+    with pytest.raises(ValueError, match=f"token_budget must be a number above 0, got {budget!r}"):
+        plan_batches([1], budget, 1)
+
+
+@pytest.mark.parametrize("items", [0, -1, 2.5, math.nan, "8", None, True])
+def test_a_number_of_items_that_is_no_whole_number_above_0_is_refused(items):
+    with pytest.raises(ValueError, match=f"batch_size must be a whole number above 0, got {items!r}"):
+        plan_batches([1], 10, items)
+
+
+def test_numbers_of_numpy_and_a_budget_without_end_are_limits():
+    assert plan_batches([1, 1], np.float32(1), np.int64(2)) == [[0], [1]]
+    assert plan_batches([1, 1], math.inf, 2) == [[0, 1]]
 
 
 def test_padding_is_counted():

@@ -129,6 +129,12 @@ def test_a_number_of_steps_that_is_none_is_refused_before_the_batches(encoder, s
     assert not encoder.shapes
 
 
+@pytest.mark.parametrize("limits", [{"batch_size": "8"}, {"batch_size": 2.5}, {"token_budget": float("nan")}])
+def test_limits_of_a_batch_that_are_none_are_refused(encoder, limits):
+    with pytest.raises(ValueError, match="number above 0"):
+        encoder.encode(["a", "b"], **limits)
+
+
 def test_a_whole_number_of_numpy_is_a_number_of_steps(encoder):
     assert type(encoder.latent_steps(np.int64(2))) is int
     np.testing.assert_array_equal(encoder.encode(["a"], 1, np.int64(2)), encoder.encode(["a"], 1, 2))

@@ -156,6 +156,15 @@ def test_nothing_readable_is_an_error(tmp_path: Path, encoder: CountingEncoder):
         update(tmp_path, encoder)
 
 
+@pytest.mark.parametrize("batch_size", ["8", 2.5, 0])
+def test_a_batch_size_that_is_none_is_refused_before_an_index_is_made(
+    folder: Path, encoder: CountingEncoder, batch_size: object
+):
+    with pytest.raises(ValueError, match="batch_size must be a whole number above 0"):
+        update_index(folder, folder / ".plume-index", encoder, batch_size=batch_size)
+    assert not (folder / ".plume-index").exists()
+
+
 def test_an_index_of_another_model_or_k_or_folder_is_refused(folder: Path, encoder: CountingEncoder, tmp_path: Path):
     db = tmp_path / "db"
     update_index(folder, db, encoder, num_latent_steps=2)

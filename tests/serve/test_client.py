@@ -138,6 +138,12 @@ def test_a_number_of_steps_that_is_none_is_refused_before_a_request(server, step
         RemoteEncoder(server).encode_readable([{"text": "a"}], num_latent_steps=steps)
 
 
+@pytest.mark.parametrize("batch_size", ["8", 0, -1])
+def test_a_batch_size_that_is_none_is_refused_before_a_request(server, batch_size):
+    with pytest.raises(ValueError, match="batch_size must be a whole number above 0"):
+        RemoteEncoder(server).encode_readable([{"text": "a"}], batch_size)
+
+
 def test_a_column_of_a_table_has_its_vectors_in_its_own_order(server, encoder):
     items = pd.Series([{"text": "a red bicycle"}, {"text": "a cat"}, {"text": "b"}], index=[2, 0, 1])
     for some in (items, dict(enumerate(items)).values()):
