@@ -32,6 +32,7 @@ _DEMUXERS = (
 )
 _OPTIONS = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")
+_UNTIMED_MILLISECONDS = 100
 _PICTURE_STARTS = (b"GIF8", b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*")
 
 # The upper left of a film's display matrix, in units of one -> what turns the stored frame upright. The matrix takes
@@ -119,6 +120,8 @@ def sample_frames(source: Any, num_frames: int, max_pixels: int = MAX_PIXELS) ->
 
 def film_seconds(source: Any, max_pixels: int = MAX_PIXELS) -> float:
     """How long a film is, by its frames and not by its header; nothing is decoded that need not be.
+
+    A frame of an animated picture that says no time, or 0, counts 0.1 seconds, which is what browsers show.
 
     Raises:
         ValueError: it cannot be read, naming it.
@@ -308,7 +311,7 @@ def _animation_frames(picture: Image.Image, max_pixels: int) -> Iterator[Frame]:
         picture.seek(index)
         shown = to_rgb(picture, max_pixels)
         yield Frame(seconds, lambda shown=shown: shown)
-        seconds += picture.info.get("duration", 0) / 1000
+        seconds += _frame_seconds(picture)
 
 
 def _animation_seconds(picture: Image.Image) -> float:
@@ -317,8 +320,13 @@ def _animation_seconds(picture: Image.Image) -> float:
     for index in range(first, first + _num_frames(picture)):
         picture.seek(index)
         picture.load()  # a WebP knows how long a frame lasts once it is decoded
-        seconds += picture.info.get("duration", 0) / 1000
+        seconds += _frame_seconds(picture)
     return seconds
+
+
+def _frame_seconds(picture: Image.Image) -> float:
+    """How long the frame at hand is shown. Many GIFs say 0 or nothing, which browsers show for a tenth of a second."""
+    return (picture.info.get("duration", 0) or _UNTIMED_MILLISECONDS) / 1000
 
 
 __all__ = [

@@ -369,6 +369,18 @@ def test_frames_a_second_are_counted_by_the_films_length(tmp_path):
         load_video(path, 8, 10, fps=5)
 
 
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
+@pytest.mark.parametrize("duration", [0, [0, 300, 0, 300, 0]])
+def test_a_frame_of_an_animation_that_says_no_time_is_shown_for_a_tenth_of_a_second(tmp_path, suffix, duration):
+    first, *others = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue", "lime", "white", "black"))
+    path = tmp_path / f"a.{suffix}"
+    first.save(path, save_all=True, append_images=others, duration=duration)
+    expected = [0, 0.1, 0.2, 0.3, 0.4] if duration == 0 else [0, 0.1, 0.4, 0.5, 0.8]
+    assert sample_frames(path, 8)[1] == pytest.approx(expected)
+    assert film_seconds(path) == pytest.approx(expected[-1] + 0.1)
+    assert load_video(path, None, 256, fps=10)[0].shape[0] == 5
+
+
 @pytest.mark.parametrize(
     "content", [b"#EXTM3U\n#EXTINF:1,\nx.ts\n#EXT-X-ENDLIST\n", b"ffconcat version 1.0\nfile other.mp4\n"]
 )
