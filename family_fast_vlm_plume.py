@@ -33,6 +33,7 @@ class FastVlmFamily(BackboneFamily):
     model_type = "fast_vlm"
     image_token = video_token = image_placeholder = video_placeholder = "<image>"
     media_arguments = ("pixel_values",)
+    media_counts = {"num_images_per_sample": "pixel_values"}  # the frames of a film are pictures
     # Qwen2's tokenizer, on which FastVLM builds, has no other tokens that were trained.
     token_donors = {
         "<disc_emb>": "<|im_start|>",

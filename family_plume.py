@@ -101,6 +101,8 @@ class BackboneFamily:
         image_placeholder, video_placeholder: What the chat template writes for an image and for a video.
         image_token, video_token: The token in them that a [`MediaSpan`] takes the place of.
         media_arguments: Keyword arguments of the backbone's forward that carry media, all optional.
+        media_counts: What sentence-transformers cuts the media of a batch by -> the media argument that it is the
+            length of in each row.
         position_advances: Values of `vision_position_advance` that there are.
         token_donors: New token -> the token of the backbone's tokenizer whose embedding it starts from.
         control_tokens: Tokens of small tokenizers made for this family, beside those that all Qwen models have.
@@ -115,6 +117,10 @@ class BackboneFamily:
     image_token: str
     video_token: str
     media_arguments: tuple[str, ...]
+    media_counts: dict[str, str] = {
+        "num_images_per_sample": "image_grid_thw",
+        "num_videos_per_sample": "video_grid_thw",
+    }
     position_advances: tuple[str, ...] = ("max_hw",)
     token_donors: dict[str, str]
     control_tokens: tuple[str, ...] = ()

@@ -380,7 +380,8 @@ class PlumeProcessor(ProcessorMixin):
         self._check_settings()
         indices = range(len(conversations)) if is_in_order else [None] * len(conversations)
         rows, tensors, spans = [], defaultdict(list), []
-        for index, conversation in zip(indices, conversations, strict=True):
+        counts = {name: [0] * len(conversations) for name in self.family.media_counts}
+        for place, (index, conversation) in enumerate(zip(indices, conversations, strict=True)):
             with _naming_the_item(conversation, index):
                 rows.append(self._with_blank_image(normalize_conversation(conversation)))
                 self._check_length(rows[-1])
@@ -389,9 +390,8 @@ class PlumeProcessor(ProcessorMixin):
                     spans[-1].append(span)
                     for name, tensor in arguments.items():
                         tensors[name].append(tensor)
-        counts = {
-            f"num_{kind}s_per_sample": [len(content_parts(row, kind)) for row in rows] for kind in ("image", "video")
-        }
+                    for name, counted in self.family.media_counts.items():
+                        counts[name][place] += len(arguments.get(counted, ()))
         return PlumeBatch(
             {**self._tokens(rows, spans, indices), **_joined(tensors)},
             {name: torch.tensor(numbers) for name, numbers in counts.items()},

@@ -57,8 +57,9 @@ class PlumeBatch(BatchFeature):
     """A batch of [`PlumeProcessor`], which knows how many images and videos each row has.
 
     sentence-transformers writes these numbers into a batch and cuts `pixel_values` by them where a loss runs in parts
-    (its cached losses). It counts the parts of a message: blank images are not among them, and keys that hold `None`
-    are. What it writes is replaced by what there is.
+    (its cached losses). It counts the parts of a message: blank images are not among them, keys that hold `None` are,
+    and a film is one part also where its frames are pictures (`BackboneFamily.media_counts`). What it writes is
+    replaced by what there is.
 
     Args:
         media_counts (`dict[str, torch.Tensor]`, *optional*): By the library's names for them, each of shape [B].

@@ -13,6 +13,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from sentence_transformers.base.losses.gradcache import _create_minibatch
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -21,6 +22,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from plume_embed import PlumeProcessor
+from plume_embed.encode.encoder import DEFAULT_MODEL
 from plume_embed.training.curriculum import suffix_text
 from plume_embed.training.loss.batch_loss import LossWeights, TrainingBatch, batch_losses, join
 from plume_embed.training.objective import make_side, run_side
@@ -138,6 +140,21 @@ def test_rows_are_cut_by_the_pictures_that_they_have(sentence):
     has_blank = sentence[0].processor.blank_image_for_text
     expected = [int(has_blank), 1, 1, int(has_blank)]
     assert sentence.preprocess(items)["num_images_per_sample"].tolist() == expected
+    features = sentence.preprocess([*items, {"video": [picture(0), picture(3)]}])
+    assert features["num_images_per_sample"].tolist() == [*expected, 0]
+    assert features["num_videos_per_sample"].tolist() == [0, 0, 0, 0, 1]
+
+
+def test_rows_are_cut_by_the_frames_of_their_films_where_these_are_pictures():
+    sentence = load(DEFAULT_MODEL).eval()
+    film = [picture(0), picture(3)]
+    items = [{"video": film}, "a", {"image": picture(1), "video": [*film, picture(6)]}, {"image": picture(2)}]
+    features = sentence.preprocess(items)
+    assert features["num_images_per_sample"].tolist() == [2, 0, 4, 1]
+    with torch.inference_mode():
+        whole = sentence(dict(features))["sentence_embedding"]
+        parts = [sentence(_create_minibatch(features, row, row + 1))["sentence_embedding"] for row in range(4)]
+    assert torch.allclose(torch.cat(parts), whole, atol=1e-5)
 
 
 def test_a_checkpoint_loads_with_prompts_similarity_and_k(released_model_dir, data, tmp_path):
