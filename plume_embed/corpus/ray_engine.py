@@ -132,7 +132,10 @@ class _Worker:
         model, made_by = self._model, self._job.made_by
         self._encoder = Encoder(model.folder, model.device, model.dtype, made_by.max_image_pixels)
         if self._encoder.fingerprint != made_by.fingerprint:
-            raise ValueError(f"{model.folder} holds another model on one of the nodes; give all of them the same.")
+            raise ValueError(
+                f"{model.folder} holds another model on one of the nodes, or a setting of the encoder's processor was "
+                "changed after it was loaded; give all nodes the same folder, and save what you changed in it."
+            )
         self._leases = Leases(self._job.work / "leases")
 
     def begin(self, one: Slice) -> str:

@@ -26,7 +26,7 @@ THREADS_AHEAD = 2
 _GROWTH = 3
 
 # Of a processor, what is no setting itself.
-_PARTS = frozenset({"image_processor", "video_processor", "tokenizer", "_prompts"})
+_PARTS = frozenset({"image_processor", "video_processor", "tokenizer", "_prompts", "_media_ids"})
 
 Group = TypeVar("Group")
 Result = TypeVar("Result")
@@ -303,24 +303,31 @@ class ProcessorCopies:
         finally:
             self._spare.put((settings, copied))
 
-    def _taken(self) -> tuple[str | None, Any]:
+    def _taken(self) -> tuple[dict[str, str] | None, Any]:
         try:
             return self._spare.get_nowait()
         except queue.Empty:
             return None, None
 
 
-def settings_of(processor: "PlumeProcessor") -> str:
-    """All that can be set of a processor and of its parts, to tell whether it has changed; in microseconds.
+def settings_of(processor: "PlumeProcessor") -> dict[str, str]:
+    """All that can be set of a processor and of its parts, by name, to tell what has changed; in microseconds.
 
     As text, since values such as a size are changed in place, and any can be compared so. Of the tokenizer it is the
     limit and its like and the tokens that were added, not the vocabulary, which is large and stays.
     """
     tokenizer = processor.tokenizer
-    own = {name: value for name, value in vars(processor).items() if name not in _PARTS}
-    media = [(type(part), vars(part)) for part in (processor.image_processor, processor.video_processor)]
     plain = {name: value for name, value in vars(tokenizer).items() if isinstance(value, str | int | float | None)}
-    return repr((own, media, plain, len(tokenizer), tokenizer.special_tokens_map, tokenizer.added_tokens_decoder))
+    tokens = {"special": tokenizer.special_tokens_map, "added": tokenizer.added_tokens_decoder, "all": len(tokenizer)}
+    image_processor, video_processor = processor.image_processor, processor.video_processor
+    parts = {
+        "processor": {name: value for name, value in vars(processor).items() if name not in _PARTS},
+        "tokenizer": plain,
+        "tokens": tokens,
+        "image_processor": vars(image_processor) | {"class": type(image_processor).__name__},
+        "video_processor": vars(video_processor) | {"class": type(video_processor).__name__},
+    }
+    return {f"{part}.{name}": repr(value) for part, values in parts.items() for name, value in values.items()}
 
 
 def _done(work: Callable[[Group], Result], group: Group) -> "Future[Result]":

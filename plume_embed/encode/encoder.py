@@ -1,6 +1,7 @@
 """Encoder: a model folder or Hub id -> vectors, for the command line and everything behind it."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -18,6 +19,7 @@ from plume_embed.encode.batching import (
     TOKEN_BUDGET,
     PaddingReport,
     run_ahead,
+    settings_of,
 )
 from plume_embed.encode.int8_weights import store_in_int8
 from plume_embed.encode.prepare import Prepared, Preparer, listed, without_place
@@ -39,6 +41,10 @@ INT8 = "int8"
 DTYPES = ("auto", "float32", "bfloat16", "float16", INT8)
 # All that decides a vector, code aside; the weights come on top.
 FINGERPRINT_FILES = ("config.json", "processor_config.json", "chat_template.jinja", "tokenizer.json")
+# Of a processor, what changes no vector: limits, above which an item is refused or cut into passages, and its folder.
+_NO_VECTOR = frozenset(
+    {"processor.max_image_pixels", "processor.max_frames", "tokenizer.model_max_length", "tokenizer.name_or_path"}
+)
 _HUB_FILES = ["*.json", "*.jinja", "*.safetensors", "*.txt"]
 _REASON_CHARACTERS = 300
 
@@ -78,6 +84,7 @@ class Encoder(Preparer):
         self.device = checked_device(device)
         self.folder = resolve_model(model)
         self.name = str(model or self.folder)
+        self._states = _states(self.folder)  # before anything is read of it
         # transformers' `to` has no type that pyright follows
         loaded: Any = load_model(self.folder, "float32" if dtype == INT8 else dtype)
         self.model: PlumeModel = loaded.to(self.device)
@@ -91,12 +98,13 @@ class Encoder(Preparer):
         if max_image_pixels is not None:
             processor.max_image_pixels = max_image_pixels
         super().__init__(processor)
+        self._settings = settings_of(processor)
         self.padding = PaddingReport()
 
     def __getstate__(self) -> dict[str, Any]:
         # The hash of `datasets` is made of it: what has been embedded and asked so far must not change it.
         state = super().__getstate__() | {"padding": PaddingReport()}
-        return {name: value for name, value in state.items() if name not in ("_files", "_fingerprint")}
+        return {name: value for name, value in state.items() if name != "_files"}
 
     @property
     def dimension(self) -> int:
@@ -110,22 +118,40 @@ class Encoder(Preparer):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the configuration, the tokenizer, the prompt, the weights and the type they are computed in."""
-        return self._fingerprint
+        """SHA-256 of the configuration, the tokenizer, the prompt, the weights and the type they are computed in.
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        return _with_weights(self._files, self._weights)
+        A setting of the processor that was changed after loading makes another one where it can change a vector.
+
+        Raises:
+            ValueError: the files of the model have changed between loading and the first time that this was asked for.
+        """
+        return _with_weights(self._decided_by, self._weights)
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """The fingerprint that this model has with each `dtype`, "auto" aside."""
         types = {name: name if name == INT8 else f"torch.{name}" for name in DTYPES if name != "auto"}
-        return {name: _with_weights(self._files, weights) for name, weights in types.items()}
+        decided_by = self._decided_by
+        return {name: _with_weights(decided_by, weights) for name, weights in types.items()}
+
+    @property
+    def _decided_by(self) -> str:
+        """The files, and what has been set otherwise since."""
+        settings = settings_of(self.processor)
+        names = sorted((settings.keys() | self._settings.keys()) - _NO_VECTOR)
+        changed = {name: settings.get(name) for name in names if settings.get(name) != self._settings.get(name)}
+        return f"{self._files} {json.dumps(changed)}" if changed else self._files
 
     @cached_property
     def _files(self) -> str:
-        return fingerprint(self.folder)
+        """Hashed when it is first asked for, which takes seconds with large weights."""
+        found = fingerprint(self.folder)
+        if _states(self.folder) != self._states:
+            raise ValueError(
+                f"The files of {self.folder} have changed since this model was loaded from them, so nothing says any "
+                "more what its vectors come from; load it again."
+            )
+        return found
 
     def latent_steps(self, num_latent_steps: int | None = None) -> int:
         """K as it will be used: the model's own unless given.
@@ -371,11 +397,20 @@ def _in_one_line(error: Exception) -> str:
 def fingerprint(folder: Path) -> str:
     """SHA-256 over the bytes of `FINGERPRINT_FILES` and the safetensors files of a model folder, as hex."""
     digest = hashlib.sha256()
-    for file in [*(folder / name for name in FINGERPRINT_FILES), *sorted(folder.glob("*.safetensors"))]:
-        if file.is_file():
-            with file.open("rb") as opened:
-                digest.update(f"{file.name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    for file in _deciding_files(folder):
+        with file.open("rb") as opened:
+            digest.update(f"{file.name}\n{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _deciding_files(folder: Path) -> list[Path]:
+    files = [*(folder / name for name in FINGERPRINT_FILES), *sorted(folder.glob("*.safetensors"))]
+    return [file for file in files if file.is_file()]
+
+
+def _states(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the last change of the files that a fingerprint is made of."""
+    return [(file.name, (status := file.stat()).st_size, status.st_mtime_ns) for file in _deciding_files(folder)]
 
 
 def _with_weights(files: str, weights: str) -> str:

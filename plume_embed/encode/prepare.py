@@ -52,7 +52,7 @@ class Preparer:
     @processor.setter
     def processor(self, processor: PlumeProcessor) -> None:
         self._processor, self._processors = processor, ProcessorCopies(processor)
-        self._estimated: tuple[str, TokenEstimate] | None = None  # the settings that it was made by
+        self._estimated: tuple[dict[str, str], TokenEstimate] | None = None  # the settings that it was made by
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy, another process and a hash get: not what can be made again."""

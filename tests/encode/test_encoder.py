@@ -1,8 +1,10 @@
 """Encoder: whatever the passes, the order and the threads, the same vectors, in passes of a bounded size."""
 
 import copy
+import hashlib
 import pickle
 import random
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 import torch
 from common import random_item
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from small_files import write_picture, write_video
 from transformers import BatchFeature
 
-from plume_embed.encode.encoder import Encoder
+from plume_embed.encode.encoder import Encoder, fingerprint
 from plume_embed.encode.read_out import ReadOut, read_vectors
 from plume_embed.model import PlumeProcessor
 
@@ -270,6 +273,16 @@ def test_two_threads_may_encode_at_once(encoder, items, expected):
             np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
+def replaced(file):
+    tensors = {name: tensor * 1.5 for name, tensor in load_file(file).items()}
+    save_file(tensors, file.with_name("new"), metadata={"format": "pt"})
+    file.with_name("new").replace(file)
+
+
+def gone(file):
+    file.unlink()
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
 def test_a_copy_of_an_encoder_that_has_embedded_gives_the_same_vectors(released_model_dir, items, copied):
     encoder = Encoder(released_model_dir, device="cpu")
@@ -280,6 +293,54 @@ def test_a_copy_of_an_encoder_that_has_embedded_gives_the_same_vectors(released_
     another.processor.max_length = 4
     np.testing.assert_array_equal(encoder.encode(items[:4]), vectors)
     assert another.fingerprint == encoder.fingerprint
+
+
+@pytest.mark.parametrize("change", [replaced, gone])
+def test_the_fingerprint_of_files_that_changed_after_loading_is_refused(released_model_dir, tmp_path, change):
+    folder = shutil.copytree(released_model_dir, tmp_path / "model")
+    known, encoder = (Encoder(folder, device="cpu") for _ in range(2))
+    before = known.fingerprint
+    change(folder / "model.safetensors")
+    for one in (encoder, copy.deepcopy(encoder)):
+        with pytest.raises(ValueError, match="have changed since this model was loaded from them, .*; load it again"):
+            print(one.fingerprint)
+    assert known.fingerprint == before
+
+
+def page_words(processor):
+    processor.page_words = 7
+
+
+def two_frames(processor):
+    processor.num_frames = 2
+
+
+@pytest.mark.parametrize(
+    "change", [smaller_size_in_place, smaller_frames, another_mean, another_prompt, a_word_more, two_frames, page_words]
+)
+def test_a_setting_that_changes_a_vector_changes_the_fingerprint(released_model_dir, change):
+    encoder, changed, again = (Encoder(released_model_dir, device="cpu") for _ in range(3))
+    processor = copy.deepcopy(changed.processor)
+    change(changed.processor)
+    change(again.processor)
+    assert encoder.fingerprint != changed.fingerprint == again.fingerprint == copy.deepcopy(changed).fingerprint
+    assert changed.fingerprints["float32"] == changed.fingerprint
+    changed.processor = processor
+    assert changed.fingerprint == encoder.fingerprint
+
+
+def test_a_limit_and_the_use_of_a_processor_change_no_fingerprint(released_model_dir, tmp_path):
+    """Existing indexes are of this fingerprint, made with any limit."""
+    encoder = Encoder(released_model_dir, device="cpu", max_image_pixels=5000)
+    files = fingerprint(released_model_dir)
+    expected = hashlib.sha256(f"{files} torch.float32".encode()).hexdigest()
+    encoder.encode(["a", Image.new("RGB", (60, 60))])
+    encoder.processor([{"video": [Image.new("RGB", (60, 60))] * 2}])
+    encoder.processor.max_image_pixels, encoder.processor.max_length, encoder.processor.max_frames = 9000, 500, 9
+    assert encoder.fingerprint == expected
+    moved = shutil.copytree(released_model_dir, tmp_path / "model")
+    encoder.processor = PlumeProcessor.from_pretrained(moved)
+    assert encoder.fingerprint == expected == Encoder(moved, device="cpu").fingerprint
 
 
 def test_datasets_has_one_hash_for_an_encoder_whatever_it_has_embedded(released_model_dir):
