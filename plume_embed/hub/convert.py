@@ -78,6 +78,7 @@ def _read_released(released_dir: Path, console: Console) -> tuple[PlumeModel, Pl
     )
     _limit_pixels(processor)
     check_tokenizer(processor.tokenizer, backbone_config, released_dir)  # again, with the tokens of PLUME
+    backbone_config.name_or_path = ""  # a place on this machine, which says nothing elsewhere
     config = PlumeConfig(
         backbone_config=backbone_config,
         suffix_token_ids=processor.suffix_token_ids(),

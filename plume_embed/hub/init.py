@@ -86,6 +86,7 @@ def _make_model(
     if max(vocabulary.values()) >= rows:
         base.resize_token_embeddings(max(vocabulary.values()) + 1, mean_resizing=False)
     weight = base.get_input_embeddings().weight
+    base.config.name_or_path = ""  # a place on this machine, which says nothing elsewhere
     config = PlumeConfig(
         backbone_config=base.config,
         dtype=weight.dtype,

@@ -40,6 +40,12 @@ def test_the_key_layout_of_transformers_5_gives_the_same_weights(source, tmp_pat
     assert_same_model(convert_released(source, tmp_path / "out"), released_model_dir)
 
 
+def test_a_converted_model_is_the_same_wherever_its_source_lay(source, tmp_path):
+    moved = shutil.copytree(source, tmp_path / "moved")
+    first, second = (convert_released(one, tmp_path / f"of-{one.name}") / "config.json" for one in (source, moved))
+    assert first.read_text() == second.read_text() and str(tmp_path) not in first.read_text()
+
+
 @pytest.mark.parametrize("prefix", ["model.", "base_model.model.", "module."])
 def test_the_adapter_may_stand_under_any_prefix(source, tmp_path, released_model_dir, prefix):
     rewrite(source, lambda t: {prefix + k if k.startswith("latent_moe") else k: v for k, v in t.items()})

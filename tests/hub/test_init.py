@@ -125,6 +125,10 @@ def test_init_is_the_same_for_the_same_seed_only(backbone, tmp_path):
     assert not torch.equal(first["adapter.router.weight"], other["adapter.router.weight"])
 
 
+def test_a_new_model_does_not_tell_where_its_backbone_lay(backbone, tmp_path):
+    assert str(backbone) not in (init_model(backbone, tmp_path / "out") / "config.json").read_text()
+
+
 def test_init_refuses_what_is_no_backbone(released_model_dir, tmp_path):
     with pytest.raises(ValueError, match="is a 'plume', not a backbone; supported: qwen2_vl"):
         init_model(released_model_dir, tmp_path / "out")
