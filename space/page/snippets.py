@@ -19,6 +19,7 @@ from space.content.sessions import QueryResult
 from space.trace import Trace
 
 _FILE_IN_CODE = {"image": "picture.png", "video": "film.mp4"}
+_FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def rows(hits: Sequence[Hit]) -> list[dict[str, Any]]:
@@ -144,7 +145,8 @@ def _csv(table: list[dict[str, Any]]) -> str:
     writer.writeheader()
     # A cell that begins like a formula would be run by spreadsheets.
     writer.writerows(
-        {k: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@" else v for k, v in row.items()} for row in table
+        {k: f"'{v}" if isinstance(v, str) and v.startswith(_FORMULA_STARTS) else v for k, v in row.items()}
+        for row in table
     )
     return out.getvalue()
 

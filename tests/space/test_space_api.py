@@ -1,5 +1,7 @@
-"""The endpoint for programs: by the Python client, by curl, and by the code that the page shows."""
+"""The endpoint for programs: by the Python client, by curl, and by the code and the files that the page gives."""
 
+import base64
+import csv
 import json
 import re
 import shlex
@@ -16,10 +18,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from space.content.items import Hit, Item
 from space.content.sessions import Session
 from space.content.uploads import Upload
 from space.page.page import make_page
-from space.page.snippets import code_for, rows
+from space.page.snippets import code_for, rows, takeaway
 from space.service import Query
 from space.trace import finish
 
@@ -157,6 +160,16 @@ def test_the_command_for_a_folder_names_the_model_and_takes_a_text_that_begins_w
     command = dict(code_for(result, "http://x"))["Your own folder"]
     begin = ["plume-embed", "search", "your-folder", "--latent-steps", "8"]
     assert shlex.split(command) == [*begin, *option, "--", "-dog in the snow"]
+
+
+def test_a_table_of_results_has_an_empty_text_for_a_picture_and_no_cell_that_a_spreadsheet_runs(service):
+    names = ["fox.png", "=1+1.png", "+1.png", "-1.png", "@a.png", "a=b.png"]
+    hits = [Hit(Item(name, "image", np.zeros(2), lambda: "data:,"), 0.5) for name in names]
+    page = takeaway(replace(expected(service, "banana"), hits=hits), "http://x")
+    content = re.search(r"data:text/csv;base64,([^\"]+)", page)[1]
+    table = list(csv.DictReader(base64.b64decode(content).decode().splitlines()))
+    assert [row["name"] for row in table] == ["fox.png", "'=1+1.png", "'+1.png", "'-1.png", "'@a.png", "a=b.png"]
+    assert {row["text"] for row in table} == {""}
 
 
 def test_the_api_page_opens_from_the_footer(visit):
