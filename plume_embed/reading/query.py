@@ -6,8 +6,7 @@ from typing import Any
 from plume_embed.model.images_plume import IMAGE_SUFFIXES, open_picture, opened
 from plume_embed.model.videos_plume import is_animated
 
-_PDF = b"%PDF-"
-_PDF_BYTES = 1024  # the header may come so late
+PDF_BYTES = 1024  # at the start of a file, in which the header of a PDF may come
 
 
 def check_media(content: dict[str, Any]) -> None:
@@ -24,12 +23,17 @@ def check_media(content: dict[str, Any]) -> None:
             _check_file(content[kind], kind)
 
 
+def is_pdf(start: bytes) -> bool:
+    """Whether a file whose first `PDF_BYTES` these are is a PDF: readers look for its header behind other bytes too."""
+    return b"%PDF-" in start[:PDF_BYTES]
+
+
 def _check_file(path: Path, kind: str) -> None:
     with opened(path, kind) as file:
-        start = file.read(_PDF_BYTES)
+        start = file.read(PDF_BYTES)
         if not start:
             raise ValueError(f"{path} is empty.")
-        if _PDF in start:
+        if is_pdf(start):
             raise ValueError(f"{path} is a PDF: a query takes pictures and films; give a page of it as a picture.")
     if kind == "video" and path.suffix.lower() in IMAGE_SUFFIXES and not _moves(path):
         raise ValueError(f"{path} is a picture, not a film; pass it to --image.")
