@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 from PIL import Image
 
-from plume_embed.model.images_plume import opened
+from plume_embed.model.images_plume import IMAGE_SUFFIXES, opened
 from plume_embed.model.videos_plume import Frame, open_container, open_film
 
 PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1"})
@@ -49,7 +50,8 @@ def is_played_by_browsers(path: Path) -> bool:
 
 
 def playable_copy(path: Path, max_pixels: int, always: bool = False) -> bytes | None:
-    """The film as H.264 in MP4: upright, at most `LONG_SIDE` pixels, `FRAMES_PER_SECOND` and `SECONDS`, without sound.
+    """The film as H.264 in MP4: upright, in square pixels, at most `LONG_SIDE` of them, `FRAMES_PER_SECOND` and
+    `SECONDS`, without sound.
 
     Args:
         path (`Path`): Of the film, which may be an animated picture.
@@ -66,11 +68,31 @@ def playable_copy(path: Path, max_pixels: int, always: bool = False) -> bytes | 
         return None
     out = io.BytesIO()
     with telling_what_is_wrong(), open_film(path, max_pixels) as film, av.open(out, "w", format="mp4") as target:
-        _transcode(film.frames, target)
+        _transcode(film.frames, target, _stored_shape(path))
     return out.getvalue()
 
 
-def _transcode(frames: Iterator[Frame], target: av.container.OutputContainer) -> None:
+class _StoredShape(NamedTuple):
+    """How a film's frames are stored: their size, and how many times as wide as high a pixel is to be shown."""
+
+    size: tuple[int, int]
+    pixel: Fraction
+
+    def shown(self, picture: tuple[int, int]) -> tuple[float, float]:
+        """The size in square pixels of an upright picture of this size."""
+        width, height = picture
+        is_turned = picture != self.size and picture == self.size[::-1]
+        return (width, height * float(self.pixel)) if is_turned else (width * float(self.pixel), height)
+
+
+def _stored_shape(path: Path) -> _StoredShape:
+    if path.suffix.lower() in IMAGE_SUFFIXES:  # an animated picture, whose pixels are square
+        return _StoredShape((0, 0), Fraction(1))
+    with opened(path, "video") as file, open_container(file) as (_, stream):
+        return _StoredShape((stream.width, stream.height), stream.sample_aspect_ratio or Fraction(1))
+
+
+def _transcode(frames: Iterator[Frame], target: av.container.OutputContainer, stored: _StoredShape) -> None:
     encoded, num_written = None, 0
     for frame in frames:
         if frame.seconds >= SECONDS:
@@ -79,7 +101,7 @@ def _transcode(frames: Iterator[Frame], target: av.container.OutputContainer) ->
         if num_due <= num_written:  # fast films lose some frames
             continue
         picture = frame.picture()
-        encoded = encoded or _add_stream(target, picture.size)
+        encoded = encoded or _add_stream(target, stored.shown(picture.size))
         small = picture.resize((encoded.width, encoded.height), Image.Resampling.BILINEAR, reducing_gap=2.0)
         shown = av.VideoFrame.from_image(small).reformat(format="yuv420p")
         shown.time_base = Fraction(1, FRAMES_PER_SECOND)
@@ -92,7 +114,7 @@ def _transcode(frames: Iterator[Frame], target: av.container.OutputContainer) ->
     target.mux(encoded.encode())
 
 
-def _add_stream(target: av.container.OutputContainer, size: tuple[int, int]) -> av.VideoStream:
+def _add_stream(target: av.container.OutputContainer, size: tuple[float, float]) -> av.VideoStream:
     """A stream for frames of this size, made small; H.264 wants even sides."""
     scale = min(1.0, LONG_SIDE / max(size))
     stream = target.add_stream("libx264", rate=FRAMES_PER_SECOND)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from dataclasses import asdict, replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -87,6 +88,22 @@ def test_the_copy_of_a_film_that_lies_on_its_side_is_upright(tmp_path):
         frame = next(container.decode(video=0)).to_ndarray(format="gray")
     assert frame.shape == (96, 64)
     assert frame[:, -8:].mean() > 200 and frame[:, :8].mean() < 50
+
+
+@pytest.mark.parametrize(("shape", "size"), [(Fraction(4, 3), (128, 64)), (Fraction(1, 2), (48, 64))])
+def test_the_copy_of_a_film_whose_pixels_are_not_square_has_the_shape_that_players_show(tmp_path, shape, size):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = shape
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 96, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    turned = turned_video(tmp_path / "turned.mp4", path, (0, 1, -1, 0))
+    for film, expected in ((path, size), (turned, size[::-1])):
+        with av.open(io.BytesIO(playable_copy(film, MAX_PIXELS))) as container:
+            stream = container.streams.video[0]
+            assert (stream.width, stream.height) == expected and stream.sample_aspect_ratio in (None, 1)
 
 
 def test_the_copy_of_a_film_that_does_not_begin_at_zero_is_whole_and_begins_at_once(tmp_path):
