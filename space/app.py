@@ -4,13 +4,18 @@ PLUME_MODEL serves another model, PLUME_SPACE_DATA keeps the index elsewhere; GR
 say where to listen.
 """
 
+import asyncio
 import atexit
+import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +27,11 @@ if TYPE_CHECKING:
     import gradio as gr
     from filelock import FileLock
 
+    from space.content.sessions import Sessions
     from space.service import Service
     from space.settings import Settings
 
-
+TIDY_SECONDS = 60  # between two looks at what is overdue
 _FOLDER = "plume-space-"
 
 
@@ -119,6 +125,7 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
         ),
         "head": head(service),
         "app_kwargs": {
+            "lifespan": partial(_tidying, service.sessions),
             "middleware": [
                 Middleware(
                     RequestFilter, limits=settings.limits, upload_folder=folder, holders=service.sessions.holders
@@ -126,7 +133,7 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
                 Middleware(
                     PageDescription, head=description(f"https://{host}{PREVIEW_IMAGE}" if host else PREVIEW_IMAGE)
                 ),
-            ]
+            ],
         },
         "max_file_size": settings.limits.file_bytes,
         "footer_links": ["api"],
@@ -140,6 +147,25 @@ def launch(service: "Service", **overrides) -> "tuple[gr.Blocks, str]":
     }
     _, address, _ = page.launch(**(options | overrides))
     return page, address
+
+
+@asynccontextmanager
+async def _tidying(sessions: "Sessions", served: object) -> AsyncIterator[None]:
+    """While the page is served, what is overdue is deleted, whether or not anybody comes."""
+
+    async def tidy_again() -> None:
+        while True:
+            await asyncio.sleep(TIDY_SECONDS)
+            try:
+                await asyncio.to_thread(sessions.tidy)
+            except OSError:
+                logging.exception("Files that are overdue could not be deleted; the next attempt follows.")
+
+    task = asyncio.create_task(tidy_again())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Service":
@@ -161,8 +187,6 @@ def make_service(upload_folder: Path, settings: "Settings | None" = None) -> "Se
 
 
 def main() -> None:
-    import logging
-
     from plume_embed.freed_memory import keep_freed_memory
 
     end_on_sigterm()

@@ -5,19 +5,21 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-UNUSED_SECONDS = 900  # after which an upload that nothing has asked for is Gradio's to delete
+UNUSED_SECONDS = 900  # after which an upload that nothing has asked for is deleted
 
 
 class Holders:
     """Counts who holds each file, and deletes a file when nobody does.
 
-    An upload comes without a session: the file is awaited until the call that it was made for holds it.
+    An upload comes without a session: the file is awaited until the call that it was made for holds it, or until
+    `UNUSED_SECONDS` have gone by.
 
     Args:
-        folder (`Path`): Only files in folders of it are ever deleted.
+        folder (`Path`): Only files in folders of it are ever deleted, and in itself what Gradio leaves of an upload
+            that broke off.
         kept (`Path`): A folder in there whose files stay.
     """
 
@@ -25,21 +27,23 @@ class Holders:
         self.folder, self.kept = folder, kept
         self._holds: Counter[Path] = Counter()
         self._awaited: defaultdict[Path, list[float]] = defaultdict(list)  # when it arrived, once for each upload
-        self._num_arriving = 0
-        self._left: set[Path] = set()  # let go while another upload may have been about to name the same file
+        self._arriving: list[float] = []  # when each upload that is under way began
+        self._left: set[Path] = set()  # nobody's, as far as is known, and not looked at yet
         self._lock = threading.Lock()
 
     @contextmanager
     def arriving(self) -> Iterator[Callable[[Path], None]]:
-        """While an upload arrives nothing is deleted; gives what to call with the path of each of its files."""
+        """While an upload arrives nothing is deleted, for it may be about to name the same file, unless it takes longer
+        than `UNUSED_SECONDS`; gives what to call with the path of each of its files."""
+        began = time.monotonic()
         with self._lock:
-            self._num_arriving += 1
+            self._arriving.append(began)
             self._forget_overdue()
         try:
             yield self._arrived
         finally:
             with self._lock:
-                self._num_arriving -= 1
+                self._arriving.remove(began)
                 self._delete_unneeded()
 
     def hold(self, path: Path) -> None:
@@ -59,14 +63,24 @@ class Holders:
             self._left.add(path)
             self._delete_unneeded()
 
+    def tidy(self) -> None:
+        """Deletes what nothing has asked for in time, and what is left of broken uploads; to be called now and then."""
+        with self._lock:
+            self._delete_unneeded()
+        before = time.time() - UNUSED_SECONDS
+        for part in self.folder.glob("tmp*"):  # Gradio gives a file its folder when all of it is there
+            with suppress(FileNotFoundError):
+                if part.is_file() and part.stat().st_mtime < before:
+                    part.unlink()
+
     def _arrived(self, path: Path) -> None:
         with self._lock:
             self._awaited[path.resolve()].append(time.monotonic())
 
     def _delete_unneeded(self) -> None:
-        if self._num_arriving:
-            return
         self._forget_overdue()
+        if any(began > time.monotonic() - UNUSED_SECONDS for began in self._arriving):
+            return
         for path in self._left:
             if self._holds[path] <= 0 and path not in self._awaited:
                 del self._holds[path]
@@ -79,6 +93,7 @@ class Holders:
             self._awaited[path] = [arrived for arrived in self._awaited[path] if arrived > before]
             if not self._awaited[path]:
                 del self._awaited[path]
+                self._left.add(path)
 
     def _delete(self, path: Path) -> None:
         folder = path.parent

@@ -140,9 +140,9 @@ class Sessions:
             raise ValueError("This call belongs to no session; reload the page.")
         with self._lock:
             session = self._sessions.setdefault(session_id, Session())
-            session.seen = time.monotonic()
+            session.seen = now = time.monotonic()
             self._sessions.move_to_end(session_id)
-            forgotten = self._overdue()
+            forgotten = self._overdue(now)
         for old in forgotten:
             self._clear(old)
         return session
@@ -153,6 +153,15 @@ class Sessions:
             session = self._sessions.pop(session_id, None)
         if session is not None:
             self._clear(session)
+
+    def tidy(self) -> None:
+        """Ends sessions that have been silent for too long, and deletes uploads that nothing has asked for in time; to
+        be called now and then, for no other visitor may come."""
+        with self._lock:
+            forgotten = self._overdue(time.monotonic())
+        for old in forgotten:
+            self._clear(old)
+        self.holders.tidy()
 
     def hold(self, session: Session, *paths: Path) -> None:
         """Keeps uploaded files until the session ends, which it may have done meanwhile."""
@@ -171,11 +180,11 @@ class Sessions:
         for path in uploads:
             self.holders.release(path)
 
-    def _overdue(self) -> list[Session]:
-        before = time.monotonic() - self.settings.session_seconds
+    def _overdue(self, now: float) -> list[Session]:
+        before = now - self.settings.session_seconds
         count = len(self._sessions) - self.settings.sessions
-        others = list(self._sessions.items())[:-1]  # the last one has just been seen
-        names = [name for place, (name, session) in enumerate(others) if place < count or session.seen < before]
+        sessions = enumerate(self._sessions.items())
+        names = [name for place, (name, session) in sessions if place < count or session.seen < before]
         return [self._sessions.pop(name) for name in names]
 
     def _clear(self, session: Session) -> None:

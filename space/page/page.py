@@ -29,7 +29,8 @@ _HERE = Path(__file__).parent
 def make_page(service: Service) -> gr.Blocks:
     """The Gradio app; `launch` it with what app.py says."""
     search = SearchHandlers(service, Examples(service))
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(300, 900)) as page:
+    # Without `delete_cache`, which goes by age alone and deletes what a visitor still looks at: see `Sessions.tidy`.
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         make_api(service)  # before the events of the page, which may not take its name
         gr.HTML(_introduction(service), elem_id="intro")
         with gr.Tabs(elem_id="tabs"):

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +19,14 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from space import app
+from space.content import holders
 from space.content.items import Hit, Item
 from space.content.sessions import Session
 from space.content.uploads import Upload
 from space.page.page import make_page
 from space.page.snippets import code_for, rows, takeaway
-from space.service import Query
+from space.service import Query, Service
 from space.trace import finish
 
 ROOT = Path(__file__).parent.parent.parent
@@ -79,6 +82,32 @@ def test_programs_that_search_with_the_same_file_at_once_all_get_an_answer(addre
         answers = list(pool.map(ask, range(6)))
     assert len({found[0]["name"] for found in answers}) == 1
     assert not left_of(service, own)
+
+
+def test_a_served_space_deletes_the_upload_that_nothing_asks_for_and_not_the_one_of_a_live_session(
+    service, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(app, "TIDY_SECONDS", 0.05)
+    own = Service(service.settings, service.corpora, service.sessions.upload_folder)
+    page, address = app.launch(own, prevent_thread_lock=True, quiet=True)
+    try:
+        assert page.delete_cache is None, "Gradio deletes by age alone, also what a visitor still needs"
+        files = [named_for_this_test(path, tmp_path) for path in (PICTURE, FILM)]
+        held, left = (
+            Path(httpx.post(f"{address}gradio_api/upload", files={"files": (file.name, file.read_bytes())}).json()[0])
+            for file in files
+        )
+        own.sessions.hold(own.sessions.of("one"), held)
+        monkeypatch.setattr(holders, "UNUSED_SECONDS", 0)
+        end = time.monotonic() + 30
+        while left.is_file():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert held.is_file()
+        own.sessions.end("one")
+        assert not held.exists()
+    finally:
+        page.close(verbose=False)
 
 
 def test_k_is_chosen_by_the_call_and_refusals_arrive_as_sentences(client, service):

@@ -1,5 +1,6 @@
 """A session belongs to its session, ends with it, and leaves nothing behind."""
 
+import os
 import threading
 import time
 from dataclasses import replace
@@ -96,6 +97,45 @@ def test_an_upload_that_nothing_asks_for_is_not_awaited_for_ever(sessions, monke
     assert not path.exists()
 
 
+def test_uploads_that_nothing_has_asked_for_in_time_are_deleted_and_those_of_a_live_session_stay(sessions, monkeypatch):
+    asked, unasked, other = (uploaded(sessions, folder=name) for name in ("ab12", "cd34", "ef56"))
+    with sessions.holders.arriving() as arrived:
+        for path in (asked, unasked, other):
+            arrived(path)
+    sessions.hold(sessions.of("one"), asked)
+    sessions.tidy()
+    assert unasked.is_file() and other.is_file(), "the calls that they were made for may still come"
+    monkeypatch.setattr(holders, "UNUSED_SECONDS", 0)
+    sessions.hold(sessions.of("two"), other)
+    sessions.tidy()
+    assert not unasked.parent.exists() and asked.is_file() and other.is_file()
+    sessions.end("one")
+    assert not asked.exists()
+
+
+def test_what_gradio_leaves_of_an_upload_that_broke_off_is_deleted_in_time_and_one_under_way_is_not(sessions):
+    folder = sessions.upload_folder
+    folder.mkdir(parents=True)
+    left, under_way, loose = (folder / name for name in ("tmp1a2b3c", "tmp4d5e6f", "loose.txt"))
+    for path in (left, under_way, loose):
+        path.write_bytes(b"x")
+    for path in (left, loose):
+        os.utime(path, (0, 0))
+    sessions.tidy()
+    assert not left.exists() and under_way.is_file() and loose.is_file()
+
+
+def test_an_upload_that_never_ends_holds_up_no_deletion_for_ever(sessions, monkeypatch):
+    path = uploaded(sessions)
+    sessions.hold(sessions.of("one"), path)
+    with sessions.holders.arriving():
+        sessions.end("one")
+        assert path.is_file()
+        monkeypatch.setattr(holders, "UNUSED_SECONDS", 0)
+        sessions.tidy()
+        assert not path.exists()
+
+
 def test_a_session_that_has_ended_holds_nothing(sessions):
     session, path = sessions.of("one"), uploaded(sessions)
     sessions.end("one")
@@ -133,6 +173,15 @@ def test_a_session_without_a_sign_of_life_is_forgotten(tmp_path):
     sessions.of("two")
     assert len(sessions) == 1
     assert sessions.of("one") is not old
+
+
+def test_a_silent_session_ends_without_another_visitor(tmp_path):
+    sessions = Sessions(replace(Settings(data=tmp_path), session_seconds=0), tmp_path / "uploads")
+    path = uploaded(sessions)
+    sessions.hold(sessions.of("one"), path)
+    time.sleep(0.01)
+    sessions.tidy()
+    assert len(sessions) == 0 and not path.exists()
 
 
 def test_own_items_and_bundled_ones_are_ranked_together():
