@@ -36,15 +36,16 @@ def make_compare_tab(service: Service, tab: gr.Tab) -> tuple[gr.HTML, gr.HTML]:
         handlers.compare,
         ticket,
         outputs,
-        js="() => [window.plume.begin()]",
+        js="() => [window.plume.begin('compare')]",
         concurrency_id="model",
         concurrency_limit=service.settings.at_a_time,
         trigger_mode="multiple",
         **hidden,
     )
     cancelling = cancel.click(handlers.cancelled, None, state, cancels=[comparing], queue=False, **hidden)
-    for event in (comparing.then, comparing.failure, cancelling.then):
-        event(None, js="() => window.plume.end()")
+    for event in (comparing.success, comparing.failure):  # not `then`, see the search
+        event(None, js="() => window.plume.end('compare')")
+    cancelling.then(None, js="() => window.plume.cancelled('compare')")
     return heading, variants
 
 

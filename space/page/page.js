@@ -1,14 +1,20 @@
 // What the page does in the browser, and names for what Gradio leaves without one.
 (() => {
-  let last = 0, running = 0;
+  let last = 0;
+  const running = { search: 0, compare: 0 };  // by the tab whose "Cancel" ends them
   const q = selector => document.querySelector(selector);
-  const mark = () => { document.body.toggleAttribute("data-searching", running > 0); };
+  const mark = () => {
+    const kinds = Object.keys(running).filter(kind => running[kind]);
+    if (kinds.length) document.body.dataset.searching = kinds.join(" "); else delete document.body.dataset.searching;
+  };
+  const change = (kind, count) => { running[kind] = Math.max(0, count); window.plume.ended += 1; mark(); };
 
   window.plume = {
     // Runs are numbered when their event happens: of several the last one wins (sessions.py).
     number: () => ++last,
-    begin() { running += 1; mark(); return ++last; },
-    end() { running = Math.max(0, running - 1); this.ended += 1; mark(); },
+    begin(kind) { running[kind] += 1; mark(); return ++last; },
+    end(kind) { change(kind, running[kind] - 1); },
+    cancelled(kind) { change(kind, 0); },  // all at once; Gradio then tells of the end of one of them, and twice
     ended: 0,
     // The address repeats the search; inside a frame of the Hub the frame around it is told.
     share(link) {

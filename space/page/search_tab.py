@@ -10,8 +10,9 @@ from space.page.widgets import UploadedFiles, UploadedImage, UploadedVideo, sele
 
 PLAIN = {"apply_default_css": False}  # the rules are those of page.css alone
 # In the browser: a number for the run that begins, behind the inputs; and its end.
-_BEGIN = "(...inputs) => [...inputs.slice(0, {count}), window.plume.begin()]"
-_END = "() => window.plume.end()"
+_BEGIN = "(...inputs) => [...inputs.slice(0, {count}), window.plume.begin('search')]"
+_END = "() => window.plume.end('search')"
+_CANCELLED = "() => window.plume.cancelled('search')"
 _SHARE = "link => window.plume.share(link)"
 _SCROLL = "() => window.plume.showResults()"
 
@@ -69,7 +70,8 @@ def make_search_tab(handlers: SearchHandlers, headings: Headings) -> None:
     )
     adding.success(None, js="() => window.plume.searchAgain()")
     remove.click(handlers.remove, parts.corpus, [own, added], queue=False, **hidden)
-    cancel.click(handlers.cancelled, None, status, cancels=[*runs, adding], queue=False, **hidden).then(None, js=_END)
+    cancelling = cancel.click(handlers.cancelled, None, status, cancels=[*runs, adding], queue=False, **hidden)
+    cancelling.then(None, js=_CANCELLED)
     results.select(handlers.show, None, detail, queue=False, trigger_mode="multiple", **hidden).then(
         None, js="() => window.plume.openDetail()"
     )
@@ -171,7 +173,7 @@ def _searches(
     by_corpus = parts.corpus.input(handlers.choose, [parts.corpus, parts.ticket], js=_BEGIN.format(count=1), **shared)
     page = gr.context.Context.root_block
     by_address = page.load(
-        handlers.open, [parts.link, parts.ticket], js="() => [location.search, window.plume.begin()]", **shared
+        handlers.open, [parts.link, parts.ticket], js="() => [location.search, window.plume.begin('search')]", **shared
     )
     clearing = clear.click(
         handlers.clear,
@@ -181,8 +183,9 @@ def _searches(
     )
     runs = [by_hand, by_example, by_corpus, by_address]
     for run in [*runs, clearing]:
-        run.then(None, parts.link, js=_SHARE)
-        run.then(None, js=_END)
+        run.success(None, parts.link, js=_SHARE)
+        # Not `then`: Gradio says that it follows a failure as well, and its page does not do so.
+        run.success(None, js=_END)
         run.failure(None, js=_END)
     for run in (by_hand, by_example):
         run.then(None, js=_SCROLL)

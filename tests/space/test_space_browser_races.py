@@ -1,12 +1,14 @@
 """Quick people: of several queries the last one wins, on every tab; what runs can be cancelled."""
 
 import itertools
+import threading
 
 import pytest
 from pages import TEXT, captions, found_by, open_tab, search
 from playwright.sync_api import expect
 
 from space import trace
+from space.service import Service
 
 
 @pytest.fixture
@@ -128,3 +130,44 @@ def test_a_query_in_flight_can_be_cancelled(visit, held, monkeypatch):
     assert "banana" in search(page, "banana")
     settled(page)
     page.locator("#cancel").wait_for(state="hidden")  # Gradio's buttons change over in a fifth of a second
+
+
+@pytest.mark.parametrize("end", ["cancelled", "failed"])
+def test_the_end_of_a_search_leaves_a_comparison_that_runs_its_own_button(visit, held, monkeypatch, end):
+    begun, go = held
+    go.set()
+    page, may_compare, compare = visit(), threading.Event(), Service.compare
+    search(page, "banana")
+
+    def waiting(service, session):
+        may_compare.wait(30)
+        yield from compare(service, session)
+
+    monkeypatch.setattr(Service, "compare", waiting)
+    open_tab(page, "Compare")
+    page.locator("#compare").click()
+    page.locator("#cancel-compare").wait_for()
+    open_tab(page, "Search")
+    page.locator("#cancel").wait_for(state="hidden")  # it would not cancel the comparison
+    if end == "cancelled":
+        go.clear()
+        begun.clear()
+        page.locator("#search").click()
+        while not begun:
+            page.wait_for_timeout(50)
+        page.locator("#cancel").click()
+        page.locator("#status", has_text="Cancelled.").wait_for()
+        go.set()  # Gradio tells of the cancelled run, several times, once the part that it computes is done
+    else:
+        ended = page.evaluate("window.plume.ended")
+        monkeypatch.setattr(Service, "query", lambda *arguments: 1 / 0)
+        page.locator("#search").click()
+        page.wait_for_function(f"window.plume.ended > {ended}")
+    page.locator("#cancel").wait_for(state="hidden")
+    page.wait_for_timeout(2000)
+    open_tab(page, "Compare")
+    expect(page.locator("#cancel-compare")).to_be_visible()
+    may_compare.set()
+    page.locator("#compared-state", has_text="Done.").wait_for()
+    page.locator("#cancel-compare").wait_for(state="hidden")
+    settled(page)
