@@ -6,9 +6,9 @@ believed only where the frames bear it out. This file needs no torch.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -51,10 +51,18 @@ _UPRIGHT = {
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame of a film: when it is shown, in seconds from the film's start, and how to have its picture made."""
+    """A frame of a film.
+
+    Args:
+        seconds (`float`): When it is shown, from the film's start.
+        picture (`Callable`): Makes its picture.
+        begins_second (`bool`): Another second of the film has passed with it: whoever limits the time of decoding by
+            the length of what was decoded counts these.
+    """
 
     seconds: float
     picture: Callable[[], Image.Image]
+    begins_second: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,18 +112,30 @@ def sample_frames(source: Any, num_frames: int, max_pixels: int = MAX_PIXELS) ->
     Raises:
         ValueError: it cannot be read, naming it, whatever its decoder raises.
     """
+    *_, sampled = sample_in_steps(source, num_frames, max_pixels)
+    assert sampled is not None
+    return sampled
+
+
+def sample_in_steps(
+    source: Any, num_frames: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[list[Image.Image], list[float]] | None]:
+    """[`sample_frames`] for whoever limits its time: gives `None` each time that another second of the film has been
+    decoded, and at the end what [`sample_frames`] gives.
+
+    Every frame is decoded once, and once more where the header does not say how many there are, or says it wrongly.
+    """
     with naming_the_film(source):
         with open_film(source, max_pixels) as film:
             expected = film.promised
         if not expected:
-            with open_film(source, max_pixels) as film:
-                expected = sum(1 for _ in film.frames)
-        pictures, seconds, total = _pick(source, expected, num_frames, max_pixels)
+            expected = yield from _count(source, max_pixels)
+        pictures, seconds, total = yield from _pick(source, expected, num_frames, max_pixels)
         if total != expected:  # the header lied
-            pictures, seconds, _ = _pick(source, total, num_frames, max_pixels)
+            pictures, seconds, _ = yield from _pick(source, total, num_frames, max_pixels)
         if not pictures:
             raise ValueError("it has no frames")
-    return pictures, seconds
+    yield pictures, seconds
 
 
 def film_seconds(source: Any, max_pixels: int = MAX_PIXELS) -> float:
@@ -155,10 +175,10 @@ def open_film(source: Any, max_pixels: int = MAX_PIXELS) -> Iterator[Film]:
         if _is_picture(file):
             with open_picture(file) as picture:
                 check_size(*picture.size, max_pixels)
-                yield Film(_num_frames(picture), _animation_frames(picture, max_pixels))
+                yield Film(_num_frames(picture), _by_seconds(_animation_frames(picture, max_pixels)))
             return
         with open_container(file) as (container, stream):
-            yield Film(stream.frames, _stream_frames(container, stream, max_pixels))
+            yield Film(stream.frames, _by_seconds(_stream_frames(container, stream, max_pixels)))
 
 
 @contextmanager
@@ -207,8 +227,32 @@ def _evenly_spaced(total: int, num_frames: int) -> list[int]:
     return np.linspace(0, total - 1, min(num_frames, total), dtype=int).tolist()
 
 
-def _pick(source: Any, expected: int, num_frames: int, max_pixels: int) -> tuple[list[Image.Image], list[float], int]:
-    """The evenly spaced frames of a film that should have `expected` ones, their seconds, and how many it has."""
+def _by_seconds(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The frames, marked where another second has passed."""
+    due = 1.0
+    for frame in frames:
+        if frame.seconds >= due:
+            due = frame.seconds + 1
+            frame = replace(frame, begins_second=True)
+        yield frame
+
+
+def _count(source: Any, max_pixels: int) -> Generator[None, None, int]:
+    """How many frames a film has, in the steps of [`sample_in_steps`]."""
+    found = 0
+    with open_film(source, max_pixels) as film:
+        for frame in film.frames:
+            found += 1
+            if frame.begins_second:
+                yield
+    return found
+
+
+def _pick(
+    source: Any, expected: int, num_frames: int, max_pixels: int
+) -> Generator[None, None, tuple[list[Image.Image], list[float], int]]:
+    """The evenly spaced frames of a film that should have `expected` ones, their seconds, and how many it has, in the
+    steps of [`sample_in_steps`]."""
     import av
 
     indices = _evenly_spaced(expected, num_frames)
@@ -219,13 +263,17 @@ def _pick(source: Any, expected: int, num_frames: int, max_pixels: int) -> tuple
                 pictures.append(frame.picture())
                 seconds.append(frame.seconds)
             found += 1
+            if frame.begins_second:
+                yield
             if len(pictures) == len(indices):
                 break
         if num_frames == 1 and pictures:  # the first frame, whatever the count
             return pictures, seconds, expected
         try:
-            for _ in film.frames:
+            for frame in film.frames:
                 found += 1
+                if frame.begins_second:
+                    yield
         except av.FFmpegError:  # damage behind the last frame that the header knows
             pass
     return pictures, seconds, found
@@ -337,4 +385,5 @@ __all__ = [
     "open_container",
     "open_film",
     "sample_frames",
+    "sample_in_steps",
 ]

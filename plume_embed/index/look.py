@@ -5,10 +5,10 @@ from collections import defaultdict
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field, replace
 
-from plume_embed import __version__
 from plume_embed.index.listing import Listing, NotAccessibleError, content_hash
 from plume_embed.index.store import FileRow
 from plume_embed.reading.items import SourceFile, UnreadableError
+from plume_embed.reading.read import READER
 from plume_embed.stored import printable
 
 # A file that changed a moment before it was listed can change again within the same tick of the file system's clock.
@@ -144,7 +144,7 @@ def _compare(
     """Decides on a file by its content; `twin` is a file in the index with the same one."""
     is_new = row is None or row.content != content
     changes.num_changed += is_new and row is not None and row.num_items > 0
-    if twin is None or (twin.unreadable and (verify or twin.version != __version__)):
+    if twin is None or (twin.unreadable and (verify or twin.version != READER)):
         changes.to_read[content].append(file)
         return
     changes.num_reused += twin.num_items if is_new else 0
@@ -164,11 +164,11 @@ def row_of(
     """What the index says of a file that was read, of a listing that began at `listed_ns`."""
     is_unsure = listed_ns - _UNSURE_NS < file.mtime_ns < time.time_ns() + _UNSURE_NS
     mtime_ns = 0 if is_unsure else file.mtime_ns
-    return FileRow(folder, file.path, file.kind, file.size, mtime_ns, content, num_items, unreadable, __version__)
+    return FileRow(folder, file.path, file.kind, file.size, mtime_ns, content, num_items, unreadable, READER)
 
 
 def _is_as_it_was(file: SourceFile, row: FileRow) -> bool:
-    is_judged_by_another = bool(row.unreadable) and row.version != __version__
+    is_judged_by_another = bool(row.unreadable) and row.version != READER
     same = (row.size, row.mtime_ns, row.kind) == (file.size, file.mtime_ns, file.kind)
     return same and bool(row.content) and not row.note and not is_judged_by_another
 
@@ -177,4 +177,4 @@ def _noted(row: FileRow | None, folder: int, path: str, reason: str) -> FileRow:
     """The row of something that cannot be looked at: what is known of it stays."""
     if row is not None:
         return replace(row, note=reason)
-    return FileRow(folder, path, "", 0, 0, "", 0, (), __version__, reason)
+    return FileRow(folder, path, "", 0, 0, "", 0, (), READER, reason)

@@ -136,7 +136,7 @@ FILES_SCHEMA = pa.schema(
         "num_items": pa.int32(),  # rows of `items` with this content; all of them are there before this row is
         "unreadable": pa.list_(pa.struct({"locator": pa.string(), "reason": pa.string()}.items())),
         "note": pa.string(),  # why it could not be looked at the last time; what is known of it stays
-        # Of this package, which judged what is unreadable; empty where something outside ended the reading.
+        # Of what judged it unreadable, see `READER`; empty where something outside ended the reading.
         "version": pa.string(),
     }.items()
 )

@@ -318,7 +318,7 @@ class _Update:
                 number = self.scope.folder.number
                 unreadable = tuple(done.unreadable)
                 row = row_of(file, number, done.work.content, done.num_items, unreadable, self.listing.time_ns)
-                # What no version has judged is read again by the next update, as what another version has.
+                # What no reader has judged is read again by the next update, as what another one has.
                 yield replace(row, version="") if done.is_cut_short else row
 
     def _put(self, rows: Iterable[FileRow]) -> None:

@@ -38,8 +38,10 @@ def clip_locator(window: Window) -> str:
     return f"time={window[0]:.0f}-{math.ceil(window[1])}"
 
 
-def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixels: int) -> Iterator[TimedFrames]:
+def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixels: int) -> Iterator[TimedFrames | None]:
     """The frames of each clip, in the order of the clips; the film is decoded once, from its start.
+
+    A `None` comes each time that another second of the film has been decoded: the way to the first clip may be long.
 
     A clip is looked at in `num_frames` moments, evenly spaced; each gives the frame that is shown at that moment. A
     frame that is shown for long is there once. Times are those of a film that begins with the clip: a frame that is
@@ -56,6 +58,8 @@ def read_clips(path: Path, windows: Sequence[Window], num_frames: int, max_pixel
     place = given = 0
     with open_film(path, max_pixels) as film:
         for frame, next_frame in pairwise(chain(film.frames, [None])):
+            if frame.begins_second:
+                yield None
             until, picture = next_frame.seconds if next_frame else math.inf, None
             while place < len(moments) and moments[place][0] < until:
                 clip = moments[place][1]

@@ -1,7 +1,8 @@
 """Decoders of files that hold pictures, films and pages; they run in the process that `bounded.py` starts.
 
 Each gives an `Outline` first and then its items, so that whoever is left when a decoder dies knows what it died of.
-Nothing here needs torch.
+Before an item of a film comes a `None` for each second of the film that was decoded: the limits begin anew with each,
+so that they grow with what has to be decoded. Nothing here needs torch.
 """
 
 from collections.abc import Iterator
@@ -26,7 +27,14 @@ from plume_embed.model.images_plume import (
     to_rgb,
     why,
 )
-from plume_embed.model.videos_plume import TimedFrames, film_seconds, is_animated, naming_the_film, sample_frames
+from plume_embed.model.videos_plume import (
+    TimedFrames,
+    film_seconds,
+    is_animated,
+    naming_the_film,
+    sample_frames,
+    sample_in_steps,
+)
 from plume_embed.reading.clips import CLIP_SECONDS, WHOLE_SECONDS, clip_locator, clip_windows, read_clips
 from plume_embed.reading.items import SourceFile, one_line
 from plume_embed.reading.options import Decoded, Options, Outline
@@ -37,7 +45,7 @@ Image.init()  # Pillow's plugins too
 PAGE_LONG_SIDE = 1400  # pixels; small print of an A4 page stays readable
 
 
-def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
+def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded | None]:
     """The outline of a file, then its items in their order, without those whose numbers are in `skip`.
 
     Raises:
@@ -47,7 +55,7 @@ def decode(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator
     return decoders[file.kind](file.absolute, options, skip)
 
 
-def decode_to_arrays(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
+def decode_to_arrays(file: SourceFile, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded | None]:
     """[`decode`], with the pictures as arrays, see [`with_arrays`]."""
     for one in decode(file, options, skip):
         has_content = isinstance(one, Decoded) and one.content is not None
@@ -79,7 +87,7 @@ def decode_pdf(path: Path, options: Options, skip: frozenset[int]) -> Iterator[O
             yield Decoded(content, one_line(text))
 
 
-def _decode_picture(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
+def _decode_picture(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded | None]:
     is_film, pages = _several(path)
     if is_film:
         yield from _decode_film(path, options, skip)
@@ -123,18 +131,19 @@ def _decode_pages(path: Path, pages: list[int], options: Options, skip: frozense
             yield decoded
 
 
-def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded]:
+def _decode_film(path: Path, options: Options, skip: frozenset[int]) -> Iterator[Outline | Decoded | None]:
     seconds = film_seconds(path, options.max_pixels)
     windows, whole = clip_windows(seconds), [""] if seconds <= WHOLE_SECONDS else []
     yield Outline("video", [*whole, *map(clip_locator, windows)])
     if whole and 0 not in skip:
-        yield Decoded(read_film(path, seconds, options))
+        for sampled in sample_in_steps(path, options.frames_of(seconds), options.max_pixels):
+            yield Decoded(_film(TimedFrames(*sampled), options)) if sampled else None
     wanted = [window for number, window in enumerate(windows, start=len(whole)) if number not in skip]
     if not wanted:
         return
     with naming_the_film(path):
         for frames in read_clips(path, wanted, options.frames_of(CLIP_SECONDS), options.max_pixels):
-            yield Decoded(_film(frames, options))
+            yield Decoded(_film(frames, options)) if frames else None
 
 
 def read_film(path: Path, seconds: float, options: Options) -> dict[str, Any]:

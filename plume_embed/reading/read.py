@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 
+from plume_embed import __version__
 from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited
 from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError
 from plume_embed.reading.options import Decoded, Options, Outline, kind_of
@@ -17,8 +18,10 @@ from plume_embed.reading.pixels import with_pictures
 # Plain text as a person reads it. Markup whose tags outweigh its words (html, xml) is left out on purpose.
 TEXT_SUFFIXES = frozenset({".txt", ".text", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl"})
 READ_LIMITS = ProcessLimits(seconds=10, memory=3 * 2**29)
-# Pages of one file that may break a limit, each after its own seconds, before the rest of the file is given up.
-_BROKEN_PAGES = 3
+# What judges a file: raise the last number where files can be read that could not, and every index tries them again.
+READER = f"{__version__}.2"
+# Items of one file that may break a limit, each after its own seconds, before the rest of the file is given up.
+_BROKEN_ITEMS = 3
 
 
 def kind_by_suffix(suffix: str) -> Kind | None:
@@ -42,7 +45,7 @@ def read_items(
         fits: Whether a text is short enough for one item.
         options ([`Options`]): Of the processor; see [`Options.of`].
         skip: Numbers of items that are not wanted.
-        limits ([`ProcessLimits`]): On the time and memory of decoding one item.
+        limits ([`ProcessLimits`]): On the time and memory of decoding one item, or of a film one second of it.
 
     Raises:
         UnreadableError: the file as a whole cannot be read.
@@ -55,12 +58,12 @@ def read_items(
         yield item
 
 
-def items_of(answers: Iterator[Outline | Decoded], skip: frozenset[int] = frozenset()) -> Iterator[FileItem]:
+def items_of(answers: Iterator[Outline | Decoded | None], skip: frozenset[int] = frozenset()) -> Iterator[FileItem]:
     """What [`decode`] gives, as items."""
     outline = next(answers)
     count = len(outline.locators)
     numbers = (number for number in range(count) if number not in skip)
-    for number, one in zip(numbers, answers, strict=True):
+    for number, one in zip(numbers, (one for one in answers if one is not None), strict=True):
         locator = outline.locators[number]
         yield FileItem(number, count, locator, outline.kind, one.snippet, one.content, one.reason)
 
@@ -85,16 +88,17 @@ def _media_items(file: SourceFile, options: Options, skip: frozenset[int], limit
                     cut_short_at = len(done)  # that item once more
                     continue
                 broken += 1
-                if outline is None or outline.kind != "page" or broken > _BROKEN_PAGES or len(outline.locators) == 1:
+                if outline is None or broken > _BROKEN_ITEMS or len(outline.locators) == 1:
                     raise UnreadableError(str(error), error.is_from_outside) from error
                 died_of = error
             except ValueError as error:
                 raise UnreadableError(str(error).replace(str(file.absolute), "it")) from error
-        # The page that it died of; those behind it are read by another process.
+        # The item that it died of; those behind it are read by another process.
         number = next(number for number in range(len(outline.locators)) if number not in done)
         done.add(number)
         count, locator = len(outline.locators), outline.locators[number]
-        yield FileItem(number, count, locator, outline.kind, "", None, str(died_of), died_of.is_from_outside)
+        reason = str(died_of) if locator else f"as a whole, {died_of}"  # its clips may be read
+        yield FileItem(number, count, locator, outline.kind, "", None, reason, died_of.is_from_outside)
 
 
 def _at_its_size(item: FileItem, shrink: Callable[[dict], dict] | None) -> FileItem:

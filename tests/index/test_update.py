@@ -5,6 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -165,6 +166,19 @@ def test_unreadable_files_are_told_once_and_not_read_again(folder: Path, encoder
     write_picture(folder / "broken.png", seed=5)
     report = update(folder, encoder, reported=reported)
     assert report.embedded == 1 and len(reported) == 6 and len(report.unreadable) == 2
+
+
+def test_what_an_earlier_edition_could_not_read_is_tried_again(
+    folder: Path, encoder: CountingEncoder, hashed: list[str]
+):
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    age(folder)
+    update(folder, encoder)
+    lancedb.connect(str(folder / ".plume-index")).open_table("files").update(values={"version": "0.2.0"})
+    for tried in (["broken.png"], []):
+        hashed.clear()
+        assert [path for path, _ in update(folder, encoder).unreadable] == ["broken.png"]
+        assert sorted(set(hashed)) == tried
 
 
 # Several folders

@@ -10,6 +10,7 @@ import numpy as np
 import pypdfium2
 import pytest
 import torch
+from altered_films import alter_films, endless, slow
 from killed_decoders import kill_decoders
 from PIL import Image
 from small_files import write_encrypted_pdf, write_long_video, write_pdf, write_picture, write_video
@@ -325,6 +326,24 @@ def test_a_film_up_to_a_minute_is_an_item_as_a_whole_beside_its_clips(tmp_path: 
     assert [item.number for item in again] == [1, *range(3, len(clips) + 1)]
     wanted = [frame.tobytes() for frame in clips[0].content["video"]]
     assert [frame.tobytes() for frame in again[0].content["video"]] == wanted
+
+
+def test_a_film_may_take_the_seconds_of_an_item_for_each_second_of_it(tmp_path: Path, monkeypatch):
+    path = write_long_video(tmp_path / "x.mp4", seconds=12, rate=1)
+    expected, limits = items_of(path), ProcessLimits(seconds=1, memory=2**29)
+    alter_films(monkeypatch, "_stream_frames", slow)
+    for wanted in (0, 3):  # all of it, and the last clip: on the way to it every frame is decoded
+        (item,) = items_of(path, skip=frozenset({0, 1, 2, 3} - {wanted}), limits=limits)
+        assert item.locator == expected[wanted].locator and item.content == expected[wanted].content
+
+
+def test_a_film_that_breaks_a_limit_as_a_whole_is_read_as_clips(tmp_path: Path, monkeypatch):
+    path = write_long_video(tmp_path / "x.mp4", seconds=12, rate=1)
+    _, *expected = items_of(path)
+    alter_films(monkeypatch, "_pick", endless)
+    whole, *clips = items_of(path, limits=ProcessLimits(seconds=1, memory=2**29))
+    assert (whole.content, whole.reason) == (None, "as a whole, it takes longer than 1 seconds to read")
+    assert clips == expected
 
 
 def test_the_times_of_a_clip_count_from_its_start(tmp_path: Path):
