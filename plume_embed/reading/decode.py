@@ -5,6 +5,7 @@ Before an item of a film comes a `None` for each second of the film that was dec
 so that they grow with what has to be decoded. Nothing here needs torch.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -164,7 +165,10 @@ def _render_page(document: pypdfium2.PdfDocument, number: int) -> tuple[Image.Im
         long_side = max(page.get_size())
         if long_side <= 0:
             raise ValueError("the page has no size")
-        picture = page.render(scale=PAGE_LONG_SIDE / long_side).to_pil().convert("RGB")
+        scale = PAGE_LONG_SIDE / long_side
+        if math.ceil(long_side * scale) > PAGE_LONG_SIDE:  # by the last bit, and PDFium would draw a row of pixels more
+            scale = math.nextafter(scale, 0)
+        picture = page.render(scale=scale).to_pil().convert("RGB")
         check_size(*picture.size, PAGE_LONG_SIDE**2)  # its shape; a page has one size
         with closing(page.get_textpage()) as text_page:
             return picture, text_page.get_text_bounded()

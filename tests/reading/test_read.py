@@ -148,6 +148,17 @@ def test_each_pdf_page_is_a_picture_of_its_own(tmp_path: Path):
     assert len({picture.tobytes() for picture in pictures}) == 3 and {item.kind for item in items} == {"page"}
 
 
+def test_a_page_of_any_size_is_read_and_its_long_side_is_the_same(tmp_path: Path):
+    sizes = [(595.28, 595.28), (595.28, 300), (300, 595.28), (612, 612), (98, 98), (98, 60)]
+    document = pypdfium2.PdfDocument.new()
+    for width, height in sizes:
+        document.new_page(width, height)
+    document.save(tmp_path / "x.pdf")
+    assert [(max(page.content["image"].size), page.reason) for page in items_of(tmp_path / "x.pdf")] == [
+        (PAGE_LONG_SIDE, "") for _ in sizes
+    ]
+
+
 def test_pages_that_are_there_already_are_not_rendered(tmp_path: Path):
     path = write_pdf(tmp_path / "x.pdf", num_pages=3)
     assert [item.number for item in items_of(path, skip=frozenset({0, 2}))] == [1]
