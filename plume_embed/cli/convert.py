@@ -7,11 +7,13 @@ import typer
 
 from plume_embed.cli.console import make_console
 from plume_embed.cli.loading import heavy_imports
-from plume_embed.cli.options import OutArgument
+from plume_embed.cli.options import OutArgument, named_folder
 
 
 def convert(
-    released: Annotated[Path, typer.Argument(help="Folder with the released weights.", metavar="RELEASED_DIR")],
+    released: Annotated[
+        Path, typer.Argument(help="Folder with the released weights.", metavar="RELEASED_DIR", parser=named_folder)
+    ],
     out: OutArgument,
 ) -> None:
     """Turn released PLUME weights into a model of this package with the same embeddings."""

@@ -17,6 +17,8 @@ from plume_embed.cli.options import (
     ModelOption,
     PixelsOption,
     StepsOption,
+    named,
+    named_folder,
 )
 from plume_embed.command import one_line
 
@@ -33,11 +35,18 @@ class _Engine(StrEnum):
 
 def embed(
     source: Annotated[
-        str, typer.Argument(help="A .jsonl or .parquet file, a folder, or an id for datasets.", metavar="SOURCE")
+        str,
+        typer.Argument(
+            help="A .jsonl or .parquet file, a folder, or an id for datasets.", metavar="SOURCE", parser=named
+        ),
     ],
     to: Annotated[
         Path,
-        typer.Option(help="OUT.parquet, OUT.lance, or a folder for Parquet parts.", metavar="OUT[.parquet|.lance]"),
+        typer.Option(
+            help="OUT.parquet, OUT.lance, or a folder for Parquet parts.",
+            metavar="OUT[.parquet|.lance]",
+            parser=named_folder,
+        ),
     ],
     keep: Annotated[
         list[str] | None, typer.Option(help="Another key to keep as a column; repeatable.", metavar="KEY")

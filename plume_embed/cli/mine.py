@@ -7,7 +7,7 @@ import typer
 
 from plume_embed.cli.console import counted, make_console, progress_bar
 from plume_embed.cli.loading import database_of, heavy_imports, load_encoder
-from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, ModelOption, StepsOption
+from plume_embed.cli.options import DatabaseOption, DeviceOption, DtypeOption, ModelOption, StepsOption, named_folder
 from plume_embed.command import one_line
 from plume_embed.index.place import check_folder
 from plume_embed.outputs import check_output
@@ -15,7 +15,9 @@ from plume_embed.outputs import check_output
 
 def mine(
     pairs: Annotated[Path, typer.Argument(help="Pairs: .jsonl, .csv, .tsv or .parquet.", metavar="PAIRS")],
-    corpus: Annotated[Path, typer.Option(help="Indexed folder to take negatives from.", metavar="FOLDER")],
+    corpus: Annotated[
+        Path, typer.Option(help="Indexed folder to take negatives from.", metavar="FOLDER", parser=named_folder)
+    ],
     out: Annotated[Path, typer.Option(help="The pairs with their negatives, as JSONL.", metavar="OUT.jsonl")],
     to: DatabaseOption = None,
     count: Annotated[int, typer.Option(min=1, help="Most negatives per query, with those that PAIRS has.")] = 4,

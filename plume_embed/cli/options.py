@@ -7,6 +7,19 @@ import typer
 
 from plume_embed.encode.batching import BATCH_SIZE as BATCH_SIZE
 
+
+def named(value: str) -> str:
+    """Refuses an empty name, as of an unset variable of the shell: a Path of it would be the current folder."""
+    if not value:
+        raise typer.BadParameter("the name is empty, as where a variable of the shell is not set; give one.")
+    return value
+
+
+def named_folder(value: str) -> Path:
+    """[`named`], as a path."""
+    return Path(named(value))
+
+
 ModelOption = Annotated[
     str | None,
     typer.Option(help="Model folder or Hub id. Default: $PLUME_MODEL, then the bundled plume-small.", metavar="DIR|ID"),
@@ -39,13 +52,17 @@ DatabaseOption = Annotated[
         help="Folder of the index, or s3://, gs:// or az:// address. Default: .plume-index in FOLDER, or in the folder "
         "above it that is indexed.",
         metavar="DB",
+        parser=named,
     ),
 ]
-FolderArgument = Annotated[Path, typer.Argument(help="Folder with texts, pictures, videos and PDFs.", metavar="FOLDER")]
+FolderArgument = Annotated[
+    Path,
+    typer.Argument(help="Folder with texts, pictures, videos and PDFs.", metavar="FOLDER", parser=named_folder),
+]
 # How an index is updated.
 AlsoOption = Annotated[
     list[Path] | None,
-    typer.Option("--also", help="Another folder in the same index; repeatable.", metavar="FOLDER"),
+    typer.Option("--also", help="Another folder in the same index; repeatable.", metavar="FOLDER", parser=named_folder),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
@@ -77,15 +94,9 @@ VerboseOption = Annotated[
 ]
 
 
-def _named_folder(value: str) -> Path:
-    if not value:  # of an unset variable of the shell, and a Path of it would be the current folder
-        raise typer.BadParameter("the name is empty; name a folder that is new or empty.")
-    return Path(value)
-
-
 OutArgument = Annotated[
     Path,
-    typer.Argument(help="Where to write; a folder that is new or empty.", metavar="OUT_DIR", parser=_named_folder),
+    typer.Argument(help="Where to write; a folder that is new or empty.", metavar="OUT_DIR", parser=named_folder),
 ]
 
 # Options of evaluations.

@@ -7,16 +7,22 @@ import typer
 
 from plume_embed.cli.extras import extra
 from plume_embed.cli.loading import heavy_imports
+from plume_embed.cli.options import named_folder
 from plume_embed.outputs import check_output_folder
 
 
 @extra("train")
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="Output folder of a finished run.", metavar="RUN_DIR")],
+    run_dir: Annotated[
+        Path, typer.Argument(help="Output folder of a finished run.", metavar="RUN_DIR", parser=named_folder)
+    ],
     explicit: Annotated[
         Path | None, typer.Option(help="Run of stage 0 only (curriculum.stages=[0]), for comparison.", metavar="DIR")
     ] = None,
-    to: Annotated[Path | None, typer.Option(help="Where to write. Default: RUN_DIR/report.", metavar="DIR")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Where to write. Default: RUN_DIR/report.", metavar="DIR", parser=named_folder),
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Queries for the cosines; ten times as many for the experts.")
     ] = 200,

@@ -226,7 +226,7 @@ def _content(query: str | None, image: Path | None, video: Path | None) -> dict[
     """The query as an item for the encoder."""
     parts = {"text": query, "image": image, "video": video}
     content = {kind: part for kind, part in parts.items() if part is not None}
-    if not content or query == "":
+    if not content or (query is not None and not query.strip()):
         raise ValueError("Give a query: a text, --image or --video.")
     if query is not None and not _is_unicode(query):
         raise ValueError("The query is not valid UTF-8.")

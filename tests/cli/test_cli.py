@@ -368,7 +368,8 @@ def test_expected_errors_are_one_line_and_code_2(run, folder: Path, tmp_path: Pa
     assert_fails(run("search", folder / "whale.txt", "x"), "whale.txt is a file, not a folder")
     assert_fails(run("index", empty), "Nothing readable in .*/empty folder: 0 unreadable")
     assert_fails(run("search", folder), "Give a query")
-    assert_fails(run("search", folder, ""), "Give a query")
+    for query in ("", " \n"):
+        assert_fails(run("search", folder, query), "Give a query")
     assert_fails(run("search", folder, "\udcff"), "not valid UTF-8")
     assert_fails(run("search", folder, "--image", tmp_path / "gone.png"), "No such image file")
     assert_fails(run("search", folder, "--image", folder / "whale.txt"), "as an image")
@@ -391,6 +392,28 @@ def test_wrong_usage_is_one_line_and_code_2(run, folder: Path):
     assert_fails(run("search", folder, "x", "--top", "many"), "--top")
     assert_fails(run("search"), "Missing argument 'FOLDER'")
     assert_fails(run("embed", "x.jsonl"), "Missing option '--to'")
+
+
+def test_an_empty_name_is_refused_before_the_current_folder_is_taken(run, folder: Path, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = sorted(folder.iterdir())
+    for arguments in (
+        ("search", "", "x"),
+        ("index", ""),
+        ("index", folder, "--to", ""),
+        ("search", folder, "x", "--also", ""),
+        ("embed", "", "--to", "x.parquet"),
+        ("embed", folder, "--to", ""),
+        ("convert", "", "out"),
+        ("export", ""),
+        ("report", ""),
+        ("report", folder, "--to", ""),
+        ("mine", "x.csv", "--corpus", "", "--out", "x.jsonl"),
+        ("evaluate", "mmeb-v2", "--out", ""),
+        ("evaluate", "miniature", "--keep", ""),
+    ):
+        assert_fails(run(*arguments), f"the name is empty.* See plume-embed {arguments[0]} --help")
+    assert sorted(folder.iterdir()) == before
 
 
 OF_THE_UPDATE = ("--exclude=", "--exclude=*.tmp", "--prune", "--moved", "--verify", "--verbose")

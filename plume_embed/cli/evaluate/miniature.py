@@ -21,6 +21,7 @@ from plume_embed.cli.options import (
     ResamplesOption,
     StepsOption,
     TrustCodeOption,
+    named_folder,
 )
 from plume_embed.command import error_line
 from plume_embed.outputs import check_output, check_output_folder
@@ -60,7 +61,8 @@ def miniature(
     resamples: ResamplesOption = 2000,
     latency_rounds: Annotated[int, typer.Option(min=0, help="Rounds of the latency measurement; 0 turns it off.")] = 3,
     keep: Annotated[
-        Path | None, typer.Option(help="Cache each model's scores here, and reuse those found.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Cache each model's scores here, and reuse those found.", metavar="DIR", parser=named_folder),
     ] = None,
     json_to: JsonOption = None,
     batch_size: BatchOption = 32,

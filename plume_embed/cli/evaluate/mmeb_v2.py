@@ -21,6 +21,7 @@ from plume_embed.cli.options import (
     ParadigmOption,
     StepsOption,
     TrustCodeOption,
+    named_folder,
 )
 from plume_embed.command import error_line, one_line
 from plume_embed.outputs import check_output_folder
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 
 @extra("eval")
 def mmeb_v2(
-    out: Annotated[Path, typer.Option(help="Output folder: scores, predictions, summary, cached embeddings.")] = Path(
-        "mmeb-v2-results"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Output folder: scores, predictions, summary, cached embeddings.", metavar="DIR", parser=named_folder
+        ),
+    ] = Path("mmeb-v2-results"),
     media_dir: Annotated[
         Path | None, typer.Option(help="Folder with image-tasks, video-tasks and visdoc-tasks.", metavar="DIR")
     ] = None,
