@@ -119,7 +119,8 @@ class _Process:
         if sys.platform == "linux":
             from fcntl import F_SETPIPE_SZ, fcntl
 
-            fcntl(self._process.stdout, F_SETPIPE_SZ, _PIPE_BYTES)
+            with contextlib.suppress(OSError):  # a user's pipes may hold no more: a smaller one is only slower
+                fcntl(self._process.stdout, F_SETPIPE_SZ, _PIPE_BYTES)
         self._is_late = False
         try:
             self.send([str(Path(path).absolute()) for path in sys.path])

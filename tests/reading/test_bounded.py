@@ -115,6 +115,16 @@ def test_what_a_function_gives_comes_back():
     assert run_limited(shout, limits=LIMITS) == "heard"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no pipe is made larger")
+def test_a_system_that_gives_no_larger_pipe_is_read_in(monkeypatch):
+    def refused(*_) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    bounded._end_all()
+    monkeypatch.setattr("fcntl.fcntl", refused)
+    assert run_limited(take, 1000, limits=LIMITS) == 1000
+
+
 def test_arrays_come_back_as_they_are_and_may_be_written_to():
     given = [np.arange(3_000_000, dtype=np.uint8).reshape(1000, 1000, 3), np.zeros((0, 3)), np.arange(4.0)[::2]]
     found = run_limited(list, given, limits=LIMITS)
