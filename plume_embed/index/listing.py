@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plume_embed.index.exclude import Exclusions
 from plume_embed.index.place import check_folder
-from plume_embed.reading.items import SourceFile, UnreadableError
+from plume_embed.reading.items import SourceFile, UnreadableError, date_of
 from plume_embed.reading.read import check_unchanged, kind_by_suffix
 
 
@@ -43,6 +43,7 @@ class Listing:
     links: list[str] = field(default_factory=list)
     excluded: Counter[str] = field(default_factory=Counter)
     time_ns: int = field(default_factory=time.time_ns)
+    _names: dict[Path, frozenset[str]] = field(default_factory=dict)  # of what is in folders, where that was asked for
 
     @property
     def num_excluded(self) -> int:
@@ -70,7 +71,7 @@ class Listing:
     def is_left_out(self, path: str) -> bool:
         """Whether a file that was here, and is not listed, is still there and left out by a rule."""
         try:
-            return self.exclusions.covers(path) and _is_there(self.root / path)
+            return self.exclusions.covers(path) and self._is_there(self.root / path)
         except OSError:
             return False
 
@@ -79,18 +80,42 @@ class Listing:
         gone, or on a drive that is away."""
         place = self.root / path
         try:
-            return not _is_there(place) and _is_empty_folder(_nearest_folder(place))
+            return not self._is_there(place) and _is_empty_folder(self._nearest_folder(place))
         except OSError:
             return False
 
     def _is_gone(self, place: Path, prune: bool) -> bool:
-        if not _is_there(place):
-            return prune or not _is_empty_folder(_nearest_folder(place))
+        if not self._is_there(place):
+            return prune or not _is_empty_folder(self._nearest_folder(place))
         if any(parent.is_symlink() for parent in place.parents if parent.is_relative_to(self.root)):
             return True  # a folder that became a link is not entered
         if place.is_symlink() and not _stays_inside(place, self.root):
             return True
         return not stat.S_ISREG(place.stat().st_mode)
+
+    def _is_there(self, place: Path) -> bool:
+        """Whether something has exactly this name: many file systems find it under other ones too, in small or capital
+        letters, or with its accents coded in another way."""
+        try:
+            place.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        folder = self.root
+        for name in place.relative_to(self.root).parts:
+            if name not in self._names_in(folder):
+                return False
+            folder /= name
+        return True
+
+    def _nearest_folder(self, path: Path) -> Path:
+        """The deepest folder above a path that is there; the root, whether it is or not."""
+        inside = (parent for parent in path.parents if parent.is_relative_to(self.root))
+        return next((one for one in inside if self._is_there(one) and one.is_dir()), self.root)
+
+    def _names_in(self, folder: Path) -> frozenset[str]:
+        if folder not in self._names:
+            self._names[folder] = frozenset(os.listdir(folder))
+        return self._names[folder]
 
 
 def list_folder(folder: Path, scope: str = "", exclude: Sequence[str] = (), databases: Sequence[Path] = ()) -> Listing:
@@ -189,7 +214,7 @@ def _list_file(path: Path, listing: Listing) -> None:
     if kind is None or not stat.S_ISREG(status.st_mode):
         listing.others.append(relative)
         return
-    listing.files.append(SourceFile(relative, path, kind, status.st_size, status.st_mtime_ns))
+    listing.files.append(SourceFile(relative, path, kind, status.st_size, date_of(status)))
 
 
 def _stays_inside(link: Path, root: Path) -> bool:
@@ -198,19 +223,6 @@ def _stays_inside(link: Path, root: Path) -> bool:
     except (OSError, RuntimeError):  # leads to nothing, or in a circle
         return False
     return target.is_relative_to(root)
-
-
-def _is_there(place: Path) -> bool:
-    try:
-        place.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
-def _nearest_folder(path: Path) -> Path:
-    """The deepest folder above a path that is there."""
-    return next(parent for parent in path.parents if parent.is_dir())
 
 
 def _is_empty_folder(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """What a file is, and what an item of it is."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,7 +32,7 @@ class SourceFile:
         absolute (`Path`): Where it is.
         kind (`str`): What its items are, by its suffix: "text", "image", "video" or "page" (of a PDF).
         size (`int`): Bytes.
-        mtime_ns (`int`): When it was last changed.
+        mtime_ns (`int`): When it was last changed, by [`date_of`].
     """
 
     path: str
@@ -39,6 +40,12 @@ class SourceFile:
     kind: Kind
     size: int
     mtime_ns: int
+
+
+def date_of(status: os.stat_result) -> int:
+    """When a file was last changed, in nanoseconds since 1970, or the nearest date that a table holds: a clock that is
+    wrong may write one of the year 2400."""
+    return max(-(2**63), min(status.st_mtime_ns, 2**63 - 1))
 
 
 @dataclass(frozen=True)

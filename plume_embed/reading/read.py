@@ -10,7 +10,7 @@ from itertools import chain
 
 from plume_embed import __version__
 from plume_embed.reading.bounded import LimitError, ProcessLimits, iterate_limited
-from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError
+from plume_embed.reading.items import FileItem, Kind, SourceFile, UnreadableError, date_of
 from plume_embed.reading.options import Decoded, Options, Outline, kind_of
 from plume_embed.reading.passages import read_passages
 from plume_embed.reading.pixels import with_pictures
@@ -118,5 +118,5 @@ def check_unchanged(file: SourceFile) -> None:
         status = file.absolute.stat()
     except OSError as error:
         raise UnreadableError(str(error.strerror)) from error
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    if (status.st_size, date_of(status)) != (file.size, file.mtime_ns):
         raise UnreadableError("it has changed since it was listed; run again")

@@ -113,6 +113,39 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, function: str) -> None:
     monkeypatch.setattr(os, function, broken)
 
 
+def ignore_case(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Lets the system find names inside a folder in small and capital letters alike, as those of macOS and Windows."""
+    status = os.stat
+
+    def in_any_case(path, **options):
+        try:
+            return status(path, **options)
+        except FileNotFoundError:
+            found = root
+            for part in Path(path).relative_to(root).parts:
+                same = [name for name in os.listdir(found) if name.lower() == part.lower()]
+                if not same:
+                    raise
+                found /= same[0]
+            return status(found, **options)
+
+    monkeypatch.setattr(os, "stat", in_any_case)
+    monkeypatch.setattr(os, "lstat", lambda path: in_any_case(path, follow_symlinks=False))
+
+
+def test_a_name_in_other_letters_is_another_one_where_the_system_finds_it_by_both(
+    folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    update(folder, encoder)
+    ignore_case(monkeypatch, folder)
+    (folder / "whale.txt").rename(folder / "Whale.txt")
+    (folder / "sub").rename(folder / "Sub")
+    report = update(folder, encoder)
+    assert (report.num_items, report.embedded, report.removed_files) == (3, 0, 3)
+    paths = {path for path, _ in rows_by_place(folder / ".plume-index")}
+    assert paths == {"Whale.txt", "Sub/noise.png", "Sub/rose.md"}
+
+
 def test_a_subfolder_that_cannot_be_entered_keeps_its_rows(
     folder: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
 ):

@@ -91,6 +91,17 @@ def test_only_files_whose_size_or_date_changed_are_hashed(folder: Path, encoder:
     assert sorted(hashed) == ["noise.png", "rose.md", "whale.txt"] and encoder.embedded == []
 
 
+def test_a_file_with_a_date_that_no_table_holds_is_indexed_like_any_other(
+    folder: Path, encoder: CountingEncoder, hashed: list[str]
+):
+    os.utime(folder / "whale.txt", (2**34 - 1, 2**34 - 1))  # in the year 2514, or the last that the file system has
+    if (folder / "whale.txt").stat().st_mtime_ns < 2**63:
+        pytest.skip("this file system has no such dates")
+    assert update(folder, encoder).num_items == 3
+    hashed.clear()
+    assert update(folder, encoder).num_items == 3 and hashed == []
+
+
 def test_a_file_with_its_old_size_and_date_and_a_new_content_is_found_by_verifying(
     folder: Path, encoder: CountingEncoder
 ):

@@ -23,7 +23,7 @@ from typing import Any
 from PIL import Image
 
 from plume_embed.model.images_plume import is_undecoded, source_name
-from plume_embed.reading.items import SourceFile
+from plume_embed.reading.items import SourceFile, date_of
 from plume_embed.reading.options import Options
 from plume_embed.reading.read import read_items
 from plume_embed.training.data.bad_rows import BadRows
@@ -356,7 +356,7 @@ def _content_of_page(page: Path, options: Options) -> dict[str, Any]:
     skip = frozenset(range(int(number) - 1))
     try:
         status = path.stat()
-        file = SourceFile(path.name, path, "page", status.st_size, status.st_mtime_ns)
+        file = SourceFile(path.name, path, "page", status.st_size, date_of(status))
         with closing(read_items(file, lambda text: True, options, skip)) as items:
             found = next(items, None)
     except (ValueError, OSError) as error:
