@@ -26,6 +26,7 @@ class Done:
         unreadable: (locator, reason) of what cannot be read of it; the locator is "" for the rest of the file.
         embedded, reused (`int`): Items whose vectors were computed, or were there already.
         failure (`str`): Why the rest of the file could not be read.
+        lost: By path, why files could not be read that have not this content any more.
         is_cut_short (`bool`): Something outside ended the reading; the next update shall try again.
     """
 
@@ -36,6 +37,7 @@ class Done:
     reused: int = 0
     failure: str = ""
     is_cut_short: bool = False
+    lost: dict[str, str] = field(default_factory=dict)
 
 
 class Progress:
@@ -84,7 +86,7 @@ def commit_batches(
                 current = Done(part.work, num_items=len(part.work.skip))
             progress.add(part)
             if part.item is None:
-                current.failure, current.is_cut_short = part.failure, part.is_cut_short
+                current.failure, current.is_cut_short, current.lost = part.failure, part.is_cut_short, part.lost
                 ended.append(current)
                 current = None
             elif place in reasons:

@@ -170,6 +170,14 @@ def content_hash(file: SourceFile) -> str:
     return digest
 
 
+def is_of_content(file: SourceFile, content: str) -> bool:
+    """Whether a file can be read, is as it was listed and has a content, by its name in the index."""
+    try:
+        return f"{file.kind}-{content_hash(file)}" == content
+    except UnreadableError:
+        return False
+
+
 def has_content(path: Path, content: str) -> bool:
     """Whether a file still has the content that an index has of it, see [`Hit`].
 

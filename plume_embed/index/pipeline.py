@@ -18,6 +18,7 @@ from PIL import Image
 
 from plume_embed.encode.batching import TOKEN_BUDGET, read_together
 from plume_embed.index.interface import ItemEncoder
+from plume_embed.index.listing import is_of_content
 from plume_embed.model.videos_plume import TimedFrames
 from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
 
@@ -38,7 +39,7 @@ class Work:
 
     Args:
         content (`str`): Its name in the index.
-        files: Those that have it; the first is read.
+        files: Those that have it; the first that still has it is read.
         skip: Numbers of its items that are in the index already.
     """
 
@@ -56,6 +57,7 @@ class Part:
         item ([`FileItem`], *optional*): `None` at the end.
         failure (`str`): At the end: why the rest of the file cannot be read.
         is_cut_short (`bool`): At the end: something outside ended the reading of the file, or of an item of it.
+        lost: At the end: by path, why files could not be read that have not this content any more.
         digest (`str`): Of the item's content, 32 hex digits.
         is_known (`bool`): A vector of this digest is in the index.
     """
@@ -64,6 +66,7 @@ class Part:
     item: FileItem | None = None
     failure: str = ""
     is_cut_short: bool = False
+    lost: dict[str, str] = field(default_factory=dict)
     digest: str = ""
     is_known: bool = False
 
@@ -132,23 +135,33 @@ def embed_contents(
 
 
 def read_parts(work: Work, read: Callable[[Work], Iterator[FileItem]], known: Container[str]) -> Iterator[Part]:
-    """The items of a content as they are decoded, each with its digest, and its end."""
-    failure, is_cut_short = "", False
-    try:
-        for item in read(work):
-            if item.content is None:
-                is_cut_short |= item.is_cut_short
-                yield Part(work, item)
-                continue
-            digest = content_digest(item.content)
-            is_known = digest in known
-            if is_known:  # it needs no pixels any more
-                item = replace(item, content={})
-            yield Part(work, item, digest=digest, is_known=is_known)
-    except UnreadableError as error:
-        failure = str(error)
-        is_cut_short |= error.is_cut_short
-    yield Part(work, failure=failure, is_cut_short=is_cut_short)
+    """The items of a content as they are decoded, each with its digest, and its end.
+
+    Where a file goes or changes while it is read, the next one that has the content is read on.
+    """
+    done, is_cut_short, lost = set(work.skip), False, {}
+    for number, file in enumerate(work.files):
+        failure = ""
+        try:
+            for item in read(replace(work, files=work.files[number:], skip=frozenset(done))):
+                done.add(item.number)
+                if item.content is None:
+                    is_cut_short |= item.is_cut_short
+                    yield Part(work, item)
+                    continue
+                digest = content_digest(item.content)
+                is_known = digest in known
+                if is_known:  # it needs no pixels any more
+                    item = replace(item, content={})
+                yield Part(work, item, digest=digest, is_known=is_known)
+            break
+        except UnreadableError as error:
+            failure = str(error)
+            if is_of_content(file, work.content):
+                is_cut_short |= error.is_cut_short
+                break
+            lost[file.path] = failure
+    yield Part(work, failure=failure, is_cut_short=is_cut_short, lost=lost)
 
 
 def make_batches(

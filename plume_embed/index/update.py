@@ -16,7 +16,7 @@ from plume_embed.index.ann_kind import AnnKind
 from plume_embed.index.commit import Done, OnProgress, Progress, commit_batches
 from plume_embed.index.folders import Scope, new_scope
 from plume_embed.index.interface import ItemEncoder
-from plume_embed.index.listing import Listing, content_hash, list_folder
+from plume_embed.index.listing import Listing, list_folder
 from plume_embed.index.look import OnUnreadable, Unreadable, is_unchanged, look, row_of
 from plume_embed.index.neighbours import AnnIndex, build_ann, chosen_settings
 from plume_embed.index.pipeline import Work, embed_contents
@@ -25,7 +25,7 @@ from plume_embed.index.search import describe
 from plume_embed.index.snapshot import Snapshot, read_snapshot, write_snapshot
 from plume_embed.index.store import FileRow, Index
 from plume_embed.index.table import ANN_ROWS, check_free, errors_named, holds_index, locked
-from plume_embed.reading.items import FileItem, SourceFile, UnreadableError
+from plume_embed.reading.items import FileItem
 from plume_embed.reading.read import Options, read_items
 from plume_embed.stored import check_utf8
 
@@ -306,20 +306,20 @@ class _Update:
 
     def _rows_of(self, done: Done) -> Iterator[FileRow]:
         """What the index shall say of the files of a content that has been read."""
-        is_of_content = not done.failure or _has_content(done.work.files[0], done.work.content)
         if done.failure:
             done.unreadable.append(("", done.failure))
+        for path, reason in done.lost.items():  # what they hold now is for the next update
+            self.unreadable.add(path, reason)
+        files = [file for file in done.work.files if file.path not in done.lost]
         self.report.embedded += done.embedded
-        self.report.reused += done.reused + (len(done.work.files) - 1) * done.num_items
-        for file in done.work.files:
+        self.report.reused += done.reused + max(0, len(files) - 1) * done.num_items
+        for file in files:
             if done.failure:
                 self.unreadable.add(file.path, done.failure)
-            if is_of_content:
-                number = self.scope.folder.number
-                unreadable = tuple(done.unreadable)
-                row = row_of(file, number, done.work.content, done.num_items, unreadable, self.listing.time_ns)
-                # What no reader has judged is read again by the next update, as what another one has.
-                yield replace(row, version="") if done.is_cut_short else row
+            number, unreadable = self.scope.folder.number, tuple(done.unreadable)
+            row = row_of(file, number, done.work.content, done.num_items, unreadable, self.listing.time_ns)
+            # What no reader has judged is read again by the next update, as what another one has.
+            yield replace(row, version="") if done.is_cut_short else row
 
     def _put(self, rows: Iterable[FileRow]) -> None:
         rows = list(rows)
@@ -371,14 +371,6 @@ def _count(report: UpdateReport, rows: Iterable[FileRow], unreadable: Unreadable
 def _reader(encoder: ItemEncoder) -> Callable[[Work], Iterator[FileItem]]:
     options = Options.of(encoder.processor)
     return lambda work: read_items(work.files[0], encoder.fits, options, work.skip)
-
-
-def _has_content(file: SourceFile, content: str) -> bool:
-    """Whether a file can still be read and is as it was listed: then it is its content that cannot be decoded."""
-    try:
-        return f"{file.kind}-{content_hash(file)}" == content
-    except UnreadableError:
-        return False
 
 
 def _nothing_readable(folder: Path, num_unreadable: int, report: UpdateReport) -> str:

@@ -296,6 +296,34 @@ def test_a_file_that_is_only_touched_while_it_is_read_is_read_by_the_next_update
     assert (report.num_items, report.embedded, report.unreadable) == (3, 1, [])
 
 
+def test_a_copy_of_a_file_that_goes_while_it_is_read_is_read_on(
+    tmp_path: Path, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    from plume_embed.index import update as module
+
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    write_pdf(folder / "a.pdf", num_pages=3)
+    shutil.copy(folder / "a.pdf", folder / "b.pdf")
+    age(folder)
+
+    def lost_behind_its_first_page(file, *arguments):
+        for item in read_items(file, *arguments):
+            yield item
+            if file.path == "a.pdf":
+                file.absolute.unlink()
+
+    reported: list[tuple[str, str]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "read_items", lost_behind_its_first_page)
+        report = update(folder, encoder, reported=reported)
+    assert reported == report.unreadable == [("a.pdf", "No such file or directory")]
+    assert (report.num_files, report.num_items, report.embedded, report.reused) == (1, 3, 3, 0)
+    assert list(rows_by_place(folder / ".plume-index")) == [("b.pdf", f"page={number}") for number in (1, 2, 3)]
+    report = update(folder, encoder)
+    assert (report.num_items, report.embedded, report.unreadable) == (3, 0, [])
+
+
 def test_a_file_that_changed_a_moment_before_a_long_run_is_hashed_again(
     folder: Path, encoder: CountingEncoder, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from plume_embed.encode.batching import read_ahead, run_ahead
+from plume_embed.index.listing import content_hash, list_folder
 from plume_embed.index.pipeline import Part, Work, content_digest, embed_contents, make_batches, read_parts
 from plume_embed.index.store import KnownDigests
 from plume_embed.model.videos_plume import TimedFrames
@@ -90,12 +91,14 @@ def test_a_digest_is_of_the_times_of_frames_where_they_have_some():
     assert plain != timed[0] == timed[1] != timed[2]
 
 
-def test_a_file_that_fails_in_its_middle_keeps_what_was_read():
+def test_a_file_that_fails_in_its_middle_keeps_what_was_read(tmp_path: Path):
     def read(work: Work) -> Iterator[FileItem]:
         yield FileItem(0, 3, "page=1", "page", "", {"text": "one"})
         raise UnreadableError("it is cut short")
 
-    first, end = read_parts(WORK, read, known=set())
+    (tmp_path / "x.pdf").write_text("a PDF")
+    (file,) = list_folder(tmp_path).files
+    first, end = read_parts(Work(f"page-{content_hash(file)}", [file]), read, known=set())
     assert first.item.locator == "page=1" and (end.item, end.failure) == (None, "it is cut short")
 
 
