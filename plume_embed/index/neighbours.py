@@ -181,6 +181,14 @@ def approximate(
     return found.select([*columns, "_distance"]).to_arrow().to_pylist()
 
 
+def distances_to(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """One minus the cosine similarity of a query [D] with vectors [N, D], all of unit norm: [N] of float32.
+
+    Equal vectors are equally near. In a product of BLAS the last bits depend on the place of a row.
+    """
+    return 1.0 - np.einsum("nd,d->n", vectors, np.asarray(query, np.float32))
+
+
 def _candidates(table: Table, query: np.ndarray, column: str, limit: int, where: str, refine: int, probes: int) -> Any:
     search: Any = table.search(query, vector_column_name=column)
     search = search.distance_type("dot" if column == VECTOR else "cosine")
@@ -199,7 +207,7 @@ def _rescored(table: Table, query: np.ndarray, found: pa.Table, limit: int, colu
     if rows is None:
         return []
     vectors = rows[VECTOR].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)  # [N, D]
-    distances = 1.0 - vectors @ query.astype(np.float32)
+    distances = distances_to(query, vectors)
     nearest = np.argsort(distances, kind="stable")[:limit]
     kept = rows.drop_columns([VECTOR]).take(nearest).to_pylist()
     return [{**row, "_distance": float(distance)} for row, distance in zip(kept, distances[nearest], strict=True)]

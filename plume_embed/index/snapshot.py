@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from plume_embed.atomic import replacing
 from plume_embed.index.folders import IndexedFolder, Scope, folders_of
+from plume_embed.index.neighbours import distances_to
 from plume_embed.index.place import Place
 from plume_embed.index.store import FileRow, Index, file_row
 from plume_embed.index.table import ANN_ROWS, SNAPSHOT_DATA, SNAPSHOT_STATE, Metadata, check_origin
@@ -68,7 +69,7 @@ class Snapshot:
 
     def nearest(self, query_vector: np.ndarray, limit: int, kinds: Sequence[str], columns: Sequence[str]) -> list[dict]:
         """The rows nearest to a query [D], nearest first; see [`Index.nearest`]."""
-        distances = 1.0 - self._vectors() @ np.asarray(query_vector, np.float32)  # [N]
+        distances = distances_to(query_vector, self._vectors())  # [N]
         places = np.argsort(distances, kind="stable")
         if kinds:
             is_wanted = np.array([kind in kinds for kind in self._items["kind"].to_pylist()], bool)

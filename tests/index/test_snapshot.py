@@ -4,6 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from index_data import CountingEncoder
 from small_files import write_picture
@@ -42,6 +44,17 @@ def both(folder: Path, encoder: CountingEncoder, searched: Path | None = None) -
     assert isinstance(by_snapshot._index, Snapshot)
     index = Index(db, describe(encoder))
     return by_snapshot, OpenIndex(index, by_snapshot._scopes, lambda: index)
+
+
+def test_equal_vectors_are_equally_near_wherever_they_stand():
+    rng, (rows, size) = np.random.default_rng(0), (62, 384)
+    for _ in range(20):  # with most of them the last rows of a matrix product differ from the first
+        query, vector = (one / np.linalg.norm(one) for one in rng.standard_normal((2, size)).astype(np.float32))
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.tile(vector, rows)), size)
+        items = pa.table({"vector": vectors, "item": np.arange(rows)})
+        found = Snapshot(Path("x"), items, pa.table({}), pa.table({})).nearest(query, rows, (), ["item"])
+        assert [row["item"] for row in found] == list(range(rows)) and len({row["_distance"] for row in found}) == 1
+        assert found[0]["_distance"] == pytest.approx(1 - float(vector.astype(float) @ query.astype(float)), abs=1e-6)
 
 
 def test_half_a_snapshot_of_a_killed_update_is_written_over(
