@@ -4,6 +4,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from docs.committed import H100, INTEL_2_80_GHZ, model_named, read
+from plume_embed.evaluation.miniature.report import LEVELS, MEAN, mean_level
+from plume_embed.evaluation.miniature.schema import META_TASKS
+from plume_embed.evaluation.miniature.stills import TEST_STYLE
 from training.ablations.tables import paired_difference
 from training.scene_hops.scenes import chance, held_out_queries
 
@@ -21,11 +24,17 @@ def figures() -> dict[str, list[str]]:
     speed = read("benchmarks/results/amd-epyc-cpu.json")["rows"]
     at = {(row["name"], row["batch"]): row for row in reversed(speed)}  # the first row of a name counts
     mean = 100 * tiny["means"]["mean"][0]
+    level = {name: f"{100 * (mean_level(report, MEAN, name) or 0):.1f}" for name in LEVELS}
     overhead = {batch: f"{at['static', batch]['ratio_to_single_pass']:.2f}" for batch in (1, 8, 32)}
     intel = read(INTEL_2_80_GHZ)["rows"]
     there = {row["batch"]: f"{row['ratio_to_single_pass']:.2f}" for row in intel if row["name"] == "static"}
     cot = {batch: f"{at['explicit CoT at the speed of our steps', batch]['times_ours']:.1f}" for batch in (1, 8)}
     scenes = scene_hops()
+    how_many = {
+        task["concepts"]: f"{100 * task['best_guess']:.1f}"
+        for task in report["tasks"]
+        if task["task"] == "I-QA/how many"
+    }
     kills = read("docs/results/corpus_kills.json")
     at_kills = kills["shards_there"]
     stages = {stage["stage"]: stage["filled"] for stage in read("docs/results/scale_plan.json")["stages"]}
@@ -40,7 +49,8 @@ def figures() -> dict[str, list[str]]:
             h100_figures()[0],
             f"{read('checkpoints/plume-tiny/training.json')['runs'][-1]['parameters'] / 1e6:.1f} million parameters",
             f"{mean:.1f} %",
-            f"chance {100 * report_chance(report):.1f} %",
+            of_pictures_and_videos(tiny),
+            f"by chance {level['chance']} %, by the best guess without looking {level['best_guess']} %",
             f"another query's latents {swapped_answers():.1f} % of the queries get that query's answer",
             *scenes["README.md"],
             million_vectors(),
@@ -61,10 +71,12 @@ def figures() -> dict[str, list[str]]:
             f"{mean:.1f} %",
             f"{100 * stills['means']['mean'][0]:.1f} %",
             searches_by_name(report, tiny),
+            of_pictures_and_videos(tiny),
+            f"the best guess {level['best_guess']} %",
+            *not_above_the_best_guess(report, tiny),
             _interval(tiny["difference"]["mean"]),
             _interval(full["difference"]["mean"]),
-            f"{100 * found['names_hit_at_1']:.0f} %",
-            f"{100 * found['names_hit_at_5']:.0f} %",
+            *found_by_style(found),
             f"z(0) has a mean cosine of {cosine[0]:.2f}",
             f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
             f"`<gen_emb>` {cosine[9]:.2f}",
@@ -80,6 +92,10 @@ def figures() -> dict[str, list[str]]:
             h100_figures()[-1],
         ],
         "docs/search.md": [thousand_photographs()],
+        "docs/results/latents_taken_apart.md": [
+            found_by_style(found)[0],
+            f"right for {how_many['known']} % of the queries",
+        ],
         "docs/results/latents.md": [
             *hits_by_seed(),
             *mixed_families()[:3],
@@ -168,6 +184,38 @@ def searches_by_name(report: Mapping[str, Any], model: Mapping[str, Any]) -> str
     unseen, known = (span(share for share, *_ in found[concepts]) for concepts in ("unseen", "known"))
     chances = span(chance for *_, chance in found["unseen"])
     return f"it finds {unseen} first, above chance ({chances}) and far below known names ({known})"
+
+
+def of_pictures_and_videos(model: Mapping[str, Any]) -> str:
+    """Means of the meta-tasks of the miniature in a style without and with training."""
+    of = {start: [100 * model["means"][meta][0] for meta in META_TASKS if meta.startswith(start)] for start in "IV"}
+    pictures, videos = (sum(found) / len(found) for found in of.values())
+    return f"{pictures:.1f} % on the four meta-tasks of still pictures, {videos:.1f} % on the four of videos"
+
+
+def not_above_the_best_guess(report: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    """The questions on which a model is not above the best answer to the question alone, known or unseen."""
+    asked, level = 0, []
+    for task, scores in zip(report["tasks"], model["scores"], strict=True):
+        if task["meta"] in ("I-QA", "V-QA"):
+            share, low, _ = scores[task["metric"]]
+            asked += 1
+            if low <= task["best_guess"]:
+                guess = 100 * task["best_guess"]
+                level.append(f"{task['task']} ({task['concepts']}: {100 * share:.1f}, the best guess {guess:.1f})")
+    return [f"On {len(level)} of {asked} tasks of questions", ", ".join(level)]
+
+
+def found_by_style(found: Mapping[str, Any]) -> list[str]:
+    """How many bundled drawings plume-tiny finds by their name, in the style of training and in the other one."""
+    trained, other = (found["by_style"][style] for style in ("noto", TEST_STYLE))
+    first, five = (
+        "{:.1f} % of the {} in Noto's style and {:.1f} % of the {} in Twemoji's".format(
+            *(value for own in (trained, other) for value in (100 * own[name], own["pictures"]))
+        )
+        for name in ("names_hit_at_1", "names_hit_at_5")
+    )
+    return [first, five, f"{100 * found['names_hit_at_1']:.0f} and {100 * found['names_hit_at_5']:.0f} % of all"]
 
 
 def paradigm_costs() -> str:
@@ -361,15 +409,6 @@ def photographs_found() -> str:
         f"{share[0]:.1f} % found first, {share[1]:.1f} % among ten; "
         f"{share[2]:.1f} and {share[3]:.1f} % by the closed form with its larger text model"
     )
-
-
-def report_chance(report: dict) -> float:
-    """Mean chance of the nine meta-tasks, as the table of a report has it."""
-    means = []
-    for meta in dict.fromkeys(task["meta"] for task in report["tasks"]):
-        chances = [task["chance"] for task in report["tasks"] if task["meta"] == meta]
-        means.append(sum(chances) / len(chances))
-    return sum(means) / len(means)
 
 
 def _interval(values: list[float]) -> str:

@@ -66,18 +66,21 @@ def fine_tuned_on_sketches() -> str:
 
 
 def miniature_tasks() -> str:
-    """Every task of the miniature: plume-tiny with K = 8 beside chance and the thumbnails, in percent."""
+    """Every task of the miniature: plume-tiny with K = 8 beside chance, best guess and thumbnails, in percent."""
+    from plume_embed.evaluation.miniature.report import LEVELS
+
     report = read("evaluation/results/miniature.json")
     plume = model_named(report, "plume-tiny K=8")["scores"]
     pixels = model_named(report, "16x16 thumbnails")["scores"]
     lines = [
-        "| task | concepts | queries | pool | chance | plume-tiny | thumbnails |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        f"| task | concepts | queries | pool | {' | '.join(LEVELS.values())} | plume-tiny | thumbnails |",
+        f"|---|---|---:|---:|{'---:|' * len(LEVELS)}---:|---:|",
     ]
     for task, score, pixel in zip(report["tasks"], plume, pixels, strict=True):
         pool = " to ".join(f"{size:,}" for size in dict.fromkeys(task["pool"]))
         cells = [f"{task['task']} ({task['metric']})", task["concepts"], f"{task['queries']:,}", pool]
-        cells += [f"{100 * task['chance']:.1f}", _percent(score, task["metric"]), _percent(pixel, task["metric"])]
+        cells += [f"{100 * task[level]:.1f}" for level in LEVELS]
+        cells += [_percent(score, task["metric"]), _percent(pixel, task["metric"])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plume_embed.encode.encoder import DEFAULT_MODEL, DRAWINGS_MODEL, Encoder, fingerprint
+from plume_embed.evaluation.miniature.stills import TRAIN_STYLES
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "evaluation" / "results"
@@ -222,8 +223,16 @@ def _examples(data: dict[str, Any]) -> str:
     first = sum(rank == 1 for rank in data["query_ranks"].values())
     return (
         f"<p>Of the {data['pictures']} bundled pictures {100 * data['names_hit_at_1']:.0f} % are found first by their "
-        f"name, {100 * data['names_hit_at_5']:.0f} % among the first five; of {len(data['query_ranks'])} query "
-        f"pictures in another style {first} find theirs first.</p>"
+        f"name, {100 * data['names_hit_at_5']:.0f} % among the first five ({_by_style(data)}); "
+        f"of {len(data['query_ranks'])} query pictures in another style {first} find theirs first.</p>"
+    )
+
+
+def _by_style(data: dict[str, Any]) -> str:
+    return "; ".join(
+        f"of {own['pictures']} in {style}, a style {'of training' if style in TRAIN_STYLES else 'never trained on'}: "
+        f"{100 * own['names_hit_at_1']:.0f} % and {100 * own['names_hit_at_5']:.0f} %"
+        for style, own in data["by_style"].items()
     )
 
 

@@ -48,7 +48,8 @@ def test_the_command_compares_steps_writes_figures_and_draws_them(data, released
     assert all(set(m["ms_per_item"]) == {"1", "28"} for m in report["models"][:2])
     assert report["models"][0]["num_items"] == 32
     readme = miniature_report.markdown(report)
-    assert readme.splitlines()[0] == "|  | chance | released_tiny single pass | released_tiny K=2 | 16x16 thumbnails |"
+    heads = ["", "chance", "best guess", "released_tiny single pass", "released_tiny K=2", "16x16 thumbnails"]
+    assert readme.splitlines()[0] == f"| {' | '.join(heads)} |"
     assert "| **mean** |" in readme and "| VisDoc (NDCG@5) |" in readme
     drawn = (tmp_path / "figure.svg").read_text()
     assert "<!-- K=2 -->" in drawn and "<!-- K=0 -->" in drawn and "<!-- CoT -->" not in drawn

@@ -80,6 +80,9 @@ def test_the_bundled_pictures_are_found_by_name_and_by_a_picture_in_another_styl
     assert found["names_hit_at_5"] >= 0.8
     assert np.mean([rank <= 5 for rank in found["query_ranks"].values()]) >= 0.7
     assert found["names_hit_at_1"] == pytest.approx(written["names_hit_at_1"], abs=0.02)
+    assert {style: own["pictures"] for style, own in found["by_style"].items()} == {"noto": 60, "twemoji": 100}
+    for style, own in found["by_style"].items():  # a drawing of training is found more often: apart, never as one
+        assert own["names_hit_at_1"] == pytest.approx(written["by_style"][style]["names_hit_at_1"], abs=0.02)
 
 
 def test_a_picture_turned_into_bytes_and_back_keeps_its_vector(tiny, tmp_path):

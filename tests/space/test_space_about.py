@@ -14,6 +14,9 @@ def test_about_tells_the_figures_of_the_result_files(encoder):
     page = about(encoder)
     examples = json.loads((ROOT / "evaluation" / "results" / "plume-tiny-examples.json").read_text())
     assert f"{100 * examples['names_hit_at_1']:.0f} % are found first by their name" in page
+    trained, other = (f"{100 * examples['by_style'][style]['names_hit_at_1']:.0f} %" for style in ("noto", "twemoji"))
+    assert f"in noto, a style of training: {trained}" in page
+    assert f"in twemoji, a style never trained on: {other}" in page
     for file in (ROOT / "evaluation" / "results").glob("plume-tiny*.json"):
         data = json.loads(file.read_text())
         for one in data.get("with_country_flags", []):

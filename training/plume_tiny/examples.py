@@ -25,7 +25,8 @@ def hits(model: PlumeModel, processor: PlumeProcessor, folder: Path) -> dict:
         folder (`Path`): With `pictures/`, `queries/` and `concepts.json`, as demo_folder.py writes them.
 
     Returns:
-        `pictures`, `names_hit_at_1`, `names_hit_at_5` (0..1) and `query_ranks`, the rank by query picture, 1 is best.
+        `pictures`, `names_hit_at_1`, `names_hit_at_5` (0..1), the same three `by_style` of the picture that is asked
+        for (a model may be trained on that very picture), and `query_ranks`, the rank by query picture, 1 is best.
     """
     concepts = json.loads((folder / "concepts.json").read_text())
     files = [concept["file"] for concept in concepts]
@@ -35,11 +36,22 @@ def hits(model: PlumeModel, processor: PlumeProcessor, folder: Path) -> dict:
     correct = order == torch.arange(len(files))[:, None]
     queries = sorted((folder / "queries").glob("*.png"))
     ranked = (embed(model, processor, queries) @ pictures.T).argsort(dim=1, descending=True).tolist()
+    styles = [concept["style"] for concept in concepts]
+    by_style = {style: correct[[own == style for own in styles]] for style in sorted(set(styles))}
     return {
-        "pictures": len(files),
-        "names_hit_at_1": correct[:, 0].float().mean().item(),
-        "names_hit_at_5": correct[:, :5].any(dim=1).float().mean().item(),
+        **_named_first(correct),
+        "by_style": {style: _named_first(rows) for style, rows in by_style.items()},
         "query_ranks": {q.name: 1 + row.index(files.index(q.name)) for q, row in zip(queries, ranked, strict=True)},
+    }
+
+
+def _named_first(correct: torch.Tensor) -> dict[str, float]:
+    """Of names whose pictures are ranked, [N, pictures], the share with the right one first and among five."""
+    first, among_five = correct[:, 0], correct[:, :5].any(dim=1)
+    return {
+        "pictures": len(correct),
+        "names_hit_at_1": first.float().mean().item(),
+        "names_hit_at_5": among_five.float().mean().item(),
     }
 
 

@@ -3,7 +3,8 @@
 Each query has a pool of 64 answers. A type with that many answers takes its wrong ones from its own: kinds (words that
 WordNet has for anything the picture shows are left out, for they are right too) and subgroups. There are 25 answers
 about skin tone (5, and 20 pairs of two different ones) and 2 about gender: their pools hold all of these and are filled
-up with answers of other types, so that the real choice is among 25 and among 2, and chance is 4 % and 50 %.
+up with answers of other types, so that the real choice is among 25 and among 2, and a guess is right in 4 % and 50 % of
+the cases or more, though 1 of 64 is 1.6 % (`plume_embed.evaluation.miniature.guess`).
 """
 
 from __future__ import annotations

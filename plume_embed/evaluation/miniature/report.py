@@ -18,6 +18,7 @@ from rich.table import Table
 
 from plume_embed.command import run_command
 from plume_embed.evaluation.bootstrap import RESAMPLES, interval, resampled_means
+from plume_embed.evaluation.miniature.guess import guessed
 from plume_embed.evaluation.miniature.run import Contestant
 from plume_embed.evaluation.miniature.schema import META_TASKS, METRICS, Task, digest_of
 from plume_embed.evaluation.miniature.score import chance_scores
@@ -27,6 +28,9 @@ BENCHMARK = "miniature"
 MEAN = "mean"
 _SCORES = ("hit@1", "ndcg@5")
 _TITLES = {"hit@1": "Hit@1", "ndcg@5": "NDCG@5"}
+# What a score is compared with, by its key in a task's facts: the best guess is chance or, where a picture or clip is
+# answered in words, the best answer to the question alone (`guessed`) if that is right more often.
+LEVELS = {"chance": "chance", "best_guess": "best guess"}
 _SEED = 0
 
 # Mean and the ends of its 95 % interval, 0..1; None where there is no score.
@@ -127,45 +131,47 @@ def notes(report: dict[str, Any]) -> list[str]:
 
 
 def table(report: dict[str, Any]) -> Table:
-    """In percent with 95 % intervals, a row a task, then the means."""
+    """In percent with 95 % intervals, a row a task, then the means. Of LEVELS a terminal has room for the higher one."""
     models = report["models"]
     shown = Table(title="Percent, with 95 % intervals (bootstrap over queries)", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("task", no_wrap=True)
     shown.add_column("concepts", no_wrap=True)
-    for column in ("metric", "queries", "pool", "chance"):
+    for column in ("metric", "queries", "pool", LEVELS["best_guess"]):
         shown.add_column(column, justify="right")
     for model in models:
         shown.add_column(model["model"], justify="right")
     for number, task in enumerate(report["tasks"]):
         cells = (_cell(model["scores"][number][task["metric"]]) for model in models)
-        counts = (f"{task['queries']:,}", _pool(task["pool"]), f"{100 * task['chance']:.1f}")
+        counts = (f"{task['queries']:,}", _pool(task["pool"]), f"{100 * task['best_guess']:.1f}")
         shown.add_row(task["task"], task["concepts"], _TITLES[task["metric"]], *counts, *cells)
     shown.add_section()
+    blank = ("",) * 5
     for name in _mean_rows(models):
-        shown.add_row(name, *("",) * 5, *(_cell(model["means"][name]) for model in models))
+        shown.add_row(name, *blank, *(_cell(model["means"][name]) for model in models))
         if len(models) > 1 and any(model["difference"][name] for model in models[1:]):
             differences = ("" if m["difference"] is None else _cell(m["difference"][name], "+") for m in models)
-            shown.add_row("  less the first model", *("",) * 5, *differences, style="dim")
+            shown.add_row("  less the first model", *blank, *differences, style="dim")
     shown.add_section()
     for size in _batch_sizes(models):
         times = (f"{model['ms_per_item'][size]:.1f}" if size in model["ms_per_item"] else "-" for model in models)
-        shown.add_row(f"ms per item, batch {size}", *("",) * 5, *times)
+        shown.add_row(f"ms per item, batch {size}", *blank, *times)
     return shown
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The table of the documents: the nine meta-tasks and their mean, with intervals, and the latency."""
     models = report["models"]
-    heads = ["", "chance", *(model["model"] for model in models)]
+    heads = ["", *LEVELS.values(), *(model["model"] for model in models)]
     lines = [f"| {' | '.join(heads)} |", "|---" + "|---:" * (len(heads) - 1) + "|"]
     for name in _mean_rows(models):
         label = f"{name} ({_TITLES[METRICS[name]]})" if name in METRICS else f"**{name}**"
-        chance = _chance(report, name)
-        cells = ["" if chance is None else f"{100 * chance:.1f}", *(_cell(m["means"][name], gap=" ") for m in models)]
+        levels = (mean_level(report, name, level) for level in LEVELS)
+        cells = ["" if level is None else f"{100 * level:.1f}" for level in levels]
+        cells += [_cell(m["means"][name], gap=" ") for m in models]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     for size in _batch_sizes(models):
         times = [f"{m['ms_per_item'][size]:.1f}" if size in m["ms_per_item"] else "-" for m in models]
-        lines.append(f"| ms per item, batch {size} | | {' | '.join(times)} |")
+        lines.append(f"| ms per item, batch {size} |{' |' * len(LEVELS)} {' | '.join(times)} |")
     return "\n".join(lines)
 
 
@@ -234,6 +240,7 @@ def _facts(task: Task) -> dict[str, Any]:
     pools = [len(query.pool) or len(task.candidates) for query in task.queries]
     metric = METRICS[task.meta]
     levels = [chance_scores(len(q.positives), pool) for q, pool in zip(task.queries, pools, strict=True)]
+    chance = float(np.mean([level[_SCORES.index(metric)] for level in levels]))
     return {
         "task": task.name,
         "concepts": task.concepts,
@@ -242,14 +249,21 @@ def _facts(task: Task) -> dict[str, Any]:
         "queries": len(task.queries),
         "candidates": len(task.candidates),
         "pool": [min(pools), max(pools)],
-        "chance": float(np.mean([level[_SCORES.index(metric)] for level in levels])),
+        "chance": chance,
+        "best_guess": max(chance, guessed(task) or 0.0),
     }
 
 
-def _chance(report: dict[str, Any], name: str) -> float | None:
-    """The mean over the tasks of a meta-task, or over all meta-tasks."""
+def mean_level(report: dict[str, Any], name: str, level: str) -> float | None:
+    """Chance or the best guess of a meta-task, the mean over its tasks; of `mean` over all meta-tasks.
+
+    Args:
+        report: What `as_dict` gives.
+        name: A meta-task or `mean`; None is the answer for another name, or where a task is missing.
+        level: One of LEVELS.
+    """
     of_meta = {
-        meta: [task["chance"] for task in report["tasks"] if task["meta"] == meta]
+        meta: [task[level] for task in report["tasks"] if task["meta"] == meta]
         for meta in (META_TASKS if name == MEAN else (name,))
     }
     return float(np.mean([np.mean(levels) for levels in of_meta.values()])) if all(of_meta.values()) else None
@@ -285,6 +299,8 @@ def main(
 ) -> None:
     """Print results as documents show them, e.g. `python -m plume_embed.evaluation.miniature.report results.json`."""
     report = read_results(file, BENCHMARK)
+    if any(level not in task for task in report["tasks"] for level in LEVELS):
+        raise ValueError(f"{file} is of an earlier version, without the best guess of its tasks: evaluate again.")
     typer.echo(markdown(report))
     for line in notes(report):
         typer.echo(f"- {line}")

@@ -82,7 +82,9 @@ class Task:
 
     Attributes:
         name: `META/what`, e.g. `I-RET/text to picture`; META is one of META_TASKS.
-        concepts: "known" (the family was in training, though not this style) or "unseen" (it was held out).
+        concepts: "known" (the family was in training) or "unseen" (it was held out). The stills and scenes that are
+            tested are in a style that was not in training. Clips and films are in one that was: there is one moving
+            style, the drawings of "fluent-3d" in motion.
         queries: Q queries.
         candidates: N candidates.
     """
