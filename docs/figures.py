@@ -109,6 +109,7 @@ def figures() -> dict[str, list[str]]:
             *parts_of_rollout(),
             *h100_figures()[:-1],
             *indexing_rounds(),
+            *cold_shares(),
         ],
     }
 
@@ -229,6 +230,16 @@ def paradigm_costs() -> str:
     explicit, full, single = map(minutes_a_step, ("explicit_cot", "full", "single_pass"))
     of_full, of_single = explicit / full, explicit / single
     return f"some {of_full:.1f} times as much CPU time as those of `full` and {of_single:.1f} times those of"
+
+
+def cold_shares() -> list[str]:
+    """Which part of a search from cold is imports, and which the model and the query."""
+    stages = read("benchmarks/results/cold_start.json")["cpu_seconds"]
+    seconds = {name: found["median"] for name, found in stages.items()}
+    whole = seconds["plume-embed search, whole"]
+    imports = sum(spent for name, spent in seconds.items() if name.startswith("import "))
+    asked = seconds["load plume-small and its processor"] + seconds["embed the query"]
+    return [f"{100 * imports / whole:.0f} % of it is imports", f"query take {100 * asked / whole:.0f} %"]
 
 
 def indexing_rounds() -> list[str]:

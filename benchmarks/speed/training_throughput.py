@@ -1,11 +1,11 @@
-"""Pairs a second in training: a batch through the rollout together, against one sample after the other.
+"""Pairs a CPU second in training: a batch through the rollout together, against one sample after the other.
 
     python -m benchmarks.speed.training_throughput --json benchmarks/results/training_throughput.json
 
 Both compute the same loss and the same gradients of the same pairs: texts of unequal length on either side, K = 8,
 forward and backward. The loop is what released trainers do: a rollout for each sample, the loss over all of them.
-Seconds are process CPU time with one thread a process; with two, each has half of the pairs and DDP adds the gradients
-up.
+Seconds are process CPU time with one thread a process. With two processes each has half of the pairs, DDP adds the
+gradients up, and the seconds of both count.
 """
 
 import json
@@ -79,7 +79,8 @@ def measure(pairs: int, rounds: int) -> dict[str, Any]:
     """Both ways by turns in this process, of `pairs` pairs on all processes together.
 
     Returns:
-        By way: `seconds` of every round, the mean over the processes, and `pairs_per_s` by their median.
+        By way: CPU `seconds` of every round, the sum over the processes, and `pairs_per_s` by their median: pairs a
+        CPU second. So two processes at half the pairs each have the rate of one, less what they lose.
     """
     torch.set_num_threads(1)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -94,7 +95,7 @@ def measure(pairs: int, rounds: int) -> dict[str, Any]:
             if world > 1:
                 dist.all_reduce(spent)
             if index:
-                seconds[way].append(spent.item() / world)
+                seconds[way].append(spent.item())
     return {way: {"seconds": times, "pairs_per_s": pairs / statistics.median(times)} for way, times in seconds.items()}
 
 
@@ -112,9 +113,9 @@ def _in_two_processes(pairs: int, rounds: int) -> dict[str, Any]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """Pairs a second through the rollout together, against one sample after the other."""
+    """Pairs a CPU second through the rollout together, against one sample after the other."""
     lines = [
-        "| batch | processes | timed steps | together, pairs/s | one by one, pairs/s | times, least to most |",
+        "| batch | processes | timed steps | together, pairs/CPU s | one by one, pairs/CPU s | times, least to most |",
         "|---:|---:|---:|---:|---:|---|",
     ]
     for row in report["rows"]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import socket
+import statistics
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +47,20 @@ def test_training_through_the_rollout_is_measured_against_the_loop_in_one_proces
         rates = [row["ways"][way]["pairs_per_s"] for way in WAYS]
         assert row["times"] == pytest.approx(rates[0] / rates[1])
     assert rows[0]["times"] > 5
+
+
+def test_the_cpu_seconds_of_all_processes_count(monkeypatch):
+    """Two processes that spend a second each on a step of 4 pairs do 2 pairs a CPU second."""
+    monkeypatch.setattr(training_throughput, "_cpu_seconds", lambda function: 1.0)
+    monkeypatch.setattr(training_throughput.torch.nn.parallel, "DistributedDataParallel", lambda module, **_: module)
+    for name, stub in (("is_initialized", True), ("get_rank", 0), ("get_world_size", 2)):
+        monkeypatch.setattr(training_throughput.dist, name, lambda stub=stub: stub)
+    monkeypatch.setattr(training_throughput.dist, "all_reduce", lambda spent: spent.mul_(2))
+    found = training_throughput.measure(4, rounds=1)
+    assert found == {way: {"seconds": [2.0], "pairs_per_s": 2.0} for way in WAYS}
+    for row in json.loads((RESULTS / "training_throughput.json").read_text())["rows"]:
+        for way in row["ways"].values():
+            assert way["pairs_per_s"] == pytest.approx(row["batch"] / statistics.median(way["seconds"]))
 
 
 def test_rows_that_stay_in_the_file_keep_the_conditions_that_they_were_measured_under(tmp_path, monkeypatch):

@@ -22,8 +22,8 @@ from plume_embed.training.tasks import make_task
 from plume_embed.training.trainer import load_weights
 from training.scene_hops.scenes import queries_over_one_scene
 
-# Of the miniature, of known concepts: a task of each of five kinds, none with thousands of candidates. plume-tiny is far
-# above the best guess on all but "how many", where it is at its level (`best_guess` in the results of the miniature).
+# Of the miniature, of known concepts: a task of each of five kinds, none with thousands of candidates. plume-tiny is
+# far above the best guess (in the results of the miniature) on all but "how many", where it is level with it.
 MINIATURE_TASKS = (
     "I-RET/text to picture",
     "I-QA/subgroup",

@@ -131,7 +131,7 @@ def notes(report: dict[str, Any]) -> list[str]:
 
 
 def table(report: dict[str, Any]) -> Table:
-    """In percent with 95 % intervals, a row a task, then the means. Of LEVELS a terminal has room for the higher one."""
+    """In percent with 95 % intervals, a row a task, then the means. Of LEVELS a terminal has room for the higher."""
     models = report["models"]
     shown = Table(title="Percent, with 95 % intervals (bootstrap over queries)", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("task", no_wrap=True)
