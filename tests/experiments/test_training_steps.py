@@ -275,23 +275,60 @@ def test_the_cost_of_each_way_to_spend_passes_is_measured_beside_a_single_pass()
     assert lines[2].count("1.00 (1.00 to 1.00)") == 2 and lines[3].startswith("| full | 9 |")
 
 
-def test_a_row_stands_once_with_its_mean_on_every_task_from_the_first_file_that_has_it():
-    def of(mean: float, low: float | None, seeds: int = 5) -> dict:
-        difference = {"mean": low, "low": low, "high": low and -low}
-        return {"mean": mean, "runs": dict.fromkeys(map(str, range(seeds))), "difference_to_full": difference}
+def in_column(results: dict, row: str, **figures) -> dict:
+    """The results with a mean, an interval to its negative and a number of seeds of a row."""
+    found = results["rows"][row]
+    seeds, low = figures.get("seeds", 5), figures.get("low")
+    found["runs"] = {str(seed): {"hit_at_1": found["mean"] + seed / 1000} for seed in range(seeds)}
+    found["difference_to_full"] = {"mean": low, "low": low, "high": low and -low}
+    return results
 
-    ours = {"rows": {"full": of(0.9, 0.0), "anytime": of(0.8, -0.25, 3), "k_4": of(0.1, None, 1)}}
-    theirs = {"rows": {"full": of(0.5, 0.0), "no_anchor": of(0.5, -0.1), "k_2": of(0.2, -0.5)}}
-    assert summary.markdown(
-        {"hops": [ours, theirs], "scene_hops": [{"rows": {"k_2": of(0.3, -0.5)}}]}
-    ).splitlines() == [
+
+def test_a_row_stands_once_with_its_mean_on_every_task_from_the_first_file_that_has_it():
+    ours, theirs = of_rows("hops", full=0.9, anytime=0.8, k_4=0.1), of_rows("hops", full=0.5, no_anchor=0.5, k_2=0.2)
+    scenes = in_column(of_rows("scene_hops", full=0.9, k_2=0.3), "k_2", low=-0.5)
+    for results, row, low, seeds in (
+        (ours, "full", 0.0, 5),
+        (ours, "anytime", -0.25, 3),
+        (ours, "k_4", None, 1),
+        (theirs, "no_anchor", -0.1, 5),
+        (theirs, "k_2", -0.5, 5),
+    ):
+        in_column(results, row, low=low, seeds=seeds)
+    assert summary.markdown({"hops": [ours, theirs], "scene_hops": [scenes]}).splitlines() == [
         "| | hops | scene_hops |",
         "|---|---|---|",
-        "| full | 90.0 |  |",
+        "| full | 90.0 | 90.0, 1 seed |",
+        "| router without anchor | 50.0 (-10.0 to +10.0) |  |",
         "| K = 2 | 20.0 (-50.0 to +50.0) | 30.0 (-50.0 to +50.0) |",
         "| K = 4 | 10.0, 1 seed |  |",
+        "| K = 8 | 90.0 |  |",  # on hops that is `full`
         "| any K: the loss also read behind two of 1 to K - 1 steps | 80.0 (-25.0 to +25.0), 3 seeds |  |",
     ]
+
+
+def test_a_cell_whose_run_stands_under_another_name_or_in_another_column_is_not_empty():
+    plain = of_rows("scene_hops", full=0.1, single_pass=0.2, distilled=0.3, full_held=0.4)
+    held = of_rows("scene_hops", ["loss.distil=1.0"], full=0.8, no_curriculum=0.5)
+    for results, row in ((plain, "full_held"), (held, "full")):
+        in_column(results, row, seeds=3)
+    lines = summary.markdown({"plain": [plain], "held": [held]}).splitlines()
+    cells = {label: [*others] for _, label, *others, _ in ([c.strip() for c in line.split("|")] for line in lines)}
+    assert cells["single pass, as many training steps"] == ["20.0, 1 seed"] * 2  # has no steps to hold
+    assert cells["without curriculum: stage 0, then straight to the last"] == ["", "50.0, 1 seed"]
+    assert cells["full, each step held to the states of the written rationale"] == ["80.0, 3 seeds"] * 2
+    named = "full, each step held to the states of the written rationale, which is not trained to the end"
+    assert cells[named][1] == "40.0 (-40.0 to -40.0), 3 seeds"  # to the `full` of its column
+    assert cells["stage 0, then all steps at once, held to the states of the written rationale"] == [
+        "30.0, 1 seed",
+        "50.0, 1 seed",
+    ]
+
+
+def test_the_table_of_every_row_has_all_rows_with_a_run():
+    lines, tasks = summary.markdown(summary.read_all()).splitlines()[2:], summary.read_all()
+    run = {row["label"] for own in tasks.values() for results in own for row in results["rows"].values()}
+    assert run <= {line.split("|")[1].strip() for line in lines}
 
 
 @pytest.mark.parametrize(("task", "rate"), [("hops", 3e-3), ("scene_hops", 5e-4)])
