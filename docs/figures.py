@@ -81,6 +81,7 @@ def figures() -> dict[str, list[str]]:
             f"z(1) {cosine[1]:.2f}, z(8) {cosine[8]:.2f}",
             f"`<gen_emb>` {cosine[9]:.2f}",
             f"{explicit['rationales']['num_tokens'] / explicit['rationales']['num_rows']:.0f} tokens",
+            f"{explicit['rationales']['num_cut']:,} of {explicit['rationales']['num_rows']:,} rationales",
             paradigm_costs(),
         ],
         "docs/scale.md": [

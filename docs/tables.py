@@ -48,15 +48,11 @@ def paradigm_runs() -> str:
 
 
 def paradigm_scores() -> str:
-    from plume_embed.evaluation.miniature.report import markdown
-
-    return markdown(read("evaluation/results/paradigms.json"))
+    return _with_notes(read("evaluation/results/paradigms.json"))
 
 
 def miniature_scores() -> str:
-    from plume_embed.evaluation.miniature.report import markdown
-
-    return markdown(read("evaluation/results/miniature.json"))
+    return _with_notes(read("evaluation/results/miniature.json"))
 
 
 def fine_tuned_on_sketches() -> str:
@@ -546,6 +542,14 @@ def main(
         typer.echo(f"a plot differs: {name}" if check else f"written: {name}")
     if differing and check:
         raise typer.Exit(1)
+
+
+def _with_notes(report: dict) -> str:
+    """A report of the miniature with what a reader must know before quoting a number."""
+    from plume_embed.evaluation.miniature.report import markdown, notes
+
+    lines = [f"- {line}" for line in notes(report)]
+    return "\n".join([markdown(report), *([""] if lines else []), *lines])
 
 
 def _percent(scores: dict | None, metric: str) -> str:

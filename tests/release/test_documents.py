@@ -6,15 +6,18 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
 
+from docs.committed import read
 from docs.examples import Example, read_examples, run
 from docs.figures import figures
 from docs.plots import PLOTS, drawn, is_same, version_of
 from docs.tables import TABLES, pages, rendered
+from plume_embed.cli.evaluate.contestants import ModelOptions, load_contestants
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [*pages(), *(ROOT / folder / "README.md" for folder in ("training", "evaluation", "benchmarks"))]
@@ -107,6 +110,23 @@ def test_every_table_stands_on_one_page():
 @pytest.mark.parametrize(("page", "phrase"), [(p, phrase) for p, found in figures().items() for phrase in found])
 def test_a_figure_in_the_prose_is_the_committed_one(page: str, phrase: str):
     assert phrase in " ".join((ROOT / page).read_text().split())
+
+
+def test_the_command_of_the_photographs_evaluates_the_models_of_its_results():
+    page = (ROOT / "docs" / "results" / "photographs.md").read_text().replace("\\\n", "")
+    words = shlex.split(re.search(r"^\$ (plume-embed evaluate photos .*)$", page, flags=re.MULTILINE)[1])
+    models = [after for word, after in pairwise(words) if word == "--model"]
+    embedders, _ = load_contestants(
+        [str(ROOT / model) for model in models], [], [("latent", None)], ModelOptions("cpu")
+    )
+    committed = json.loads((ROOT / words[words.index("--json") + 1]).read_text())["models"]
+    ours = [(one["model"], one["num_latent_steps"]) for one in committed if one["model"].startswith("plume-")]
+    assert [(embedder.name, embedder.num_latent_steps) for embedder in embedders] == ours
+
+
+def test_a_table_of_rationales_that_were_cut_says_how_many_under_it():
+    cut = read("evaluation/results/paradigms.json")["models"][3]["rationales"]["num_cut"]
+    assert cut and f"{cut:,} of " in TABLES["paradigm_scores"]() and "\n- " not in TABLES["miniature_scores"]()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
