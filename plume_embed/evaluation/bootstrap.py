@@ -1,4 +1,4 @@
-"""Confidence intervals by bootstrap over queries."""
+"""Confidence intervals by bootstrap over queries, or over what several queries have in common."""
 
 from __future__ import annotations
 
@@ -51,3 +51,23 @@ def resampled_means(values: NDArray[np.float64], resamples: int, generator: np.r
         times = np.stack([np.bincount(row, minlength=count) for row in drawn])  # [rows, Q], how often each was drawn
         parts.append(times @ values / count)
     return np.concatenate(parts)
+
+
+def cluster_weights(count: int, resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Random weights of clusters of queries, `[resamples, count]`, for a Bayesian bootstrap (Rubin 1981).
+
+    They are exponentially distributed, so that no task ever lacks all of its queries, and whole numbers, in
+    thousandths of their mean, so that sums of hits are exact: two equal models have a difference of 0.
+    """
+    return np.ceil(1000 * generator.exponential(size=(resamples, count)))
+
+
+def weighted_means(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over weighted queries, `[resamples, C]`.
+
+    Args:
+        values: `[Q, C]`, a row a query, a column a model.
+        weights: `[resamples, Q]`, above 0; alike for queries of one cluster, in all tasks whose means are compared or
+            averaged.
+    """
+    return weights @ values / weights.sum(axis=1, keepdims=True)
