@@ -87,7 +87,7 @@ def _read_released(released_dir: Path, console: Console) -> tuple[PlumeModel, Pl
         **RELEASED_SETTINGS,
     )
     with torch.device("meta"):
-        expected = {name: tensor.shape for name, tensor in PlumeModel(config).state_dict().items()}
+        expected = PlumeModel(config).state_dict()
     state_dict = rename_released(tensors, expected, num_experts=config.num_experts)
     config.dtype = _common_type(state_dict)
     console.print(f"{len(tensors)} tensors read, {len(state_dict)} written in {_shown(config.dtype)}")
@@ -96,13 +96,13 @@ def _read_released(released_dir: Path, console: Console) -> tuple[PlumeModel, Pl
 
 
 def rename_released(
-    tensors: dict[str, torch.Tensor], expected: dict[str, torch.Size], num_experts: int
+    tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], num_experts: int
 ) -> dict[str, torch.Tensor]:
     """The tensors of a released checkpoint under the names of [`PlumeModel`], experts stacked and transposed.
 
     Args:
         tensors: As read.
-        expected: Name -> shape of the model's state dict.
+        expected: The model's state dict, whose shapes and kinds of number count.
         num_experts (`int`): Routed experts; with the shared one there is one more.
 
     Raises:
@@ -151,9 +151,10 @@ def rename_released(
     if missing or unexpected:
         raise ValueError(f"The checkpoint does not fit. Missing: {missing}. Unexpected: {unexpected}.")
     for name, (key, tensor) in renamed.items():
-        if tensor.shape != expected[name]:
-            raise ValueError(f"{key} has shape {tuple(tensor.shape)}, the model needs {tuple(expected[name])}.")
-        _check_type(key, tensor)
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{key} has shape {tuple(tensor.shape)}, the model needs {tuple(expected[name].shape)}.")
+        if expected[name].is_floating_point():  # a tower of timm also counts its batches
+            _check_type(key, tensor)
     embedding = renamed["backbone.language_model.embed_tokens.weight"][1]
     if tied_head is not None and not _are_equal(tied_head[1], embedding):
         raise ValueError(
@@ -191,7 +192,7 @@ def _are_equal(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 def _common_type(tensors: dict[str, torch.Tensor]) -> torch.dtype:
     """The narrowest type that holds the values of all: the released adapter may be wider than its backbone."""
-    return reduce(torch.promote_types, {tensor.dtype for tensor in tensors.values()})
+    return reduce(torch.promote_types, {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()})
 
 
 def _shown(dtype: torch.dtype) -> str:

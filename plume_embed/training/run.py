@@ -237,14 +237,9 @@ def _check_fits(recipe: Recipe, config: PlumeConfig) -> None:
     """Refuses, before anything is evaluated or trained, settings that are beyond the model.
 
     Raises:
-        ValueError: more latent steps than it has embeddings for, or as many dimensions as its vectors have.
+        ValueError: as many dimensions as its vectors have.
     """
-    most, size = config.num_step_embeddings, config.hidden_size
-    steps = {"curriculum.num_latent_steps": (recipe.curriculum.num_latent_steps,)}
-    steps["pairs.sampled_steps"] = recipe.pairs.sampled_steps
-    for name, given in steps.items():
-        if max(given, default=0) > most:
-            raise ValueError(f"{name} must lie in 0..{most}, the steps that this model can make, got {max(given)}.")
+    size = config.hidden_size
     for name, given in {"pairs.truncate": recipe.pairs.truncate, "loss.dimensions": recipe.loss.dimensions}.items():
         if max(given, default=0) >= size:
             raise ValueError(f"{name} must lie in 1..{size - 1}, below the size of this model, got {max(given)}.")
