@@ -104,7 +104,8 @@ def speed_machines() -> str:
     amd = read("benchmarks/results/amd-epyc-cpu.json")
     machines = [(amd["device"], amd["rows"], f"{amd['copy_gigabytes_per_s']:.0f}, copied", "not measured")]
     paths = {"Intel Xeon": "benchmarks/results/intel-xeon-cpu.json", "Intel Xeon at 2.80 GHz": INTEL_2_80_GHZ}
-    for name, intel in ((name, read(path)) for name, path in paths.items()):
+    for name, path in paths.items():
+        intel = read(path)
         speeds = (f"{intel[unit]:.0f}" for unit in ("read_gigabytes_per_s", "matrix_gigaflops_per_s"))
         machines.append((f"{name}, {intel['vector_instructions']}", intel["rows"], *speeds))
     head = ["CPU", "read, GB/s", "matrices, GFLOP/s", "single pass", "rollout alone", "K = 8 over a single pass"]

@@ -24,6 +24,7 @@ from torch import nn
 
 from plume_embed.bench.inputs import random_batch, random_model
 from plume_embed.bench.kernels import kernel_times
+from plume_embed.bench.limits import rollout_passes
 from plume_embed.bench.report import environment
 from plume_embed.bench.rollout import run_alone
 from plume_embed.bench.timing import LEAST_ROUNDS, Timing, interleaved
@@ -54,7 +55,7 @@ def measure(shape: str, budget_s: float, prefix: int = PREFIX) -> list[dict[str,
     cases: dict[str, Callable[[], Any]] = {ADAPTER: _adapter(by_row), ATTENTION: _attention(by_row, prefix)}
     cases[READING] = _reading(by_row)
     for layout, model in zip(LAYOUTS, (by_row, by_column), strict=True):
-        cases[f"{PRODUCTS}, {layout}"] = _products(model)
+        cases[f"{PRODUCTS}, {layout}"] = _products(model, prefix)
         cases[f"{ROLLOUT}, {layout}"] = _rollout(model, prefix)
     timings = interleaved(cases, torch.device("cpu"), budget_s, min_rounds=LEAST_ROUNDS, max_rounds=60)
     return [row for layout in LAYOUTS for row in _rows(layout, timings)]
@@ -87,11 +88,6 @@ def _linear(model: PlumeModel) -> list[nn.Linear]:
     return [module for module in backbone.get_decoder().layers.modules() if isinstance(module, nn.Linear)]
 
 
-def _passes(model: PlumeModel) -> list[int]:
-    """New positions of each pass; the last step shares its pass with the suffix."""
-    return [1] * (STEPS - 1) + [1 + len(model.config.suffix_token_ids or [])]
-
-
 def _reading(model: PlumeModel) -> Callable[[], None]:
     """Each weight of the decoder's layers and of the adapter once a pass, as one long vector."""
     backbone: Any = model.backbone
@@ -106,12 +102,12 @@ def _reading(model: PlumeModel) -> Callable[[], None]:
     return read
 
 
-def _products(model: PlumeModel) -> Callable[[], None]:
-    layers = _linear(model)
-    inputs = {(n, m.in_features): torch.randn(1, n, m.in_features) for n in set(_passes(model)) for m in layers}
+def _products(model: PlumeModel, prefix: int) -> Callable[[], None]:
+    layers, new = _linear(model), [each.new for each in rollout_passes(model, prefix, STEPS)]
+    inputs = {(n, m.in_features): torch.randn(1, n, m.in_features) for n in set(new) for m in layers}
 
     def multiply() -> None:
-        for n in _passes(model):
+        for n in new:
             for layer in layers:
                 F.linear(inputs[n, layer.in_features], layer.weight, layer.bias)
 
@@ -131,14 +127,14 @@ def _adapter(model: PlumeModel) -> Callable[[], None]:
 def _attention(model: PlumeModel, prefix: int) -> Callable[[], None]:
     text: Any = model.config.get_text_config()
     heads, key_heads = text.num_attention_heads, text.num_key_value_heads
-    size = text.hidden_size // heads
-    keys, values = torch.randn(2, text.num_hidden_layers, 1, key_heads, prefix + STEPS + max(_passes(model)), size)
+    size, passes = text.hidden_size // heads, rollout_passes(model, prefix, STEPS)
+    ends = [each.cached + each.new for each in passes]
+    keys, values = torch.randn(2, text.num_hidden_layers, 1, key_heads, ends[-1], size)
+    queries = [torch.randn(1, key_heads, each.new * heads // key_heads, size) for each in passes]
+    masks = [torch.zeros(1, 1, query.shape[2], end) for query, end in zip(queries, ends, strict=True)]
 
     def attend() -> None:
-        for step, n in enumerate(_passes(model)):
-            end = prefix + step + n
-            query = torch.randn(1, key_heads, n * heads // key_heads, size)
-            mask = torch.zeros(1, 1, query.shape[2], end)
+        for query, mask, end in zip(queries, masks, ends, strict=True):
             for key, value in zip(keys, values, strict=True):
                 attend_sdpa(query, key[:, :, :end], value[:, :, :end], mask, size**-0.5)
 

@@ -139,10 +139,10 @@ def listed(items: Iterable[Any]) -> list[Any]:
     if isinstance(items, str | bytes | bytearray | dict | Path | Image.Image):
         raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.")
     try:
-        iter(items)
+        once = iter(items)
     except TypeError as error:  # a number, None, an array without axes
         raise ValueError(f"Hand over a list of items: encode([...]), got one {type(items).__name__}.") from error
-    rows = _arrow_values(items) if type(items).__module__.startswith("pyarrow.") else list(items)
+    rows = _arrow_values(items) if type(items).__module__.startswith("pyarrow.") else list(once)
     if is_one_conversation(rows):
         roles = ", ".join(str(message["role"]) for message in rows)
         raise ValueError(f"Hand over a list of items: encode([[...]]), got one conversation (roles {roles}).")

@@ -40,6 +40,7 @@ def _hits_by_others(queries: Sequence[Query]) -> float:
     for query in queries:
         others = times - Counter(query.positives)  # drops what no other query has
         if others:
-            best = [answer for answer, count in others.items() if count == max(others.values())]
+            most = max(others.values())
+            best = [answer for answer, count in others.items() if count == most]
             hits += sum(answer in query.positives for answer in best) / len(best)
     return hits
